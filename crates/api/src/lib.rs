@@ -1,0 +1,15 @@
+//! Wire types of shiftboss' control API, and its client.
+//!
+//! The API is HTTP/1.1 and JSON on a UNIX socket. It carries no configuration, no program and no path: it names
+//! what the server already has. Fields and events may be added, never renamed. Times are RFC 3339 in UTC,
+//! durations named in the field (`ready_ms`), sizes in bytes.
+#![forbid(unsafe_code)]
+
+pub mod client;
+mod command;
+mod event;
+mod status;
+
+pub use command::{CommandReply, Failure, Outcome, Progress, Recycle, Scale};
+pub use event::{Event, EventName, EventsLost};
+pub use status::{Broker, BrokerState, Status, Worker, WorkerState};

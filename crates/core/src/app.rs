@@ -1,0 +1,208 @@
+//! The app: entry to the rules. Owns the brokers, what they share, and the end of all.
+
+use crate::broker::Broker;
+use crate::effect::{Done, Effect, Outcome};
+use crate::event::What;
+use crate::id::{BrokerId, RequestId, WorkerId};
+use crate::input::{Command, Input, Verb};
+use crate::requests::Seen;
+use crate::shared::{Key, Shared};
+use crate::spec::{BrokerSpec, MAX_WORKERS};
+use crate::status::Status;
+use crate::time::Time;
+
+/// All brokers of one configuration.
+pub struct App {
+    brokers: Vec<Broker>,
+    shared: Shared,
+    ready: bool,
+    stopping: bool,
+    exited: bool,
+    /// Commands that wait for the end.
+    stops: Vec<RequestId>,
+}
+
+impl App {
+    /// An app of these brokers, none of which has begun: see [`App::start`]. `seed` feeds the jitter.
+    #[must_use]
+    pub fn new(now: Time, seed: u64, specs: Vec<BrokerSpec>) -> Self {
+        let brokers = (0..).map(BrokerId).zip(specs).map(|(id, spec)| Broker::new(id, spec)).collect();
+        let shared = Shared::new(now, seed);
+        App { brokers, shared, ready: false, stopping: false, exited: false, stops: Vec::new() }
+    }
+
+    /// Begins: opens the listeners, starts the workers. Called once.
+    pub fn start(&mut self, now: Time) -> Vec<Effect> {
+        self.shared.advance(now);
+        for broker in &mut self.brokers {
+            broker.start(&mut self.shared);
+        }
+        self.settle()
+    }
+
+    /// Takes in what happened and returns what to do, in order. A time before the last one counts as equal.
+    pub fn handle(&mut self, now: Time, input: Input) -> Vec<Effect> {
+        self.shared.advance(now);
+        match input {
+            Input::Tick => self.tick(),
+            Input::Opened { broker, round, result } => {
+                self.with(broker, |broker, cx| broker.opened(cx, round, result));
+            }
+            Input::Quiet { broker, round } => self.with(broker, |broker, cx| broker.quiet(cx, round)),
+            Input::Shut { broker, round, refused } => {
+                self.with(broker, |broker, cx| broker.shut(cx, round, refused));
+            }
+            Input::Spawned { worker, pid } => {
+                self.with_owner(worker, |broker, cx| broker.spawned(cx, worker, pid));
+            }
+            Input::SpawnFailed { worker, reason } => {
+                self.with_owner(worker, |broker, cx| broker.spawn_failed(cx, worker, reason));
+            }
+            Input::Ready { worker } => self.with_owner(worker, |broker, cx| broker.told_ready(cx, worker)),
+            Input::Exited { worker, exit } => {
+                self.with_owner(worker, |broker, cx| broker.exited(cx, worker, exit));
+            }
+            Input::Command { request, command } => match self.shared.requests.take(request) {
+                Seen::New => self.command(request, command),
+                Seen::Open => {}
+                Seen::Answered(outcome) => self.shared.effects.push(Effect::Reply { request, outcome }),
+            },
+            Input::Stop { now } => self.stop(now),
+        }
+        self.settle()
+    }
+
+    /// When to call [`App::handle`] with [`Input::Tick`] at the latest; none = nothing is waited for.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        let timer = self.shared.timers.first().map(|(time, _)| *time);
+        [timer, self.shared.budget.deadline()].into_iter().flatten().min()
+    }
+
+    /// The status from the state itself; equal to the fold of all events.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            ready: self.ready,
+            stopping: self.stopping,
+            brokers: self.brokers.iter().map(Broker::status).collect(),
+        }
+    }
+
+    /// Whether what is kept beside the states (counts, owners) agrees with them; for tests.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        let workers: usize = self.brokers.iter().map(|broker| broker.workers.len()).sum();
+        self.brokers.iter().all(Broker::is_consistent) && workers == self.shared.owners.len()
+    }
+
+    fn with(&mut self, id: BrokerId, act: impl FnOnce(&mut Broker, &mut Shared)) {
+        if let Some(broker) = self.brokers.get_mut(id.0 as usize) {
+            act(broker, &mut self.shared);
+        }
+    }
+
+    /// The one place where a stale worker id is dropped.
+    fn with_owner(&mut self, id: WorkerId, act: impl FnOnce(&mut Broker, &mut Shared)) {
+        if let Some(owner) = self.shared.owners.get(&id).copied() {
+            self.with(owner, act);
+        }
+    }
+
+    fn tick(&mut self) {
+        while let Some((time, key)) = self.shared.timers.first().copied() {
+            if time > self.shared.now {
+                return;
+            }
+            self.shared.timers.remove(&(time, key));
+            match key {
+                Key::Worker(broker, id) => self.with(broker, |broker, cx| broker.worker_due(cx, id)),
+                Key::Slot(broker, slot) => self.with(broker, |broker, cx| broker.backoff_over(cx, slot)),
+                Key::Move(broker, slot) => self.with(broker, |broker, cx| broker.move_due(cx, slot)),
+                Key::Listen(broker) => self.with(broker, Broker::listen_again),
+                Key::Recycle(broker) => self.with(broker, Broker::recycle_due),
+            }
+        }
+    }
+
+    fn command(&mut self, request: RequestId, command: Command) {
+        let cx = &mut self.shared;
+        let (id, verb) = match command {
+            Command::Broker(id, verb) => (id, verb),
+            Command::Stop => {
+                self.stops.push(request);
+                return self.stop(false);
+            }
+        };
+        if self.stopping {
+            return cx.reply(request, Outcome::Refused("the app is stopping".to_owned()));
+        }
+        let Some(broker) = self.brokers.get_mut(id.0 as usize) else {
+            return cx.reply(request, Outcome::Refused(format!("there is no broker {id}")));
+        };
+        match verb {
+            Verb::Recycle(slot) => broker.ask_recycle(cx, request, slot),
+            Verb::Drain => broker.drain(cx, request),
+            Verb::Resume => broker.resume(cx, request),
+            Verb::Scale(workers) if workers > MAX_WORKERS => {
+                let reason = format!("{workers} workers are too many: at most {MAX_WORKERS}");
+                cx.reply(request, Outcome::Refused(reason));
+            }
+            Verb::Scale(workers) => broker.scale(cx, Some(request), workers),
+            Verb::Respecify(spec) => broker.respecify(cx, request, *spec),
+        }
+    }
+
+    fn stop(&mut self, now: bool) {
+        let again = std::mem::replace(&mut self.stopping, true);
+        if !again {
+            self.shared.emit(None, None, What::AppStopping);
+        }
+        for broker in &mut self.brokers {
+            broker.close(&mut self.shared, now);
+        }
+        if !again {
+            let open: Vec<RequestId> = self.shared.requests.open().collect();
+            for request in open.into_iter().filter(|request| !self.stops.contains(request)) {
+                self.shared.reply(request, Outcome::Superseded("the app stops".to_owned()));
+            }
+        }
+    }
+
+    /// After every input: starts the workers that may start, and sees whether this was the last thing.
+    fn settle(&mut self) -> Vec<Effect> {
+        self.spawn_granted();
+        let cx = &mut self.shared;
+        if !self.ready && !self.stopping && self.brokers.iter().all(Broker::is_settled) {
+            self.ready = true;
+            cx.emit(None, None, What::AppReady);
+        }
+        if self.stopping && !self.exited && self.brokers.iter().all(Broker::is_closed) {
+            self.exited = true;
+            for request in self.stops.drain(..) {
+                cx.reply(request, Outcome::Done(Done::default()));
+            }
+            cx.effects.push(Effect::Exit);
+        }
+        std::mem::take(&mut cx.effects)
+    }
+
+    /// Starts the workers that the budget allows, a few in one step so that exits and commands get their turn.
+    fn spawn_granted(&mut self) {
+        let wanted = self.brokers.iter().map(|broker| u64::from(broker.wanted)).sum();
+        self.shared.budget.size_for(wanted);
+        let mut left = SPAWNS_A_STEP;
+        while left > 0 {
+            let Some((id, slot)) = self.shared.budget.next(self.shared.now) else { return };
+            let broker = self.brokers.get_mut(id.0 as usize);
+            if broker.is_some_and(|broker| broker.grant(&mut self.shared, slot)) {
+                left -= 1;
+            } else {
+                self.shared.budget.refund();
+            }
+        }
+    }
+}
+
+/// A spawn blocks for the time of an exec; after this many the caller gets its turn.
+const SPAWNS_A_STEP: u32 = 16;

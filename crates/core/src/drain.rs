@@ -1,0 +1,161 @@
+//! Drain and resume: everybody home, and back. The end of the app is a drain without a way back.
+
+use crate::broker::{Broker, Goal, Phase};
+use crate::effect::{Done, Effect, Outcome};
+use crate::event::What;
+use crate::id::{RequestId, WorkerId};
+use crate::shared::{Key, Shared};
+use crate::spec::Drained;
+use crate::worker::Why;
+
+/// How far a drain has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// New connections are held back; the workers empty the queues.
+    Quieting,
+    /// The workers are asked to leave.
+    Leaving,
+    /// All have left; what is still queued is being reset.
+    Shutting,
+}
+
+impl Broker {
+    pub(crate) fn drain(&mut self, cx: &mut Shared, request: RequestId) {
+        match self.phase {
+            Phase::Drained => {
+                let note = Some("was drained already");
+                cx.reply(request, Outcome::Done(Done { note, ..Done::default() }));
+            }
+            Phase::Draining(_) => self.goals.push((request, Goal::Drained)),
+            Phase::Waiting { .. } | Phase::Open => {
+                self.goals.push((request, Goal::Drained));
+                self.begin_drain(cx, Some(request), "the broker was drained");
+            }
+        }
+    }
+
+    fn begin_drain(&mut self, cx: &mut Shared, request: Option<RequestId>, why: &str) {
+        self.answer_goals(cx, Goal::Full, &Outcome::Superseded(why.to_owned()));
+        self.abandon_recycles(cx, why);
+        if let Phase::Waiting { retry_at: Some(at), .. } = self.phase {
+            cx.rearm(Key::Listen(self.id), Some(at), None);
+        }
+        cx.rearm(Key::Recycle(self.id), self.recycle_at.take(), None);
+        for slot in self.slots() {
+            self.cancel_backoff(cx, slot);
+        }
+        self.cut = 0;
+        self.round += 1;
+        self.emit(cx, request, What::BrokerDraining);
+        if self.refuses() && !self.workers.is_empty() {
+            self.phase = Phase::Draining(Step::Quieting);
+            cx.effects.push(Effect::QuietListeners { broker: self.id, round: self.round });
+        } else {
+            self.send_home(cx);
+        }
+    }
+
+    /// Whether connections that come while drained are refused.
+    fn refuses(&self) -> bool {
+        self.spec.listens && (self.spec.drained == Drained::Refuse || self.closing)
+    }
+
+    pub(crate) fn quiet(&mut self, cx: &mut Shared, round: u32) {
+        if self.phase == Phase::Draining(Step::Quieting) && round == self.round {
+            self.send_home(cx);
+        }
+    }
+
+    fn send_home(&mut self, cx: &mut Shared) {
+        self.phase = Phase::Draining(Step::Leaving);
+        for place in &mut self.places {
+            place.worker = None;
+        }
+        let why = if self.closing { Why::AppStops } else { Why::Drained };
+        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+        for id in ids {
+            self.stop(cx, id, why);
+        }
+        self.drain_on(cx);
+    }
+
+    /// Goes on once the last worker has left.
+    pub(crate) fn drain_on(&mut self, cx: &mut Shared) {
+        if self.phase != Phase::Draining(Step::Leaving) || !self.workers.is_empty() {
+            return;
+        }
+        if self.refuses() {
+            self.phase = Phase::Draining(Step::Shutting);
+            cx.effects.push(Effect::ShutListeners { broker: self.id, round: self.round });
+        } else {
+            self.drained(cx, 0);
+        }
+    }
+
+    pub(crate) fn shut(&mut self, cx: &mut Shared, round: u32, refused: u64) {
+        if self.phase == Phase::Draining(Step::Shutting) && round == self.round {
+            self.drained(cx, refused);
+        }
+    }
+
+    fn drained(&mut self, cx: &mut Shared, refused: u64) {
+        self.phase = Phase::Drained;
+        let cut = self.cut;
+        self.emit(cx, None, What::BrokerDrained { refused, cut });
+        self.answer_goals(cx, Goal::Drained, &Outcome::Done(Done { cut, refused, ..Done::default() }));
+    }
+
+    pub(crate) fn resume(&mut self, cx: &mut Shared, request: RequestId) {
+        match self.phase {
+            Phase::Open if self.is_full() => {
+                let note = Some("was open already");
+                cx.reply(request, Outcome::Done(Done { note, ..Done::default() }));
+            }
+            Phase::Open | Phase::Waiting { .. } => self.goals.push((request, Goal::Full)),
+            Phase::Draining(_) | Phase::Drained => {
+                self.answer_goals(
+                    cx,
+                    Goal::Drained,
+                    &Outcome::Superseded("the broker was resumed".to_owned()),
+                );
+                self.goals.push((request, Goal::Full));
+                for slot in self.slots() {
+                    self.set_failures(cx, slot, 0, "");
+                }
+                // Workers that were not asked to leave yet (`Step::Quieting`) stay.
+                if self.spec.listens {
+                    self.emit(cx, Some(request), What::BrokerWaiting { retry_at: None });
+                    self.ask_for_listeners(cx, 0, true);
+                } else {
+                    self.emit(cx, Some(request), What::BrokerResumed);
+                    self.begin(cx);
+                }
+            }
+        }
+    }
+
+    /// The app ends: drains for good. `now` = without waiting for anybody.
+    pub(crate) fn close(&mut self, cx: &mut Shared, now: bool) {
+        if !self.closing {
+            self.closing = true;
+            match self.phase {
+                Phase::Waiting { .. } | Phase::Open => self.begin_drain(cx, None, "the app stops"),
+                Phase::Drained if self.refuses() && self.spec.drained == Drained::Hold => {
+                    self.begin_drain(cx, None, "the app stops");
+                }
+                Phase::Draining(_) | Phase::Drained => {}
+            }
+        }
+        if now {
+            self.kill_all(cx);
+            if self.phase == Phase::Draining(Step::Quieting) {
+                self.send_home(cx);
+            }
+        }
+    }
+
+    /// Nothing is left to wait for.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closing && self.phase == Phase::Drained
+    }
+}

@@ -1,0 +1,111 @@
+//! Everything core may ask for, in the imperative. Effects are performed in order.
+
+use crate::event::Event;
+use crate::id::{BrokerId, Generation, LaunchId, RequestId, Slot, WorkerId};
+use crate::spec::Signal;
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub enum Effect {
+    /// Bind what is not bound yet, let new connections in (again); answer [`crate::Input::Opened`].
+    OpenListeners {
+        /// Whose.
+        broker: BrokerId,
+        /// To be repeated in the answer.
+        round: u32,
+    },
+    /// Hold new connections back, wait until the queues are empty or 2 s; answer [`crate::Input::Quiet`].
+    QuietListeners {
+        /// Whose.
+        broker: BrokerId,
+        /// To be repeated in the answer.
+        round: u32,
+    },
+    /// Refuse new connections, reset what is queued; answer [`crate::Input::Shut`].
+    ShutListeners {
+        /// Whose.
+        broker: BrokerId,
+        /// To be repeated in the answer.
+        round: u32,
+    },
+    /// Start a worker and watch for its readiness; answer `Spawned` or `SpawnFailed`.
+    Spawn {
+        /// Its id.
+        worker: WorkerId,
+        /// Its broker.
+        broker: BrokerId,
+        /// Its place.
+        slot: Slot,
+        /// Its specification's number.
+        generation: Generation,
+        /// What to start.
+        launch: LaunchId,
+    },
+    /// Send a signal to the worker's own process.
+    Signal {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Kill the worker and all its descendants.
+    KillTree {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// Tell everybody.
+    Emit(Event),
+    /// The one final answer to a command.
+    Reply {
+        /// Which command.
+        request: RequestId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Nothing is left to keep: the process may end.
+    Exit,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// What was asked for is so.
+    Done(Done),
+    /// It ran and did not reach what was asked for.
+    Failed(Failed),
+    /// Another command came in between; says which.
+    Superseded(String),
+    /// Not taken; says why.
+    Refused(String),
+}
+
+/// What a command has reached; numbers that do not apply are 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// A remark, such as "already drained".
+    pub note: Option<&'static str>,
+    /// Workers that were to be replaced.
+    pub total: u32,
+    /// Workers replaced.
+    pub replaced: u32,
+    /// Workers killed because they did not leave in time.
+    pub cut: u32,
+    /// Connections reset because nobody was left to take them.
+    pub refused: u64,
+}
+
+/// Where and why a recycle stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Why.
+    pub reason: String,
+    /// Workers that were to be replaced.
+    pub total: u32,
+    /// Workers replaced before.
+    pub replaced: u32,
+    /// The worker that failed.
+    pub worker: Option<WorkerId>,
+    /// Its place.
+    pub slot: Option<Slot>,
+}

@@ -1,0 +1,87 @@
+//! One event for each change of state. The status is their fold (`status`), so an event carries all it changes.
+
+use std::time::Duration;
+
+use crate::id::{BrokerId, Generation, Pid, RequestId, Slot, WorkerId};
+use crate::input::Exit;
+use crate::time::Time;
+
+/// Something changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Rises by one with each event of an app.
+    pub seq: u64,
+    /// When.
+    pub at: Time,
+    /// Whose; none for the app's own.
+    pub broker: Option<BrokerId>,
+    /// The command that caused it.
+    pub request: Option<RequestId>,
+    /// What.
+    pub what: What,
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields are those of the wire format, documented there")]
+pub enum What {
+    /// A broker exists; it waits for its listeners, or is open if it has none.
+    BrokerStarted { wanted: u32, generation: Generation, listens: bool },
+    /// A listener is bound.
+    ListenerBound { address: String },
+    /// A listener could not be opened.
+    ListenerFailed { address: String, reason: String },
+    /// The broker waits for its listeners: asked for now, or tried again later.
+    BrokerWaiting { retry_at: Option<Time> },
+    /// The broker keeps its workers alive from now on.
+    BrokerOpened,
+    /// The same, after a drain.
+    BrokerResumed,
+    /// The broker sends its workers home.
+    BrokerDraining,
+    /// All are home.
+    BrokerDrained { refused: u64, cut: u32 },
+    /// Another number of workers is wanted.
+    BrokerScaled { wanted: u32 },
+    /// Its workers keep failing.
+    BrokerDegraded { reason: String },
+    /// They no longer do.
+    BrokerRecovered,
+    /// A worker's process runs.
+    WorkerStarted { worker: WorkerId, slot: Slot, pid: Pid, generation: Generation },
+    /// It serves.
+    WorkerReady { worker: WorkerId, slot: Slot, pid: Pid, after: Duration },
+    /// It was asked to leave.
+    WorkerStopping { worker: WorkerId, slot: Slot, pid: Pid, reason: String },
+    /// It left as asked, or by itself with code 0.
+    WorkerEnded { worker: WorkerId, slot: Slot, pid: Pid, exit: Exit, forced: bool, reason: String },
+    /// It went in any other way, or never ran (then without pid and exit).
+    WorkerDeath {
+        worker: WorkerId,
+        slot: Slot,
+        pid: Option<Pid>,
+        exit: Option<Exit>,
+        forced: bool,
+        reason: String,
+    },
+    /// The slot waits before its next worker.
+    WorkerBackoff { slot: Slot, retry_at: Time, failures: u32 },
+    /// Workers are being replaced.
+    RecycleStarted { target: Generation, total: u32, reason: &'static str },
+    /// All are.
+    RecycleFinished { target: Generation, total: u32, replaced: u32, cut: u32 },
+    /// It stopped; no further worker is retired by it.
+    RecycleFailed {
+        target: Generation,
+        generation: Generation,
+        total: u32,
+        replaced: u32,
+        worker: Option<WorkerId>,
+        slot: Option<Slot>,
+        reason: String,
+    },
+    /// Every broker has all its workers for the first time.
+    AppReady,
+    /// The app is ending.
+    AppStopping,
+}

@@ -1,0 +1,128 @@
+//! Everything that can happen, in the past tense.
+
+use std::fmt;
+
+use crate::id::{BrokerId, Pid, RequestId, Slot, WorkerId};
+use crate::spec::{BrokerSpec, Signal};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The time named by [`crate::App::deadline`] has come.
+    Tick,
+    /// The listeners of a broker are open (with their addresses as bound), or one could not be.
+    Opened {
+        /// Whose.
+        broker: BrokerId,
+        /// The round of the effect this answers.
+        round: u32,
+        /// Addresses in order, or which one failed.
+        result: Result<Vec<String>, ListenFailure>,
+    },
+    /// New connections are held back and the queues have been emptied, or that was waited for long enough.
+    Quiet {
+        /// Whose listeners.
+        broker: BrokerId,
+        /// The round of the effect this answers.
+        round: u32,
+    },
+    /// The listeners refuse; so many connections were left in their queues and are reset.
+    Shut {
+        /// Whose listeners.
+        broker: BrokerId,
+        /// The round of the effect this answers.
+        round: u32,
+        /// Connections reset.
+        refused: u64,
+    },
+    /// The worker's process runs.
+    Spawned {
+        /// Which.
+        worker: WorkerId,
+        /// Its process.
+        pid: Pid,
+    },
+    /// The worker's process could not be started.
+    SpawnFailed {
+        /// Which.
+        worker: WorkerId,
+        /// The failing step and its error, in words.
+        reason: String,
+    },
+    /// The worker said, or was seen, to be ready.
+    Ready {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker's process is gone, reaped, and so is what was left of its group.
+    Exited {
+        /// Which.
+        worker: WorkerId,
+        /// How.
+        exit: Exit,
+    },
+    /// Somebody asks for something. The same request again changes nothing and has the same outcome.
+    Command {
+        /// The command's own number.
+        request: RequestId,
+        /// What is asked.
+        command: Command,
+    },
+    /// The app shall end: gracefully; a second time, or at once: now.
+    Stop {
+        /// Kill instead of asking.
+        now: bool,
+    },
+}
+
+/// What can be asked of the running app.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Something of one broker.
+    Broker(BrokerId, Verb),
+    /// End the app gracefully.
+    Stop,
+}
+
+/// What can be asked of one broker.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verb {
+    /// Replace the workers by new ones, or only that of one slot.
+    Recycle(Option<Slot>),
+    /// Send all workers home and start none.
+    Drain,
+    /// Start them again.
+    Resume,
+    /// Keep so many workers from now on; at most [`crate::spec::MAX_WORKERS`].
+    Scale(u32),
+    /// Run a new specification: a new generation, reached by a recycle, given up if it does not become ready.
+    /// Name and `listens` must be as before.
+    Respecify(Box<BrokerSpec>),
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It returned this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(Signal),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exited with {code}"),
+            Exit::Signal(signal) => write!(f, "ended by {signal}"),
+        }
+    }
+}
+
+/// Which listener could not be opened, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenFailure {
+    /// The address as asked for.
+    pub address: String,
+    /// Why, in words.
+    pub reason: String,
+}

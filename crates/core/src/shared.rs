@@ -1,0 +1,92 @@
+//! What all brokers of an app share while they act: the present moment, the effects so far, timers, numbers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::budget::Budget;
+use crate::effect::{Effect, Outcome};
+use crate::event::{Event, What};
+use crate::id::{BrokerId, RequestId, Slot, WorkerId};
+use crate::requests::Requests;
+use crate::rng::Rng;
+use crate::time::Time;
+
+/// Whose deadline it is. The time itself lives in the state that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    /// A worker's state.
+    Worker(BrokerId, WorkerId),
+    /// A slot's back-off.
+    Slot(BrokerId, Slot),
+    /// A successor's `min_ready`.
+    Move(BrokerId, Slot),
+    /// The next try of the listeners.
+    Listen(BrokerId),
+    /// The next recycle by time.
+    Recycle(BrokerId),
+}
+
+pub(crate) struct Shared {
+    pub(crate) now: Time,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) timers: BTreeSet<(Time, Key)>,
+    pub(crate) rng: Rng,
+    pub(crate) budget: Budget,
+    pub(crate) requests: Requests,
+    /// Whose a worker is, from the wish to start it until it is gone.
+    pub(crate) owners: BTreeMap<WorkerId, BrokerId>,
+    next_worker: u64,
+    seq: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(now: Time, seed: u64) -> Self {
+        Shared {
+            now,
+            effects: Vec::new(),
+            timers: BTreeSet::new(),
+            rng: Rng::new(seed),
+            budget: Budget::new(now),
+            requests: Requests::default(),
+            owners: BTreeMap::new(),
+            next_worker: 0,
+            seq: 0,
+        }
+    }
+
+    /// Time has passed; it never goes back.
+    pub(crate) fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    pub(crate) fn next_worker(&mut self, broker: BrokerId) -> WorkerId {
+        self.next_worker += 1;
+        let id = WorkerId(self.next_worker);
+        self.owners.insert(id, broker);
+        id
+    }
+
+    /// Moves a deadline; `None` is no deadline.
+    pub(crate) fn rearm(&mut self, key: Key, before: Option<Time>, after: Option<Time>) {
+        if before == after {
+            return;
+        }
+        if let Some(time) = before {
+            self.timers.remove(&(time, key));
+        }
+        if let Some(time) = after {
+            self.timers.insert((time, key));
+        }
+    }
+
+    pub(crate) fn emit(&mut self, broker: Option<BrokerId>, request: Option<RequestId>, what: What) {
+        self.seq += 1;
+        self.effects.push(Effect::Emit(Event { seq: self.seq, at: self.now, broker, request, what }));
+    }
+
+    /// Answers a command, once.
+    pub(crate) fn reply(&mut self, request: RequestId, outcome: Outcome) {
+        if self.requests.answer(request, &outcome) {
+            self.effects.push(Effect::Reply { request, outcome });
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What is seen: the fold of the events. Whoever has all events of an app has its status.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::event::{Event, What};
+use crate::id::{Generation, Pid, Slot, WorkerId};
+use crate::time::Time;
+
+/// An app as its events tell it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    /// Every broker has had all its workers ready.
+    pub ready: bool,
+    /// The app is ending.
+    pub stopping: bool,
+    /// Every broker, in order of declaration.
+    pub brokers: Vec<BrokerStatus>,
+}
+
+/// One broker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokerStatus {
+    /// Whether it works, and why not.
+    pub state: BrokerState,
+    /// How many workers are asked for.
+    pub wanted: u32,
+    /// The specification that last became ready everywhere.
+    pub generation: Generation,
+    /// The specification new workers run.
+    pub target: Generation,
+    /// Its workers keep failing.
+    pub degraded: bool,
+    /// A recycle is under way.
+    pub recycling: bool,
+    /// Deaths so far.
+    pub deaths: u64,
+    /// Why a worker last died.
+    pub last_failure: Option<String>,
+    /// Addresses as bound.
+    pub listen: Vec<String>,
+    /// Its processes.
+    pub workers: BTreeMap<WorkerId, WorkerStatus>,
+    /// Slots in back-off, and until when.
+    pub backoff: BTreeMap<Slot, Time>,
+}
+
+/// Whether a broker works, and why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerState {
+    /// For its listeners.
+    Waiting,
+    /// Keeps its workers alive.
+    Open,
+    /// Sends them home.
+    Draining,
+    /// Has none until resumed.
+    Drained,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerStatus {
+    /// Its place.
+    pub slot: Slot,
+    /// Its process.
+    pub pid: Pid,
+    /// Where it is in its life.
+    pub state: WorkerState,
+    /// The specification it runs.
+    pub generation: Generation,
+    /// When it was started.
+    pub started_at: Time,
+    /// How long it took to become ready.
+    pub ready_after: Option<Duration>,
+}
+
+/// Where a process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerState {
+    /// Not ready yet.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Asked to leave.
+    Stopping,
+}
+
+impl Status {
+    /// Takes in the next event.
+    pub fn apply(&mut self, event: &Event) {
+        match &event.what {
+            What::AppReady => self.ready = true,
+            What::AppStopping => self.stopping = true,
+            What::BrokerStarted { wanted, generation, listens } => {
+                self.brokers.push(BrokerStatus::new(*wanted, *generation, *listens));
+            }
+            what => {
+                let broker = event.broker.and_then(|id| self.brokers.get_mut(id.0 as usize));
+                if let Some(broker) = broker {
+                    broker.apply(event.at, what);
+                }
+            }
+        }
+    }
+}
+
+impl BrokerStatus {
+    fn new(wanted: u32, generation: Generation, listens: bool) -> Self {
+        BrokerStatus {
+            state: if listens { BrokerState::Waiting } else { BrokerState::Open },
+            wanted,
+            generation,
+            target: generation,
+            degraded: false,
+            recycling: false,
+            deaths: 0,
+            last_failure: None,
+            listen: Vec::new(),
+            workers: BTreeMap::new(),
+            backoff: BTreeMap::new(),
+        }
+    }
+
+    /// How many workers are ready.
+    #[must_use]
+    pub fn ready(&self) -> u32 {
+        let ready = self.workers.values().filter(|worker| worker.state == WorkerState::Ready).count();
+        u32::try_from(ready).unwrap_or(u32::MAX)
+    }
+
+    fn apply(&mut self, at: Time, what: &What) {
+        match what {
+            What::ListenerBound { address } => self.listen.push(address.clone()),
+            What::BrokerWaiting { .. } => self.state = BrokerState::Waiting,
+            What::BrokerOpened | What::BrokerResumed => self.state = BrokerState::Open,
+            What::BrokerDraining => {
+                self.state = BrokerState::Draining;
+                self.backoff.clear();
+            }
+            What::BrokerDrained { .. } => self.state = BrokerState::Drained,
+            What::BrokerScaled { wanted } => {
+                self.wanted = *wanted;
+                self.backoff.retain(|slot, _| slot.0 < *wanted);
+            }
+            What::BrokerDegraded { .. } => self.degraded = true,
+            What::BrokerRecovered => self.degraded = false,
+            What::WorkerStarted { worker, slot, pid, generation } => {
+                self.backoff.remove(slot);
+                let status = WorkerStatus {
+                    slot: *slot,
+                    pid: *pid,
+                    state: WorkerState::Starting,
+                    generation: *generation,
+                    started_at: at,
+                    ready_after: None,
+                };
+                self.workers.insert(*worker, status);
+            }
+            What::WorkerReady { worker, after, .. } => {
+                if let Some(status) = self.workers.get_mut(worker) {
+                    status.state = WorkerState::Ready;
+                    status.ready_after = Some(*after);
+                }
+            }
+            What::WorkerStopping { worker, .. } => {
+                if let Some(status) = self.workers.get_mut(worker) {
+                    status.state = WorkerState::Stopping;
+                }
+            }
+            What::WorkerEnded { worker, .. } => {
+                self.workers.remove(worker);
+            }
+            What::WorkerDeath { worker, slot, reason, .. } => {
+                self.workers.remove(worker);
+                self.deaths += 1;
+                self.last_failure = Some(last_failure(*worker, *slot, reason));
+            }
+            What::WorkerBackoff { slot, retry_at, .. } => {
+                self.backoff.insert(*slot, *retry_at);
+            }
+            What::RecycleStarted { target, .. } => {
+                self.recycling = true;
+                self.target = *target;
+            }
+            What::RecycleFinished { target, .. } => {
+                self.recycling = false;
+                self.generation = *target;
+            }
+            What::RecycleFailed { generation, .. } => {
+                self.recycling = false;
+                self.generation = *generation;
+            }
+            What::ListenerFailed { .. } | What::BrokerStarted { .. } | What::AppReady | What::AppStopping => {
+            }
+        }
+    }
+}
+
+/// How a death is remembered.
+pub(crate) fn last_failure(worker: WorkerId, slot: Slot, reason: &str) -> String {
+    format!("worker {worker} (slot {slot}) {reason}")
+}

@@ -1,0 +1,99 @@
+//! One worker: a process from the wish to start it until it is reaped.
+//!
+//! It knows nothing of its siblings; the broker compares it with what is wanted.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::id::{Generation, Pid, Slot};
+use crate::spec::Ready;
+use crate::time::Time;
+
+pub(crate) struct Worker {
+    pub(crate) slot: Slot,
+    pub(crate) generation: Generation,
+    /// Known from the moment it runs.
+    pub(crate) pid: Option<Pid>,
+    pub(crate) started_at: Time,
+    /// How long it took to become ready, if it ever did.
+    pub(crate) ready_after: Option<Duration>,
+    pub(crate) state: State,
+}
+
+/// Where a worker is in its life. A state that waits holds its own deadline, so leaving it cancels the wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The spawn is asked for and not answered. A stop that comes now is kept until there is a process to stop.
+    Spawning { then_stop: Option<Why> },
+    /// Runs; at `due` it is ready (by time) or late (by any other sign), as its specification says.
+    Starting { due: Time },
+    /// Serves. At `proven_at` its slot's failures are forgotten, if there are any.
+    Ready { since: Time, proven_at: Option<Time> },
+    /// Was asked to leave. After the last rung there is nothing to wait for but the exit.
+    Stopping { why: Why, rung: usize, escalate_at: Option<Time>, forced: bool },
+}
+
+/// Why a worker is asked to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Its successor serves, or may only start when it is gone.
+    Recycled,
+    /// Fewer workers are wanted.
+    Scaled,
+    /// All are sent home.
+    Drained,
+    /// The app ends.
+    AppStops,
+    /// It did not become ready in this time, by this sign.
+    NotReady { deadline: Duration, ready: Ready },
+    /// It is the successor in a recycle that failed.
+    RecycleFailed,
+}
+
+impl Worker {
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        match self.state {
+            State::Spawning { .. } => None,
+            State::Starting { due } => Some(due),
+            State::Ready { proven_at, .. } => proven_at,
+            State::Stopping { escalate_at, .. } => escalate_at,
+        }
+    }
+
+    /// Asked to leave, or about to be.
+    pub(crate) fn leaving(&self) -> Option<Why> {
+        match self.state {
+            State::Spawning { then_stop } => then_stop,
+            State::Starting { .. } | State::Ready { .. } => None,
+            State::Stopping { why, .. } => Some(why),
+        }
+    }
+
+    /// Ready for at least `healthy_after`.
+    pub(crate) fn proved(&self, now: Time, healthy_after: Duration) -> bool {
+        matches!(self.state, State::Ready { since, .. } if now.since(since) >= healthy_after)
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Recycled => f.write_str("recycled"),
+            Why::Scaled => f.write_str("scaled down"),
+            Why::Drained => f.write_str("drained"),
+            Why::AppStops => f.write_str("the app stops"),
+            Why::NotReady { deadline, ready } => {
+                write!(f, "was not ready within {deadline:?}")?;
+                match ready {
+                    Ready::Notify => f.write_str(": it never sent READY=1 to its NOTIFY_SOCKET"),
+                    Ready::Accepting => f.write_str(
+                        ": it was never seen waiting for connections in epoll; a program that blocks in accept, \
+                         select or poll cannot be seen: set ready = { after = \"1s\" }",
+                    ),
+                    Ready::After(_) => Ok(()),
+                }
+            }
+            Why::RecycleFailed => f.write_str("the recycle failed"),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a broker can be asked for: the options of the library, and what a configuration file is read into.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use shiftboss_core::spec::{BackoffSpec, Drained, Ready, RecycleSpec, Rung, Signal, StopLadder};
+
+use crate::address::Listen;
+
+/// An app as asked for: its name and its brokers, in order of declaration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppOptions {
+    /// The app's name; also names its control socket.
+    pub app: String,
+    /// Type and options of each broker.
+    pub brokers: Vec<(String, BrokerOptions)>,
+}
+
+/// How a worker takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Speaks `sd_notify(3)`: gets a `NOTIFY_SOCKET` and says `READY=1`.
+    Notify,
+    /// Any program.
+    Plain,
+}
+
+/// One broker's options. [`BrokerOptions::new`] gives every default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokerOptions {
+    /// Program and arguments; no shell is involved. A bare name is looked up in `PATH` once, at load.
+    pub command: Vec<String>,
+    /// How a worker takes part; default plain.
+    pub kind: Kind,
+    /// How many workers are kept alive; default 1, 0 allowed.
+    pub workers: u32,
+    /// Sockets bound once by the broker and given to every worker, in this order.
+    pub listen: Vec<Listen>,
+    /// When a worker counts as ready; none = the kind's default (see [`BrokerOptions::effective_ready`]).
+    pub ready: Option<Ready>,
+    /// Limits of a recycle.
+    pub recycle: RecycleSpec,
+    /// How a worker is asked to leave; default TERM, 30 s, KILL of the tree.
+    pub stop: StopLadder,
+    /// Delays before a respawn.
+    pub backoff: BackoffSpec,
+    /// New connections while drained; default refused.
+    pub drained: Drained,
+    /// Working directory of the workers; default ours.
+    pub cwd: Option<PathBuf>,
+    /// Added to the inherited environment. Never shown in any output.
+    pub environment: BTreeMap<String, String>,
+    /// Start from an empty environment instead of ours; default false.
+    pub clean_environment: bool,
+}
+
+impl BrokerOptions {
+    /// One plain worker of this command, every other option at its default.
+    #[must_use]
+    pub fn new<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Self {
+        BrokerOptions {
+            command: command.into_iter().map(Into::into).collect(),
+            kind: Kind::Plain,
+            workers: 1,
+            listen: Vec::new(),
+            ready: None,
+            recycle: RecycleSpec::default(),
+            stop: StopLadder::default(),
+            backoff: BackoffSpec::default(),
+            drained: Drained::default(),
+            cwd: None,
+            environment: BTreeMap::new(),
+            clean_environment: false,
+        }
+    }
+
+    /// When a worker of these options counts as ready: what was asked, else notify: `READY=1`; plain with
+    /// listeners: accepting; plain without: alive for 1 s.
+    #[must_use]
+    pub fn effective_ready(&self) -> Ready {
+        match (self.ready, self.kind) {
+            (Some(asked), _) => asked,
+            (None, Kind::Notify) => Ready::Notify,
+            (None, Kind::Plain) if self.listen.is_empty() => Ready::After(std::time::Duration::from_secs(1)),
+            (None, Kind::Plain) => Ready::Accepting,
+        }
+    }
+}
