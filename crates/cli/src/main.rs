@@ -1,2 +1,84 @@
-//! x
-fn main() {}
+//! The `shiftboss` command: reads the command line, hands over to one verb, ends with its exit code.
+
+mod args;
+mod command;
+mod demo;
+mod exit;
+mod find;
+mod output;
+mod progress;
+mod table;
+mod text;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+
+use args::{Cli, DemoLoadArgs, Verb};
+use exit::{Exit, Trouble};
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let output = Output::standard(&cli.global);
+    dispatch(cli.verb, &cli.global, &output).unwrap_or_else(|trouble| {
+        output.trouble(&trouble);
+        trouble.exit.into()
+    })
+}
+
+fn dispatch(verb: Verb, global: &args::Global, output: &Output) -> Result<ExitCode, Trouble> {
+    use command::ask;
+    let exit = match verb {
+        Verb::Run(run) => command::run::run(global, &run, output),
+        Verb::Demo(demo) => command::demo::run(global, &demo, output),
+        Verb::Check(check) => command::check::run(global, &check, output),
+        Verb::Status(status) => {
+            ask(global, output, async |session| command::status::run(session, &status).await)
+        }
+        Verb::Recycle(to) => ask(global, output, async |session| command::recycle::run(session, &to).await),
+        Verb::Drain(to) => ask(global, output, async |session| command::drain::run(session, &to).await),
+        Verb::Resume(to) => ask(global, output, async |session| command::resume::run(session, &to).await),
+        Verb::Scale(to) => ask(global, output, async |session| command::scale::run(session, &to).await),
+        Verb::Stop(stop) => command::stop::check(&stop)
+            .and_then(|()| ask(global, output, async |session| command::stop::run(session, &stop).await)),
+        Verb::Events(events) => {
+            ask(global, output, async |session| command::events::run(session, &events).await)
+        }
+        Verb::Wait(wait) => ask(global, output, async |session| command::wait::run(session, &wait).await),
+        Verb::Completions(completions) => command::completions::run(output, &completions),
+        Verb::Man(man) => command::man::run(output, &man),
+        Verb::DemoWorker => return Ok(demo::worker::run()),
+        Verb::DemoLoad(load) => return Ok(demo::load::run(load_args(load, global.json))),
+    };
+    exit.map(ExitCode::from)
+}
+
+/// Help and version are no errors; their reader may have gone.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody is left who could be told.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+}
+
+fn load_args(args: DemoLoadArgs, json: bool) -> demo::load::LoadArgs {
+    demo::load::LoadArgs {
+        target: args.target,
+        rate: args.rate,
+        seconds: args.seconds,
+        keep_alive: !args.no_keep_alive,
+        slow_share: args.slow_share,
+        trickle_share: args.trickle_share,
+        connections: args.connections,
+        closed: args.closed,
+        seed: args.seed,
+        json,
+        timeout: Duration::try_from_secs_f64(args.timeout_seconds).unwrap_or(Duration::MAX),
+        path: args.path,
+        slow_path: args.slow_path,
+    }
+}

@@ -89,11 +89,13 @@ impl App {
         }
     }
 
-    /// Whether what is kept beside the states (counts, owners) agrees with them; for tests.
+    /// Whether what is kept beside the states (counts, owners, timers) agrees with them; for tests.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
         let workers: usize = self.brokers.iter().map(|broker| broker.workers.len()).sum();
-        self.brokers.iter().all(Broker::is_consistent) && workers == self.shared.owners.len()
+        self.brokers.iter().all(Broker::is_consistent)
+            && workers == self.shared.owners.len()
+            && self.shared.timers == self.brokers.iter().flat_map(Broker::deadlines).collect()
     }
 
     fn with(&mut self, id: BrokerId, act: impl FnOnce(&mut Broker, &mut Shared)) {
@@ -130,6 +132,9 @@ impl App {
         let (id, verb) = match command {
             Command::Broker(id, verb) => (id, verb),
             Command::Stop => {
+                if self.exited {
+                    return cx.reply(request, Outcome::Done(Done::default()));
+                }
                 self.stops.push(request);
                 return self.stop(false);
             }

@@ -34,6 +34,12 @@ impl Budget {
         queue.push_back((broker, slot));
     }
 
+    /// Nobody of this broker waits any longer.
+    pub(crate) fn forget(&mut self, broker: BrokerId) {
+        self.urgent.retain(|(asked, _)| *asked != broker);
+        self.failing.retain(|(asked, _)| *asked != broker);
+    }
+
     /// The next slot that may be filled now. Give the token back with [`Budget::refund`] if it no longer needs one.
     pub(crate) fn next(&mut self, now: Time) -> Option<(BrokerId, Slot)> {
         self.refill(now);

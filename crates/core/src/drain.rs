@@ -44,6 +44,7 @@ impl Broker {
         for slot in self.slots() {
             self.cancel_backoff(cx, slot);
         }
+        cx.budget.forget(self.id);
         self.cut = 0;
         self.round += 1;
         self.emit(cx, request, What::BrokerDraining);
@@ -111,7 +112,17 @@ impl Broker {
                 let note = Some("was open already");
                 cx.reply(request, Outcome::Done(Done { note, ..Done::default() }));
             }
-            Phase::Open | Phase::Waiting { .. } => self.goals.push((request, Goal::Full)),
+            Phase::Open => {
+                self.goals.push((request, Goal::Full));
+                for slot in self.slots() {
+                    self.retry_now(cx, slot);
+                }
+            }
+            Phase::Waiting { retry_at, .. } => {
+                self.goals.push((request, Goal::Full));
+                cx.rearm(Key::Listen(self.id), retry_at, None);
+                self.listen_again(cx);
+            }
             Phase::Draining(_) | Phase::Drained => {
                 self.answer_goals(
                     cx,
@@ -136,6 +147,7 @@ impl Broker {
 
     /// The app ends: drains for good. `now` = without waiting for anybody.
     pub(crate) fn close(&mut self, cx: &mut Shared, now: bool) {
+        self.brutal |= now;
         if !self.closing {
             self.closing = true;
             match self.phase {

@@ -2,41 +2,41 @@
 //!
 //! A slot under way is a [`Move`]. With `surge` the successor starts first; with `unavailable` alone the
 //! predecessor leaves first. A predecessor counts against the limit until it is gone, so `surge` bounds memory too.
+//! How a recycle ends is in `verdict`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::broker::{Broker, Phase};
-use crate::effect::{Done, Failed, Outcome};
+use crate::effect::{Done, Outcome};
 use crate::event::What;
+use crate::generation::GOING_BACK;
 use crate::id::{Generation, RequestId, Slot, WorkerId};
 use crate::shared::{Key, Shared};
-use crate::spec::BrokerSpec;
 use crate::time::Time;
 use crate::worker::{State, Why};
 
 pub(crate) struct Recycle {
-    requests: Vec<RequestId>,
-    target: Generation,
-    pending: BTreeSet<Slot>,
-    under_way: BTreeMap<Slot, Move>,
-    total: u32,
-    replaced: u32,
-    cut: u32,
+    pub(crate) requests: Vec<RequestId>,
+    pub(crate) target: Generation,
+    pub(crate) pending: BTreeSet<Slot>,
+    pub(crate) under_way: BTreeMap<Slot, Move>,
+    pub(crate) total: u32,
+    pub(crate) replaced: u32,
+    pub(crate) cut: u32,
     /// It undoes a failed one: if it fails too, nothing more is tried.
-    back: bool,
+    pub(crate) back: bool,
 }
 
 /// A slot whose worker is being replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Move {
+pub(crate) struct Move {
     limit: Limit,
-    stage: Stage,
+    pub(crate) stage: Stage,
 }
 
 /// Which limit it counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Limit {
+pub(crate) enum Limit {
     Surge,
     Unavailable,
     /// None: the slot was empty.
@@ -44,7 +44,7 @@ enum Limit {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     /// The predecessor must go first.
     Retiring(WorkerId),
     /// Waits for the spawn budget.
@@ -59,31 +59,35 @@ enum Stage {
 
 /// The recycle after this one.
 pub(crate) struct Queued {
-    requests: Vec<RequestId>,
-    scope: Scope,
+    pub(crate) requests: Vec<RequestId>,
+    pub(crate) scope: Scope,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Scope {
+pub(crate) enum Scope {
     All,
     Some(BTreeSet<Slot>),
 }
 
 impl Recycle {
-    pub(crate) fn moves(&self, slot: Slot) -> bool {
-        self.under_way.contains_key(&slot)
+    /// Whether a move decides over the slot's next worker. Once the successor serves, it no longer does: a successor
+    /// that dies is replaced at once, however long its predecessor takes to leave.
+    pub(crate) fn holds(&self, slot: Slot) -> bool {
+        self.under_way.get(&slot).is_some_and(|moved| !matches!(moved.stage, Stage::Leaving(_)))
     }
 
     pub(crate) fn succeeds(&self, slot: Slot, worker: WorkerId) -> bool {
         self.under_way.get(&slot).is_some_and(|moved| moved.successor() == Some(worker))
     }
 
-    /// Whether the slot's turn has come: `None` if it is not this recycle's business, else whether to spawn.
-    pub(crate) fn wants_spawn(&self, slot: Slot, serving: Option<WorkerId>) -> Option<bool> {
-        match self.under_way.get(&slot) {
-            Some(moved) => Some(moved.stage == Stage::Queued),
-            None => (serving.is_none() && self.pending.contains(&slot)).then_some(true),
-        }
+    /// Whether a move of this slot waits for its spawn.
+    pub(crate) fn wants_successor(&self, slot: Slot) -> bool {
+        self.under_way.get(&slot).is_some_and(|moved| moved.stage == Stage::Queued)
+    }
+
+    /// Whether the next worker of this slot is part of this recycle: also that of an empty slot whose turn comes.
+    pub(crate) fn concerns(&self, slot: Slot) -> bool {
+        self.holds(slot) || self.pending.contains(&slot)
     }
 
     pub(crate) fn successor_asked(&mut self, slot: Slot, successor: WorkerId) {
@@ -96,20 +100,26 @@ impl Recycle {
         self.under_way.values().filter(|moved| moved.limit == limit).count()
     }
 
+    fn proving(&self) -> u32 {
+        let proving =
+            self.under_way.values().filter(|moved| matches!(moved.stage, Stage::Proving(..))).count();
+        u32::try_from(proving).unwrap_or(u32::MAX)
+    }
+
     fn is_done(&self) -> bool {
         self.pending.is_empty() && self.under_way.is_empty()
     }
 }
 
 impl Move {
-    fn successor(self) -> Option<WorkerId> {
+    pub(crate) fn successor(self) -> Option<WorkerId> {
         match self.stage {
             Stage::Starting(id) | Stage::Proving(id, _) => Some(id),
             Stage::Retiring(_) | Stage::Queued | Stage::Leaving(_) => None,
         }
     }
 
-    fn deadline(self) -> Option<Time> {
+    pub(crate) fn deadline(self) -> Option<Time> {
         match self.stage {
             Stage::Proving(_, until) => Some(until),
             Stage::Retiring(_) | Stage::Queued | Stage::Starting(_) | Stage::Leaving(_) => None,
@@ -158,7 +168,9 @@ impl Broker {
     }
 
     pub(crate) fn arm_recycle(&mut self, cx: &mut Shared) {
-        let at = self.spec.recycle.every.map(|every| cx.now + cx.rng.jitter(every, self.spec.recycle.jitter));
+        // "Every nothing" would be due again as soon as it was done.
+        let every = self.spec.recycle.every.filter(|every| !every.is_zero());
+        let at = every.map(|every| cx.now + cx.rng.jitter(every, self.spec.recycle.jitter));
         cx.rearm(Key::Recycle(self.id), self.recycle_at, at);
         self.recycle_at = at;
     }
@@ -171,36 +183,13 @@ impl Broker {
         }
     }
 
-    /// Runs another specification from now on: a new generation.
-    pub(crate) fn respecify(&mut self, cx: &mut Shared, request: RequestId, spec: BrokerSpec) {
-        if self.recycle.is_some() {
-            let reason = format!("`{}` is being recycled; try again when that has ended", self.spec.name);
-            return cx.reply(request, Outcome::Refused(reason));
-        }
-        if spec.listens != self.spec.listens || spec.name != self.spec.name {
-            let reason = format!("`{}`: name and listeners cannot change while it runs", self.spec.name);
-            return cx.reply(request, Outcome::Refused(reason));
-        }
-        let workers = spec.workers;
-        self.adopt_spec(Arc::new(spec));
-        if workers != self.wanted {
-            self.scale(cx, None, workers);
-        }
-        if self.phase == Phase::Open {
-            self.arm_recycle(cx);
-        }
-        // While drained there is nothing to replace: the recycle is over as soon as it has begun.
-        self.start_recycle(cx, vec![request], Scope::All, "new specification");
-    }
-
-    fn adopt_spec(&mut self, spec: Arc<BrokerSpec>) {
-        let newest = self.specs.keys().next_back().copied().unwrap_or_default().max(self.target);
-        self.target = Generation(newest.0 + 1);
-        self.specs.insert(self.target, Arc::clone(&spec));
-        self.spec = spec;
-    }
-
-    fn start_recycle(&mut self, cx: &mut Shared, requests: Vec<RequestId>, scope: Scope, why: &'static str) {
+    pub(crate) fn start_recycle(
+        &mut self,
+        cx: &mut Shared,
+        requests: Vec<RequestId>,
+        scope: Scope,
+        why: &'static str,
+    ) {
         let open = self.phase == Phase::Open;
         let pending: BTreeSet<Slot> = match scope {
             _ if !open => BTreeSet::new(),
@@ -221,17 +210,18 @@ impl Broker {
             cut: 0,
             back: why == GOING_BACK,
         });
-        // Whoever asks for a recycle has mended something: empty slots do not wait for their back-off.
         for slot in slots {
-            if self.place(slot).is_some_and(|place| place.worker.is_none()) {
-                self.retry_now(cx, slot);
-            }
+            self.retry_now(cx, slot);
         }
         self.recycle_on(cx);
     }
 
-    fn retry_now(&mut self, cx: &mut Shared, slot: Slot) {
+    /// Fills an empty slot without waiting for its back-off: somebody has mended what made it fail.
+    pub(crate) fn retry_now(&mut self, cx: &mut Shared, slot: Slot) {
         let id = self.id;
+        if self.place(slot).is_none_or(|place| place.worker.is_some()) {
+            return;
+        }
         self.set_failures(cx, slot, 0, "");
         let Some(place) = self.place(slot) else { return };
         if let Some(until) = place.end_backoff() {
@@ -269,7 +259,9 @@ impl Broker {
             }
             let serving =
                 self.workers.get(&old).is_some_and(|worker| matches!(worker.state, State::Ready { .. }));
-            if serving && self.counts.ready <= self.wanted.saturating_sub(unavailable) {
+            // A successor that is still proving itself makes nobody dispensable: its predecessor goes in its favour.
+            let available = self.counts.ready.saturating_sub(recycle.proving());
+            if serving && available <= self.wanted.saturating_sub(unavailable) {
                 return;
             }
             recycle.pending.remove(&slot);
@@ -284,16 +276,31 @@ impl Broker {
     pub(crate) fn successor_ready(&mut self, cx: &mut Shared, id: WorkerId, slot: Slot) {
         let min_ready = self.spec.recycle.min_ready;
         let Some(recycle) = &mut self.recycle else { return };
-        let Some(moved) = recycle.under_way.get_mut(&slot) else { return self.recycle_on(cx) };
-        if moved.stage != Stage::Starting(id) {
-            return;
-        }
-        if min_ready.is_zero() {
+        let Some(moved) = recycle.under_way.get_mut(&slot).filter(|moved| moved.stage == Stage::Starting(id))
+        else {
+            return self.recycle_on(cx);
+        };
+        // Nobody is lost with a predecessor that does not serve.
+        let old = self.places.get(slot.0 as usize).and_then(|place| self.workers.get(&place.worker?));
+        if min_ready.is_zero() || old.is_some_and(|old| !matches!(old.state, State::Ready { .. })) {
             return self.promote(cx, slot, id);
         }
         let until = cx.now + min_ready;
         moved.stage = Stage::Proving(id, until);
         cx.rearm(Key::Move(self.id, slot), None, Some(until));
+        self.serve_if_empty(slot);
+    }
+
+    /// A slot that has nobody is served by its successor at once, even while that is still proving itself: then it
+    /// is missed, and stays if the recycle fails.
+    pub(crate) fn serve_if_empty(&mut self, slot: Slot) {
+        let moved = self.recycle.as_ref().and_then(|recycle| recycle.under_way.get(&slot));
+        let Some(Move { stage: Stage::Proving(id, _), .. }) = moved else { return };
+        let id = *id;
+        let lives = self.workers.contains_key(&id);
+        if let Some(place) = self.place(slot).filter(|_| lives) {
+            place.worker.get_or_insert(id);
+        }
     }
 
     /// A successor has stayed ready for `min_ready`.
@@ -308,6 +315,8 @@ impl Broker {
     /// The successor serves from now on; its predecessor is asked to leave.
     fn promote(&mut self, cx: &mut Shared, slot: Slot, successor: WorkerId) {
         let old = self.place(slot).and_then(|place| place.worker.replace(successor));
+        let old = old.filter(|old| *old != successor);
+        self.prove(cx, slot, successor);
         let Some(recycle) = &mut self.recycle else { return };
         recycle.replaced += 1;
         match (old, recycle.under_way.get_mut(&slot)) {
@@ -373,132 +382,4 @@ impl Broker {
             }
         }
     }
-
-    // Ending.
-
-    fn finish_recycle(&mut self, cx: &mut Shared) {
-        let Some(Recycle { requests, target, total, replaced, cut, .. }) = self.recycle.take() else {
-            return;
-        };
-        self.generation = target;
-        self.specs.retain(|generation, _| {
-            *generation == target || self.workers.values().any(|worker| worker.generation == *generation)
-        });
-        let first = requests.first().copied();
-        self.emit(cx, first, What::RecycleFinished { target, total, replaced, cut });
-        for request in requests {
-            cx.reply(request, Outcome::Done(Done { total, replaced, cut, ..Done::default() }));
-        }
-        self.next_recycle(cx);
-    }
-
-    fn next_recycle(&mut self, cx: &mut Shared) {
-        if let Some(Queued { requests, scope }) = self.queued.take() {
-            self.start_recycle(cx, requests, scope, "asked");
-        }
-    }
-
-    /// A successor will not become ready.
-    pub(crate) fn successor_failed(&mut self, cx: &mut Shared, id: WorkerId, slot: Slot, reason: &str) {
-        if self.recycle.as_ref().is_some_and(|recycle| recycle.succeeds(slot, id)) {
-            self.fail_recycle(cx, Some(id), Some(slot), reason);
-        }
-    }
-
-    /// A slot that this recycle has filled keeps failing: what it brings in is bad.
-    pub(crate) fn target_fails(&mut self, cx: &mut Shared, slot: Slot, reason: &str) {
-        let filled = self.recycle.as_ref().is_some_and(|recycle| {
-            !recycle.pending.contains(&slot) && !recycle.moves(slot) && recycle.replaced > 0
-        });
-        if filled {
-            self.fail_recycle(cx, None, Some(slot), reason);
-        }
-    }
-
-    /// Stops the recycle: no further predecessor is retired, successors that do not serve yet are ended. A new
-    /// generation is given up: its workers are replaced by workers of the last good specification.
-    fn fail_recycle(&mut self, cx: &mut Shared, worker: Option<WorkerId>, slot: Option<Slot>, reason: &str) {
-        let Some(recycle) = self.recycle.take() else { return };
-        self.end_moves(cx, &recycle, Why::RecycleFailed);
-        let Recycle { requests, target, total, replaced, under_way, back, .. } = recycle;
-        if back {
-            self.generation = target;
-        }
-        let (first, generation) = (requests.first().copied(), self.generation);
-        let reason = reason.to_owned();
-        let what =
-            What::RecycleFailed { target, generation, total, replaced, worker, slot, reason: reason.clone() };
-        self.emit(cx, first, what);
-        for request in requests {
-            let failed = Failed { reason: reason.clone(), total, replaced, worker, slot };
-            cx.reply(request, Outcome::Failed(failed));
-        }
-        if target != self.generation {
-            self.go_back(cx, target);
-        } else {
-            self.next_recycle(cx);
-        }
-        // A slot that was only queued has nobody whose exit would fill it.
-        for (at, moved) in under_way {
-            if moved.stage == Stage::Queued {
-                self.fill(cx, at);
-            }
-        }
-    }
-
-    /// Ends the successors that do not serve yet.
-    fn end_moves(&mut self, cx: &mut Shared, recycle: &Recycle, why: Why) {
-        for (slot, moved) in &recycle.under_way {
-            cx.rearm(Key::Move(self.id, *slot), moved.deadline(), None);
-            if let Some(successor) = moved.successor() {
-                self.stop(cx, successor, why);
-            }
-        }
-    }
-
-    /// Returns to the last good specification, under a new number.
-    fn go_back(&mut self, cx: &mut Shared, failed: Generation) {
-        let Some(good) = self.specs.get(&self.generation).cloned() else { return };
-        self.adopt_spec(good);
-        if self.spec.workers != self.wanted {
-            let workers = self.spec.workers;
-            self.scale(cx, None, workers);
-        }
-        let slots = self
-            .slots()
-            .zip(&self.places)
-            .filter(|(_, place)| {
-                let serving = place.worker.and_then(|id| self.workers.get(&id));
-                serving.is_some_and(|worker| worker.generation == failed)
-            })
-            .map(|(slot, _)| slot)
-            .collect();
-        self.start_recycle(cx, Vec::new(), Scope::Some(slots), GOING_BACK);
-    }
-
-    /// Ends this recycle and the next, because all workers are sent home.
-    pub(crate) fn abandon_recycles(&mut self, cx: &mut Shared, why: &str) {
-        if let Some(recycle) = self.recycle.take() {
-            self.end_moves(cx, &recycle, Why::Drained);
-            let Recycle { requests, target, total, replaced, back, .. } = recycle;
-            if back {
-                self.generation = target;
-            }
-            let (first, generation, reason) = (requests.first().copied(), self.generation, why.to_owned());
-            let what =
-                What::RecycleFailed { target, generation, total, replaced, worker: None, slot: None, reason };
-            self.emit(cx, first, what);
-            for request in requests {
-                cx.reply(request, Outcome::Superseded(why.to_owned()));
-            }
-        }
-        if let Some(Queued { requests, .. }) = self.queued.take() {
-            for request in requests {
-                cx.reply(request, Outcome::Superseded(why.to_owned()));
-            }
-        }
-    }
 }
-
-/// The reason of a recycle that undoes a failed one.
-const GOING_BACK: &str = "going back";

@@ -20,6 +20,8 @@ impl Rng {
     /// `wait`, shortened or lengthened by up to `share` of itself.
     pub(crate) fn jitter(&mut self, wait: Duration, share: f64) -> Duration {
         let unit = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
-        wait.mul_f64(1.0 + share.clamp(0.0, 1.0) * (2.0 * unit - 1.0))
+        let factor = 1.0 + share.clamp(0.0, 1.0) * (2.0 * unit - 1.0);
+        // Too long for a duration, or a share that is no number: unvaried.
+        Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(wait)
     }
 }

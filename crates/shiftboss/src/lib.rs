@@ -1,1 +1,47 @@
-//! x
+//! Keeps groups of worker processes on shift: replaces the dead at once, changes the whole shift without dropping a
+//! request, drains and resumes.
+//!
+//! A *broker* keeps the workers of one type; an *app* is all brokers of one configuration. [`run`] runs an app in
+//! the calling process, as the `shiftboss` command does:
+//!
+//! ```no_run
+//! use shiftboss::{AppOptions, BrokerOptions, Setting};
+//!
+//! # struct Quiet;
+//! # impl shiftboss::log::Log for Quiet {
+//! #     fn event(&mut self, _: &shiftboss_api::Event) {}
+//! #     fn line(&mut self, _: &shiftboss::log::Line<'_>) {}
+//! #     fn note(&mut self, _: &str) {}
+//! # }
+//! let mut api = BrokerOptions::new(["./server", "--verbose"]);
+//! api.workers = 4;
+//! let options = AppOptions { app: "shop".into(), brokers: vec![("api".into(), api)] };
+//! let setting = Setting { socket: "/run/shiftboss/shop.sock".into(), environment: "default".into() };
+//! shiftboss::run(&options, &setting, Box::new(Quiet))?;
+//! # Ok::<(), shiftboss::RunError>(())
+//! ```
+//!
+//! The rules are in `shiftboss-core`, which knows no operating system; here they meet one, in [`os`].
+#![deny(unsafe_code)]
+
+pub mod address;
+#[cfg(feature = "config")]
+pub mod config;
+mod control;
+mod convert;
+mod driver;
+mod feed;
+mod handle;
+mod launch;
+pub mod log;
+pub mod options;
+pub mod os;
+mod output;
+mod readiness;
+mod run;
+mod sockets;
+mod usages;
+
+pub use launch::LaunchError;
+pub use options::{AppOptions, BrokerOptions};
+pub use run::{RunError, Setting, check, run};

@@ -1,0 +1,289 @@
+//! The client: asks a running app over its UNIX socket, one connection a call.
+//!
+//! It needs a tokio runtime with I/O and time enabled. A waited-for command survives a lost connection: it is sent
+//! again under the same `Idempotency-Key`, so it still acts once. Which socket is whose is left to the caller.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), shiftboss_api::client::ClientError> {
+//! use shiftboss_api::client::{Client, Options};
+//! use shiftboss_api::{Progress, Recycle};
+//!
+//! let client = Client::new("/run/shiftboss/shop.sock");
+//! let mut progress = client.recycle("api", &Recycle::default(), &Options::default())?.wait();
+//! while let Some(line) = progress.next().await? {
+//!     if let Progress::Outcome(outcome) = line {
+//!         println!("{outcome:?}");
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod call;
+mod connection;
+mod error;
+mod events;
+#[cfg(test)]
+mod fake;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper::Method;
+use serde::Serialize;
+
+pub use call::{Call, CommandStream};
+pub use error::ClientError;
+pub use events::{EventStream, Item};
+
+use crate::{Recycle, Scale, Status};
+use connection::{Answer, Ask};
+
+/// Asks one app. Holds no connection, so it stays good while the app is replaced.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// How a command is given. The default waits without limit, under a key of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Longest wait for the outcome; none = without limit. An app that does not even begin to answer is given up
+    /// after 10 s in any case.
+    pub timeout: Option<Duration>,
+    /// The command's `Idempotency-Key`, 1 to 128 visible ASCII characters; none = 128 random bits.
+    pub key: Option<String>,
+}
+
+impl Client {
+    /// A client of the app that answers at this socket. Nothing is opened yet.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Client { socket: socket.into() }
+    }
+
+    /// The socket it asks.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The app as it is now.
+    ///
+    /// # Errors
+    /// When nobody answers within 10 s, or not with a status.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        let text = self.status_json().await?;
+        serde_json::from_str(&text).map_err(|error| self.protocol(format!("not a status: {error}")))
+    }
+
+    /// The same as the server wrote it, with the fields that this version does not know.
+    ///
+    /// # Errors
+    /// When nobody answers within 10 s, or not with text.
+    pub async fn status_json(&self) -> Result<String, ClientError> {
+        let ask = Ask::get("/v1/status");
+        let ready = async { connection::open(&self.socket, &ask).await?.text().await };
+        self.in_time(ANSWER_WITHIN, ready).await
+    }
+
+    /// Replaces the workers of a broker, or the one of a slot.
+    ///
+    /// # Errors
+    /// When no random key can be had.
+    pub fn recycle(&self, broker: &str, body: &Recycle, options: &Options) -> Result<Call, ClientError> {
+        self.call(path(broker, "recycle"), Some(body), options)
+    }
+
+    /// Sends the workers of a broker home.
+    ///
+    /// # Errors
+    /// When no random key can be had.
+    pub fn drain(&self, broker: &str, options: &Options) -> Result<Call, ClientError> {
+        self.call(path(broker, "drain"), NOTHING, options)
+    }
+
+    /// Starts the workers of a drained broker again.
+    ///
+    /// # Errors
+    /// When no random key can be had.
+    pub fn resume(&self, broker: &str, options: &Options) -> Result<Call, ClientError> {
+        self.call(path(broker, "resume"), NOTHING, options)
+    }
+
+    /// Changes how many workers a broker keeps.
+    ///
+    /// # Errors
+    /// When no random key can be had.
+    pub fn scale(&self, broker: &str, body: &Scale, options: &Options) -> Result<Call, ClientError> {
+        self.call(path(broker, "scale"), Some(body), options)
+    }
+
+    /// Ends the whole app.
+    ///
+    /// # Errors
+    /// When no random key can be had.
+    pub fn stop(&self, options: &Options) -> Result<Call, ClientError> {
+        self.call("/v1/stop".to_owned(), NOTHING, options).map(Call::of_the_last_command)
+    }
+
+    /// The app's events: those after that number which are still kept (none = all that are kept), a mark
+    /// ([`Item::Live`]), then those to come.
+    ///
+    /// # Errors
+    /// When nobody answers within 10 s, or not with events.
+    pub async fn events(&self, last_event_id: Option<u64>) -> Result<EventStream, ClientError> {
+        let mut ask = Ask::get("/v1/events");
+        ask.last_event_id = last_event_id;
+        let ready =
+            async { connection::open(&self.socket, &ask).await?.expect_type("text/event-stream").await };
+        let answer: Answer = self.in_time(ANSWER_WITHIN, ready).await?;
+        Ok(EventStream::new(answer, last_event_id))
+    }
+
+    fn call(
+        &self,
+        path: String,
+        body: Option<&impl Serialize>,
+        options: &Options,
+    ) -> Result<Call, ClientError> {
+        let body = match body.map(serde_json::to_vec).transpose() {
+            Ok(body) => body.unwrap_or_default(),
+            Err(error) => {
+                return Err(self.protocol(format!("the command cannot be written as JSON: {error}")));
+            }
+        };
+        let key = match &options.key {
+            Some(key) => key.clone(),
+            None => random_key().map_err(|source| self.io("cannot read /dev/urandom for", source))?,
+        };
+        let ask = Ask { method: Method::POST, path, body, key: Some(key), last_event_id: None };
+        Ok(Call::new(self.clone(), ask, options.timeout))
+    }
+
+    async fn in_time<T>(
+        &self,
+        limit: Duration,
+        ready: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let late = ClientError::Timeout { socket: self.socket.clone(), after: limit };
+        tokio::time::timeout(limit, ready).await.unwrap_or(Err(late))
+    }
+
+    fn protocol(&self, why: String) -> ClientError {
+        ClientError::Protocol { socket: self.socket.clone(), why }
+    }
+
+    fn io(&self, doing: &'static str, source: std::io::Error) -> ClientError {
+        ClientError::Io { doing, socket: self.socket.clone(), source }
+    }
+}
+
+/// Everything but letters, digits and `-_.` is escaped (RFC 3986), so that no type name can be another path.
+fn path(broker: &str, verb: &str) -> String {
+    let mut path = "/v1/brokers/".to_owned();
+    for byte in broker.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || (byte == b'.' && broker.len() > 2) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path.push('/');
+    path.push_str(verb);
+    path
+}
+
+fn random_key() -> std::io::Result<String> {
+    let mut bytes = [0; 16];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}
+
+/// The body of a verb that has none.
+const NOTHING: Option<&()> = None;
+/// How long an app may take to begin its answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::fake::{Fake, json};
+    use super::*;
+
+    #[tokio::test]
+    async fn the_status_is_read_and_also_had_as_it_was_written() {
+        let written = r#"{"app":"shop","pid":1,"broker_pid":1,"version":"9","environment":"default",
+            "started_at":"2026-11-24T08:00:00Z","brokers":[],"of_a_later_version":7}"#;
+        let fake = Fake::serve(vec![json(200, written), json(200, written)]);
+        let client = Client::new(fake.socket());
+        assert_eq!(client.status().await.unwrap().app, "shop");
+        assert_eq!(client.status_json().await.unwrap(), written);
+        assert!(fake.asked()[0].starts_with("GET /v1/status HTTP/1.1\r\n"), "{:?}", fake.asked());
+    }
+
+    #[tokio::test]
+    async fn a_missing_socket_says_that_no_app_answers() {
+        let client = Client::new("/nonexistent/shiftboss/shop.sock");
+        let error = client.status().await.unwrap_err();
+        assert!(matches!(error, ClientError::NotRunning { .. }));
+        let text = "no app answers at /nonexistent/shiftboss/shop.sock (no such file)";
+        assert_eq!(error.to_string(), text);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_serves_says_that_no_app_answers() {
+        let fake = Fake::serve(Vec::new());
+        let socket = fake.socket().to_owned();
+        fake.leave_the_socket_behind();
+        let error = Client::new(&socket).status().await.unwrap_err();
+        assert!(matches!(error, ClientError::NotRunning { why: "nobody listens there", .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_carries_the_servers_words_and_help() {
+        let body = r#"{"error":"`apy` is not a type of this app","help":"its types are: api"}"#;
+        for status in [400, 403, 404, 409, 503] {
+            let fake = Fake::serve(vec![json(status, body)]);
+            let error = Client::new(fake.socket()).status().await.unwrap_err();
+            let ClientError::Server { status: got, failure } = &error else { panic!("{error:?}") };
+            assert_eq!((*got, failure.help.as_deref()), (status, Some("its types are: api")));
+            assert_eq!(error.to_string(), "`apy` is not a type of this app");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_status_is_a_protocol_error() {
+        for answer in
+            [json(200, "[]"), json(500, "not JSON"), "SSH-2.0-OpenSSH\r\n\r\n".to_owned(), String::new()]
+        {
+            let fake = Fake::serve(vec![answer.clone()]);
+            let error = Client::new(fake.socket()).status().await.unwrap_err();
+            assert!(
+                matches!(error, ClientError::Protocol { .. } | ClientError::Io { .. }),
+                "{answer}: {error:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_app_that_does_not_answer_is_given_up() {
+        let fake = Fake::serve(Vec::new());
+        let client = Client::new(fake.socket());
+        let never = client.in_time(Duration::from_millis(20), client.status_json());
+        let error = never.await.unwrap_err();
+        assert!(matches!(error, ClientError::Timeout { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_type_name_cannot_become_another_path() {
+        assert_eq!(path("api-2_x", "drain"), "/v1/brokers/api-2_x/drain");
+        assert_eq!(path("../stop?x", "drain"), "/v1/brokers/..%2Fstop%3Fx/drain");
+        assert_eq!(path("..", "drain"), "/v1/brokers/%2E%2E/drain");
+    }
+
+    #[test]
+    fn every_key_is_another() {
+        let (one, other) = (random_key().unwrap(), random_key().unwrap());
+        assert_eq!(one.len(), 32);
+        assert_ne!(one, other);
+    }
+}

@@ -1,0 +1,24 @@
+//! `drain`: every worker is sent home, and none is started until a resume.
+
+use super::{Session, follow, targets};
+use crate::args::Targets;
+use crate::exit::{Exit, Trouble};
+use crate::progress::{Doing, Track};
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session<'_>, asked: &Targets) -> Result<Exit, Trouble> {
+    let status = session.status().await;
+    let targets = targets::resolve(asked, "drain", false, status.as_ref().map_err(Clone::clone))?;
+    let status = status?;
+    let mut jobs = Vec::new();
+    for target in targets {
+        let broker = targets::find(&status, &target.name)?;
+        let call = session.client.drain(&target.name, &session.options())?;
+        jobs.push(follow::Job {
+            call,
+            track: Track::new(Doing::Drain, broker),
+            listens: !broker.listen.is_empty(),
+        });
+    }
+    if asked.no_wait { follow::leave(session, jobs).await } else { follow::follow(session, jobs).await }
+}

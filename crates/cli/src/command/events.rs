@@ -1,0 +1,269 @@
+//! `events`: what happened, as far as it is kept; with `-f` also what happens.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use shiftboss_api::client::{ClientError, EventStream, Item};
+use shiftboss_api::{Event, EventsLost};
+
+use super::Session;
+use crate::args::EventsArgs;
+use crate::exit::{Exit, Trouble};
+use crate::output::{BAD, BUSY, GOOD, Look};
+use crate::text;
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session<'_>, asked: &EventsArgs) -> Result<Exit, Trouble> {
+    tokio::select! {
+        exit = tell(session, asked) => exit,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    }
+}
+
+async fn tell(session: &Session<'_>, asked: &EventsArgs) -> Result<Exit, Trouble> {
+    let mut lines = Lines::new(session);
+    let mut events = session.in_time(session.client.events(None)).await?;
+    let mut kept = VecDeque::new();
+    loop {
+        match session.in_time(events.next()).await? {
+            Some(Item::Live) | None => break,
+            Some(item) => {
+                kept.push_back(item);
+                if asked.last.is_some_and(|last| kept.len() > last) {
+                    kept.pop_front();
+                }
+            }
+        }
+    }
+    for item in &kept {
+        lines.print(item)?;
+    }
+    if asked.follow { follow(session, &mut lines, events).await } else { Ok(Exit::Done) }
+}
+
+/// Tells what happens from now on, until the app or the time ends.
+async fn follow(
+    session: &Session<'_>,
+    lines: &mut Lines<'_>,
+    mut events: EventStream,
+) -> Result<Exit, Trouble> {
+    let began = tokio::time::Instant::now();
+    loop {
+        let next = match session.timeout {
+            None => events.next().await,
+            Some(limit) => match tokio::time::timeout_at(began + limit, events.next()).await {
+                Ok(next) => next,
+                Err(_) => return Ok(Exit::Busy),
+            },
+        };
+        match next {
+            Ok(Some(item)) => lines.print(&item)?,
+            Ok(None) | Err(ClientError::Io { .. }) => match again(session, events.last_id()).await {
+                Ok(more) => events = more,
+                // The app has ended, and with it its events.
+                Err(ClientError::NotRunning { .. }) => return Ok(Exit::Done),
+                Err(error) => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The stream after an interruption: its server may be replaced just now.
+async fn again(session: &Session<'_>, last: Option<u64>) -> Result<EventStream, ClientError> {
+    let began = Instant::now();
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        match session.client.events(last).await {
+            Err(ClientError::NotRunning { .. } | ClientError::Io { .. }) if began.elapsed() < ABSENCE => {}
+            stream => return stream,
+        }
+    }
+}
+
+/// Prints items as they come.
+struct Lines<'a> {
+    session: &'a Session<'a>,
+    zone: TimeZone,
+    /// Columns of the longest type so far.
+    name: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn new(session: &'a Session<'a>) -> Self {
+        Lines { session, zone: TimeZone::system(), name: NAME }
+    }
+
+    fn print(&mut self, item: &Item) -> Result<(), Trouble> {
+        let output = self.session.output;
+        let line = match item {
+            Item::Live => return Ok(()),
+            Item::Event { json, .. } | Item::Other(json) if output.json => json.clone(),
+            Item::Lost(lost) if output.json => {
+                serde_json::json!({"events_lost": lost.events_lost}).to_string()
+            }
+            Item::Event { event, .. } => {
+                self.name = self.name.max(event.broker.as_ref().map_or(0, |name| name.chars().count()));
+                human(event, self.name, &self.zone, output.out)
+            }
+            Item::Lost(EventsLost { events_lost }) => {
+                format!(
+                    "         {} missing here: no longer kept, or read too slowly",
+                    text::count(*events_lost, "event")
+                )
+            }
+            Item::Other(json) => text::clean(json),
+        };
+        output.line(&line)
+    }
+}
+
+/// "14:21:58 api    worker_death   #3 slot 2 pid 130 SIGKILL  reason".
+fn human(event: &Event, name_width: usize, zone: &TimeZone, look: Look) -> String {
+    let at = event.at.parse::<Timestamp>().ok();
+    let at =
+        at.map_or_else(|| event.at.clone(), |at| at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string());
+    let name = event.broker.as_deref().unwrap_or("");
+    let word = format!("{:EVENT$}", event.event.as_str());
+    let mut line = format!("{at} {name:name_width$} {}", look.paint(&word, style(event)));
+    for fact in facts(event) {
+        line.push(' ');
+        line.push_str(&fact);
+    }
+    if let Some(reason) = &event.reason {
+        line.push_str("  ");
+        line.push_str(&text::clean(reason));
+    }
+    line.trim_end().to_owned()
+}
+
+fn facts(event: &Event) -> Vec<String> {
+    let mut facts = Vec::new();
+    facts.extend(event.worker.as_ref().map(|id| format!("#{id}")));
+    facts.extend(event.slot.map(|slot| format!("slot {slot}")));
+    facts.extend(event.pid.map(|pid| format!("pid {pid}")));
+    facts.extend(event.code.map(|code| format!("exit {code}")));
+    facts.extend(event.signal.clone());
+    facts.extend(event.forced.then(|| "forced".to_owned()));
+    facts.extend(
+        event
+            .ready_ms
+            .map(|ms| format!("in {}", text::took(Duration::from_secs_f64((ms / 1e3).clamp(0.0, 1e9))))),
+    );
+    facts.extend(event.address.clone());
+    facts.extend(event.wanted.map(|wanted| format!("wanted {wanted}")));
+    match (event.replaced, event.total) {
+        (Some(replaced), Some(total)) => facts.push(format!("{replaced} of {total}")),
+        (None, Some(total)) => facts.push(text::count(total, "worker")),
+        (Some(_) | None, None) => {}
+    }
+    facts.extend(event.cut.filter(|cut| *cut > 0).map(|cut| format!("{cut} cut off")));
+    facts.extend(event.refused.filter(|refused| *refused > 0).map(|refused| format!("{refused} reset")));
+    let retry = event.retry_at.as_ref().zip(event.at.parse::<Timestamp>().ok());
+    let retry = retry.and_then(|(retry, at)| text::until(retry, at));
+    facts.extend(retry.map(|wait| format!("next try in {}", text::took(wait))));
+    facts
+}
+
+fn style(event: &Event) -> anstyle::Style {
+    use shiftboss_api::EventName as Name;
+    match event.event {
+        Name::WorkerDeath
+        | Name::RecycleFailed
+        | Name::BrokerDegraded
+        | Name::ListenerFailed
+        | Name::ConfigRefused => BAD,
+        Name::WorkerBackoff | Name::BrokerWaiting | Name::BrokerDraining | Name::AppStopping => BUSY,
+        Name::WorkerReady | Name::RecycleFinished | Name::BrokerRecovered | Name::AppReady => GOOD,
+        Name::WorkerStarted
+        | Name::WorkerStandby
+        | Name::WorkerPromoted
+        | Name::WorkerStopping
+        | Name::WorkerEnded
+        | Name::RecycleStarted
+        | Name::BrokerStarted
+        | Name::BrokerOpened
+        | Name::BrokerClosed
+        | Name::BrokerDrained
+        | Name::BrokerResumed
+        | Name::BrokerScaled
+        | Name::BrokerAdopted
+        | Name::BrokerFinished
+        | Name::BrokerRemoved
+        | Name::ListenerBound
+        | Name::ConfigApplied => anstyle::Style::new(),
+    }
+}
+
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long the app may be away before it counts as gone.
+const ABSENCE: Duration = Duration::from_secs(2);
+const NAME: usize = 6;
+/// Columns of most names of events.
+const EVENT: usize = 15;
+
+#[cfg(test)]
+mod tests {
+    use shiftboss_api::EventName;
+
+    use super::super::fake::{Fake, answer};
+    use super::*;
+    use crate::output::capture::{self, PLAIN};
+    use crate::progress::tests::event;
+
+    fn death(seq: u64) -> Event {
+        Event {
+            seq,
+            worker: Some("3".into()),
+            signal: Some("SIGKILL".into()),
+            reason: Some("killed\u{7}".into()),
+            ..event("58", EventName::WorkerDeath, Some(2), Some(130))
+        }
+    }
+
+    fn stream(ids: std::ops::RangeInclusive<u64>, end: &str) -> String {
+        let events = ids.map(|id| {
+            let event = death(id);
+            format!("id: {id}\nevent: {}\ndata: {}\n\n", event.event, serde_json::to_string(&event).unwrap())
+        });
+        answer("text/event-stream", &(events.collect::<String>() + end))
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        let line = human(&death(1), 6, &TimeZone::UTC, PLAIN);
+        assert_eq!(line, "08:00:58 api    worker_death    #3 slot 2 pid 130 SIGKILL  killed\u{fffd}");
+        let backoff = Event {
+            retry_at: Some("2026-11-24T08:01:00.3Z".into()),
+            reason: Some("2 failures in a row".into()),
+            ..event("58", EventName::WorkerBackoff, Some(2), None)
+        };
+        let expected = "08:00:58 api    worker_backoff  slot 2 next try in 2.3 s  2 failures in a row";
+        assert_eq!(human(&backoff, 6, &TimeZone::UTC, PLAIN), expected);
+    }
+
+    async fn seqs(answers: Vec<String>, follow: bool, last: Option<usize>) -> Vec<u64> {
+        let (mut output, written) = capture::output();
+        output.json = true;
+        let fake = Fake::serve(answers);
+        let session = Session::new(fake.client(), None, &output);
+        assert_eq!(run(&session, &EventsArgs { follow, last }).await, Ok(Exit::Done));
+        let seq = |line: &str| serde_json::from_str::<Event>(line).unwrap().seq;
+        written.data().lines().map(seq).collect()
+    }
+
+    #[tokio::test]
+    async fn without_following_it_ends_with_what_is_kept() {
+        assert_eq!(seqs(vec![stream(1..=3, ": live\n\n")], false, None).await, [1, 2, 3]);
+        assert_eq!(seqs(vec![stream(1..=3, ": live\n\n")], false, Some(2)).await, [2, 3]);
+        assert_eq!(seqs(vec![stream(1..=3, ": live\n\n")], false, Some(0)).await, [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn following_goes_on_after_a_lost_connection_and_ends_with_the_app() {
+        let answers = vec![stream(1..=2, ": live\n\n"), stream(3..=4, ": live\n\n")];
+        assert_eq!(seqs(answers, true, None).await, [1, 2, 3, 4]);
+    }
+}

@@ -1,0 +1,191 @@
+//! `wait`: for scripts that go on when a broker is ready, drained or recycled.
+
+use std::time::{Duration, Instant};
+
+use shiftboss_api::client::{ClientError, EventStream, Item};
+use shiftboss_api::{Broker, BrokerState, EventName};
+
+use super::{Session, targets};
+use crate::args::{Goal, WaitArgs};
+use crate::exit::{Exit, Trouble};
+use crate::table;
+use crate::text;
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> {
+    let waiting = async {
+        match session.timeout {
+            None => wait(session, asked).await,
+            Some(limit) => tokio::time::timeout(limit, wait(session, asked)).await.unwrap_or_else(|_| {
+                let (name, goal) = (&asked.broker, word(asked.goal));
+                Err(Trouble::new(Exit::Busy, format!("{name} is not {goal} after {}", text::took(limit)))
+                    .help(format!("`shiftboss status {name}` shows why")))
+            }),
+        }
+    };
+    tokio::select! {
+        exit = waiting => exit,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    }
+}
+
+/// Looks once the stream is live, so that no change falls between the look and the first event, and again after
+/// every event of the broker.
+async fn wait(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> {
+    let mut events = session.client.events(None).await?;
+    let mut live = false;
+    let mut lost: Option<Instant> = None;
+    loop {
+        match next(&mut events, &asked.broker).await {
+            Ok(Some(News::Live)) => live = true,
+            Ok(Some(News::Other)) if !live => continue,
+            Ok(Some(News::Other)) => {}
+            Ok(Some(News::RecycleFailed(reason))) => {
+                if live && asked.goal == Goal::Recycled {
+                    let error = format!("the recycle of {} failed: {}", asked.broker, text::clean(&reason));
+                    return Err(Trouble::new(Exit::Failed, error));
+                }
+            }
+            Ok(None) | Err(ClientError::Io { .. }) => {
+                // Its server may be replaced just now.
+                let since = *lost.get_or_insert_with(Instant::now);
+                let last = events.last_id();
+                tokio::time::sleep(PAUSE).await;
+                match session.client.events(last).await {
+                    Ok(again) => events = again,
+                    Err(ClientError::NotRunning { .. } | ClientError::Io { .. })
+                        if since.elapsed() < ABSENCE => {}
+                    Err(error) => return Err(error.into()),
+                }
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        lost = None;
+        if live && is_reached(asked.goal, targets::find(&session.client.status().await?, &asked.broker)?) {
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+/// What is of interest in the stream.
+enum News {
+    Live,
+    RecycleFailed(String),
+    /// Something about the broker, or events that may have been about it are missing.
+    Other,
+}
+
+async fn next(events: &mut EventStream, broker: &str) -> Result<Option<News>, ClientError> {
+    loop {
+        match events.next().await? {
+            None => return Ok(None),
+            Some(Item::Live) => return Ok(Some(News::Live)),
+            Some(Item::Lost(_)) => return Ok(Some(News::Other)),
+            Some(Item::Event { event, .. }) if event.broker.as_deref() == Some(broker) => {
+                return Ok(Some(match event.event {
+                    EventName::RecycleFailed => News::RecycleFailed(event.reason.unwrap_or_default()),
+                    _ => News::Other,
+                }));
+            }
+            Some(Item::Event { .. } | Item::Other(_)) => {}
+        }
+    }
+}
+
+fn is_reached(goal: Goal, broker: &Broker) -> bool {
+    match goal {
+        Goal::Ready => broker.state == BrokerState::Open && table::is_as_wanted(broker),
+        Goal::Drained => broker.state == BrokerState::Drained,
+        Goal::Recycled => !broker.recycling,
+    }
+}
+
+fn word(goal: Goal) -> &'static str {
+    match goal {
+        Goal::Ready => "ready",
+        Goal::Drained => "drained",
+        Goal::Recycled => "recycled",
+    }
+}
+
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long the app may be away before it counts as gone.
+const ABSENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use shiftboss_api::Event;
+
+    use super::super::fake::{Fake, answer, json};
+    use super::*;
+    use crate::output::capture;
+    use crate::progress::tests::event;
+    use crate::table::tests::{broker, status, worker};
+
+    fn stream(after_live: &[Event]) -> String {
+        let events = after_live.iter().map(|event| {
+            format!(
+                "id: {}\nevent: {}\ndata: {}\n\n",
+                event.seq,
+                event.event,
+                serde_json::to_string(event).unwrap()
+            )
+        });
+        answer("text/event-stream", &(": live\n\n".to_owned() + &events.collect::<String>()))
+    }
+
+    fn now(change: impl FnOnce(&mut Broker)) -> String {
+        let mut api = broker("api", vec![worker(0, 5)]);
+        change(&mut api);
+        json(&status(vec![api]))
+    }
+
+    async fn waited(goal: Goal, answers: Vec<String>) -> Result<Exit, Trouble> {
+        waited_at(&Fake::serve(answers), goal, None).await
+    }
+
+    async fn waited_at(fake: &Fake, goal: Goal, timeout: Option<Duration>) -> Result<Exit, Trouble> {
+        let (output, _) = capture::output();
+        let session = Session::new(fake.client(), timeout, &output);
+        run(&session, &WaitArgs { broker: "api".into(), goal }).await
+    }
+
+    #[tokio::test]
+    async fn what_is_so_already_is_not_waited_for() {
+        assert_eq!(waited(Goal::Ready, vec![stream(&[]), now(|_| {})]).await, Ok(Exit::Done));
+        let unknown = vec![stream(&[]), json(&status(vec![]))];
+        assert_eq!(waited(Goal::Ready, unknown).await.unwrap_err().exit, Exit::Usage);
+    }
+
+    #[tokio::test]
+    async fn every_event_of_the_broker_is_a_reason_to_look_again() {
+        let drained = event("01", EventName::BrokerDrained, None, None);
+        let other = Event { broker: Some("jobs".into()), ..drained.clone() };
+        let answers = vec![
+            stream(&[other, drained]),
+            now(|api| api.state = BrokerState::Draining),
+            now(|api| api.state = BrokerState::Drained),
+        ];
+        assert_eq!(waited(Goal::Drained, answers).await, Ok(Exit::Done));
+    }
+
+    #[tokio::test]
+    async fn a_recycle_that_fails_is_not_waited_for_any_longer() {
+        let failed =
+            Event { reason: Some("exit 1".into()), ..event("01", EventName::RecycleFailed, None, None) };
+        let answers = vec![stream(&[failed]), now(|api| api.recycling = true)];
+        let trouble = waited(Goal::Recycled, answers).await.unwrap_err();
+        assert_eq!(
+            (trouble.exit, trouble.error.as_str()),
+            (Exit::Failed, "the recycle of api failed: exit 1")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_time_limit_is_exit_75() {
+        let trouble =
+            waited_at(&Fake::silent(), Goal::Ready, Some(Duration::from_millis(30))).await.unwrap_err();
+        assert_eq!((trouble.exit, trouble.error.as_str()), (Exit::Busy, "api is not ready after 30 ms"));
+    }
+}

@@ -1,0 +1,5 @@
+//! The demo's parts: a built-in worker, a load generator, and the HTTP they speak.
+
+pub(crate) mod http;
+pub(crate) mod load;
+pub(crate) mod worker;

@@ -1,0 +1,85 @@
+//! Generations: a broker's specification is replaced by a new one, and by the last good one if the new one fails.
+//! The replacing of workers is a recycle like any other.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::broker::{Broker, Phase};
+use crate::effect::Outcome;
+use crate::id::{Generation, RequestId, Slot};
+use crate::recycle::Scope;
+use crate::shared::Shared;
+use crate::spec::BrokerSpec;
+
+impl Broker {
+    /// Runs another specification from now on: a new generation.
+    pub(crate) fn respecify(&mut self, cx: &mut Shared, request: RequestId, spec: BrokerSpec) {
+        if self.recycle.is_some() {
+            let reason = format!("`{}` is being recycled; try again when that has ended", self.spec.name);
+            return cx.reply(request, Outcome::Refused(reason));
+        }
+        if spec.listens != self.spec.listens || spec.name != self.spec.name {
+            let reason = format!("`{}`: name and listeners cannot change while it runs", self.spec.name);
+            return cx.reply(request, Outcome::Refused(reason));
+        }
+        let workers = spec.workers;
+        self.adopt_spec(Arc::new(spec));
+        if workers != self.wanted {
+            self.scale(cx, None, workers);
+        }
+        if self.phase == Phase::Open {
+            self.arm_recycle(cx);
+        }
+        // While drained there is nothing to replace: the recycle is over as soon as it has begun.
+        self.start_recycle(cx, vec![request], Scope::All, "new specification");
+    }
+
+    /// A drain may have come between a new specification and its workers. Once open again, slots that are empty or
+    /// run another specification are brought to it by a recycle, which can still fail and go back.
+    pub(crate) fn take_up_target(&mut self, cx: &mut Shared) {
+        let new = self.target != self.generation;
+        let behind: BTreeSet<Slot> = self
+            .slots()
+            .zip(&self.places)
+            .filter(|(_, place)| match place.worker.and_then(|id| self.workers.get(&id)) {
+                Some(worker) => !std::ptr::eq(self.spec_of(worker), self.spec.as_ref()),
+                None => new,
+            })
+            .map(|(slot, _)| slot)
+            .collect();
+        if new || !behind.is_empty() {
+            self.start_recycle(cx, Vec::new(), Scope::Some(behind), "new specification");
+        }
+    }
+
+    fn adopt_spec(&mut self, spec: Arc<BrokerSpec>) {
+        let newest = self.specs.keys().next_back().copied().unwrap_or_default().max(self.target);
+        self.target = Generation(newest.0 + 1);
+        self.specs.insert(self.target, Arc::clone(&spec));
+        self.spec = spec;
+    }
+
+    /// Returns to the last good specification, under a new number.
+    pub(crate) fn go_back(&mut self, cx: &mut Shared, failed: Generation) {
+        let Some(good) = self.specs.get(&self.generation).cloned() else { return };
+        let by_hand = self.wanted != self.spec.workers;
+        self.adopt_spec(good);
+        if self.spec.workers != self.wanted && !by_hand {
+            let workers = self.spec.workers;
+            self.scale(cx, None, workers);
+        }
+        let slots = self
+            .slots()
+            .zip(&self.places)
+            .filter(|(_, place)| {
+                let serving = place.worker.and_then(|id| self.workers.get(&id));
+                serving.is_some_and(|worker| worker.generation == failed)
+            })
+            .map(|(slot, _)| slot)
+            .collect();
+        self.start_recycle(cx, Vec::new(), Scope::Some(slots), GOING_BACK);
+    }
+}
+
+/// The reason of a recycle that undoes a failed one.
+pub(crate) const GOING_BACK: &str = "going back";

@@ -1,0 +1,270 @@
+//! The life of a worker: spawned, ready, asked to leave, exited; and what each step means for its slot.
+//!
+//! A worker that was asked for lives in the table until its process is gone and reaped, or could not be started.
+
+use crate::broker::{Broker, Phase, counted};
+use crate::effect::Effect;
+use crate::event::What;
+use crate::id::{Pid, Slot, WorkerId};
+use crate::input::Exit;
+use crate::shared::{Key, Shared};
+use crate::spec::{BrokerSpec, Ready};
+use crate::status;
+use crate::stop::Step;
+use crate::worker::{State, Why, Worker};
+
+impl Broker {
+    /// The one place where a worker's state changes: counts and timers follow.
+    pub(crate) fn set_state(&mut self, cx: &mut Shared, id: WorkerId, state: State) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let (deadline, counted) = (worker.deadline(), counted(worker));
+        worker.state = state;
+        cx.rearm(Key::Worker(self.id, id), deadline, worker.deadline());
+        self.counts = self.counts.minus(counted).plus(self::counted(worker));
+    }
+
+    fn remove(&mut self, cx: &mut Shared, id: WorkerId) -> Option<Worker> {
+        let worker = self.workers.remove(&id)?;
+        cx.owners.remove(&id);
+        cx.rearm(Key::Worker(self.id, id), worker.deadline(), None);
+        self.counts = self.counts.minus(counted(&worker));
+        let generation = worker.generation;
+        if generation != self.target
+            && generation != self.generation
+            && !self.workers.values().any(|other| other.generation == generation)
+        {
+            self.specs.remove(&generation);
+        }
+        Some(worker)
+    }
+
+    pub(crate) fn spec_of(&self, worker: &Worker) -> &BrokerSpec {
+        self.specs.get(&worker.generation).unwrap_or(&self.spec)
+    }
+
+    pub(crate) fn spawned(&mut self, cx: &mut Shared, id: WorkerId, pid: Pid) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let State::Spawning { then_stop } = worker.state else { return };
+        worker.pid = Some(pid);
+        worker.started_at = cx.now;
+        let (slot, generation) = (worker.slot, worker.generation);
+        let spec = &self.specs.get(&generation).unwrap_or(&self.spec);
+        let wait = match spec.ready {
+            Ready::After(wait) => wait,
+            Ready::Notify | Ready::Accepting => spec.recycle.deadline,
+        };
+        self.emit(cx, None, What::WorkerStarted { worker: id, slot, pid, generation });
+        self.backoff_ends(cx, slot, then_stop.is_none());
+        self.set_state(cx, id, State::Starting { due: cx.now + wait });
+        if let Some(why) = then_stop {
+            self.stop(cx, id, why);
+        }
+    }
+
+    pub(crate) fn spawn_failed(&mut self, cx: &mut Shared, id: WorkerId, reason: String) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let State::Spawning { then_stop } = worker.state else { return };
+        let Some(worker) = self.remove(cx, id) else { return };
+        let slot = worker.slot;
+        self.note_death(id, slot, &reason);
+        let what = What::WorkerDeath {
+            worker: id,
+            slot,
+            pid: None,
+            exit: None,
+            forced: false,
+            reason: reason.clone(),
+        };
+        self.emit(cx, None, what);
+        let failure = (then_stop.is_none() && !self.goes_home()).then_some(Failure { reason, proved: false });
+        self.gone(cx, id, slot, failure.as_ref(), false);
+    }
+
+    pub(crate) fn told_ready(&mut self, cx: &mut Shared, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let by_time = matches!(self.spec_of(worker).ready, Ready::After(_));
+        if matches!(worker.state, State::Starting { .. }) && !by_time {
+            self.become_ready(cx, id);
+        }
+    }
+
+    fn become_ready(&mut self, cx: &mut Shared, id: WorkerId) {
+        let now = cx.now;
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(pid) = worker.pid else { return };
+        let (slot, after) = (worker.slot, now.since(worker.started_at));
+        worker.ready_after = Some(after);
+        self.set_state(cx, id, State::Ready { since: now, proven_at: None });
+        self.prove(cx, slot, id);
+        self.emit(cx, None, What::WorkerReady { worker: id, slot, pid, after });
+        self.successor_ready(cx, id, slot);
+        self.check_goals(cx);
+    }
+
+    /// Lets a ready worker clear its slot's failures, if there are any, once it has stayed for `healthy_after`.
+    pub(crate) fn prove(&mut self, cx: &mut Shared, slot: Slot, id: WorkerId) {
+        let failures = self.places.get(slot.0 as usize).map_or(0, |place| place.failures);
+        let state = self.workers.get(&id).map(|worker| worker.state);
+        if let Some(State::Ready { since, .. }) = state {
+            let proven_at = (failures > 0).then_some(since + self.spec.backoff.healthy_after);
+            self.set_state(cx, id, State::Ready { since, proven_at });
+        }
+    }
+
+    /// A worker's deadline has come.
+    pub(crate) fn worker_due(&mut self, cx: &mut Shared, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let slot = worker.slot;
+        match worker.state {
+            State::Spawning { .. } => {}
+            State::Starting { .. } => match self.spec_of(worker).ready {
+                Ready::After(_) => self.become_ready(cx, id),
+                ready @ (Ready::Notify | Ready::Accepting) => {
+                    let deadline = self.spec_of(worker).recycle.deadline;
+                    let why = Why::NotReady { deadline, ready };
+                    self.stop(cx, id, why);
+                    self.successor_failed(cx, id, slot, &why.to_string());
+                }
+            },
+            State::Ready { since, .. } => {
+                self.set_state(cx, id, State::Ready { since, proven_at: None });
+                if self.serves(slot, id) {
+                    self.set_failures(cx, slot, 0, "");
+                }
+            }
+            State::Stopping { why, rung, .. } => self.climb(cx, id, why, rung + 1),
+        }
+    }
+
+    /// Asks a worker to leave; one that is leaving already is left to its ladder.
+    pub(crate) fn stop(&mut self, cx: &mut Shared, id: WorkerId, why: Why) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        match (worker.state, worker.pid) {
+            (State::Spawning { then_stop: None }, _) => {
+                self.set_state(cx, id, State::Spawning { then_stop: Some(why) });
+            }
+            (State::Starting { .. } | State::Ready { .. }, Some(pid)) => {
+                let (slot, reason) = (worker.slot, why.to_string());
+                self.emit(cx, None, What::WorkerStopping { worker: id, slot, pid, reason });
+                self.climb(cx, id, why, 0);
+            }
+            (
+                State::Spawning { .. }
+                | State::Starting { .. }
+                | State::Ready { .. }
+                | State::Stopping { .. },
+                _,
+            ) => {}
+        }
+    }
+
+    fn climb(&mut self, cx: &mut Shared, id: WorkerId, why: Why, rung: usize) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        match self.spec_of(worker).stop.step(rung) {
+            Step::Signal(asked) if !self.brutal => {
+                cx.effects.push(Effect::Signal { worker: id, signal: asked.signal });
+                let escalate_at = Some(cx.now + asked.wait);
+                self.set_state(cx, id, State::Stopping { why, rung, escalate_at, forced: false });
+            }
+            Step::Signal(_) | Step::Kill => {
+                cx.effects.push(Effect::KillTree { worker: id });
+                self.set_state(cx, id, State::Stopping { why, rung, escalate_at: None, forced: true });
+            }
+        }
+    }
+
+    /// Kills every worker that is not killed yet, wherever it is on its ladder.
+    pub(crate) fn kill_all(&mut self, cx: &mut Shared) {
+        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+        for id in ids {
+            match self.workers.get(&id).map(|worker| worker.state) {
+                Some(State::Stopping { why, rung, forced: false, .. }) => self.climb(cx, id, why, rung),
+                Some(State::Spawning { .. } | State::Starting { .. } | State::Ready { .. }) => {
+                    self.stop(cx, id, Why::AppStops);
+                }
+                Some(State::Stopping { forced: true, .. }) | None => {}
+            }
+        }
+    }
+
+    pub(crate) fn exited(&mut self, cx: &mut Shared, id: WorkerId, exit: Exit) {
+        let Some(worker) = self.remove(cx, id) else { return };
+        let slot = worker.slot;
+        let forced = matches!(worker.state, State::Stopping { forced: true, .. });
+        let home = self.goes_home();
+        let proved = worker.proved(cx.now, self.spec.backoff.healthy_after);
+        let (death, reason) = match worker.leaving() {
+            Some(why @ Why::NotReady { .. }) => (true, why.to_string()),
+            Some(why) => (false, why.to_string()),
+            None if home => (false, exit.to_string()),
+            None if exit == Exit::Code(0) => (false, "left by itself".to_owned()),
+            None => (true, exit.to_string()),
+        };
+        let failed = match worker.leaving() {
+            Some(Why::NotReady { .. }) => true,
+            Some(_) => false,
+            // A worker that proved itself and leaves by itself with 0 has done its work.
+            None => !home && (death || !proved),
+        };
+        if forced {
+            self.cut += 1;
+        }
+        if death {
+            self.note_death(id, slot, &reason);
+            let what = What::WorkerDeath {
+                worker: id,
+                slot,
+                pid: worker.pid,
+                exit: Some(exit),
+                forced,
+                reason: reason.clone(),
+            };
+            self.emit(cx, None, what);
+        } else {
+            let pid = worker.pid.unwrap_or_default();
+            let what = What::WorkerEnded { worker: id, slot, pid, exit, forced, reason: reason.clone() };
+            self.emit(cx, None, what);
+        }
+        let reason = if death { reason } else { exit.to_string() };
+        self.gone(cx, id, slot, failed.then_some(Failure { reason, proved }).as_ref(), forced);
+    }
+
+    /// Whether every exit is one that was asked for.
+    fn goes_home(&self) -> bool {
+        matches!(self.phase, Phase::Draining(_) | Phase::Drained)
+    }
+
+    fn note_death(&mut self, id: WorkerId, slot: Slot, reason: &str) {
+        self.deaths += 1;
+        self.last_failure = Some(status::last_failure(id, slot, reason));
+    }
+
+    /// A worker has left the table: its slot, the recycle and the drain go on without it.
+    fn gone(&mut self, cx: &mut Shared, id: WorkerId, slot: Slot, failure: Option<&Failure>, forced: bool) {
+        let served = self.serves(slot, id);
+        if served && let Some(place) = self.place(slot) {
+            place.worker = None;
+            self.serve_if_empty(slot);
+        }
+        // A successor that fails is the slot's failure only if it was all that the slot had.
+        let empty = self.places.get(slot.0 as usize).is_some_and(|place| place.worker.is_none());
+        if let Some(failure) = failure
+            && (served || empty)
+        {
+            let before = self.places.get(slot.0 as usize).map_or(0, |place| place.failures);
+            let failures = if failure.proved { 1 } else { before.saturating_add(1) };
+            self.set_failures(cx, slot, failures, &failure.reason);
+        }
+        self.recycle_gone(cx, id, slot, failure.map(|failure| failure.reason.as_str()), forced);
+        self.fill(cx, slot);
+        self.drain_on(cx);
+        self.check_goals(cx);
+    }
+}
+
+/// Why a slot lost its worker without anybody asking for it.
+struct Failure {
+    reason: String,
+    /// It had been ready long enough to start counting anew.
+    proved: bool,
+}

@@ -1,0 +1,222 @@
+//! The slots of a broker: how an empty one gets its next worker, how failures in a row are counted, how many
+//! slots there are. What a worker does once it is asked for is in `life`.
+
+use crate::backoff::DEGRADED_AT;
+use crate::broker::{Broker, Goal, Phase};
+use crate::effect::{Done, Effect, Outcome};
+use crate::event::What;
+use crate::id::{RequestId, Slot, WorkerId};
+use crate::shared::{Key, Shared};
+use crate::time::Time;
+use crate::worker::{State, Why, Worker};
+
+/// A slot: its serving worker, or why it has none.
+#[derive(Default)]
+pub(crate) struct Place {
+    pub(crate) worker: Option<WorkerId>,
+    /// Failures in a row.
+    pub(crate) failures: u32,
+    /// The wait before the next worker; kept until that one runs.
+    pub(crate) backoff: Option<Backoff>,
+    /// Waits for the spawn budget.
+    pub(crate) queued: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Backoff {
+    pub(crate) until: Time,
+    over: bool,
+}
+
+impl Place {
+    /// When the wait will be over, if it is not yet.
+    pub(crate) fn retry_at(&self) -> Option<Time> {
+        self.backoff.filter(|wait| !wait.over).map(|wait| wait.until)
+    }
+
+    /// Lets the wait be over; its deadline, if it was still armed.
+    pub(crate) fn end_backoff(&mut self) -> Option<Time> {
+        let wait = self.backoff.as_mut().filter(|wait| !wait.over)?;
+        wait.over = true;
+        Some(wait.until)
+    }
+}
+
+impl Broker {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..u32::try_from(self.places.len()).unwrap_or(u32::MAX)).map(Slot)
+    }
+
+    pub(crate) fn place(&mut self, slot: Slot) -> Option<&mut Place> {
+        self.places.get_mut(slot.0 as usize)
+    }
+
+    pub(crate) fn serves(&self, slot: Slot, worker: WorkerId) -> bool {
+        self.places.get(slot.0 as usize).is_some_and(|place| place.worker == Some(worker))
+    }
+
+    /// Gets an empty slot its next worker, at once or after its back-off; does nothing if that is under way.
+    pub(crate) fn fill(&mut self, cx: &mut Shared, slot: Slot) {
+        if self.phase != Phase::Open || self.recycle.as_ref().is_some_and(|recycle| recycle.holds(slot)) {
+            return;
+        }
+        let (id, backoff) = (self.id, self.spec.backoff);
+        let Some(place) = self.place(slot) else { return };
+        if place.worker.is_some() || place.queued || place.backoff.is_some_and(|wait| !wait.over) {
+            return;
+        }
+        let delay = backoff.delay(place.failures, &mut cx.rng);
+        if delay.is_zero() {
+            place.queued = true;
+            cx.budget.ask(id, slot, false);
+            return;
+        }
+        let until = cx.now + delay;
+        place.backoff = Some(Backoff { until, over: false });
+        let failures = place.failures;
+        cx.rearm(Key::Slot(id, slot), None, Some(until));
+        self.emit(cx, None, What::WorkerBackoff { slot, retry_at: until, failures });
+    }
+
+    pub(crate) fn backoff_over(&mut self, cx: &mut Shared, slot: Slot) {
+        let id = self.id;
+        let Some(place) = self.place(slot) else { return };
+        if let Some(wait) = &mut place.backoff {
+            wait.over = true;
+            place.queued = true;
+            cx.budget.ask(id, slot, true);
+        }
+    }
+
+    /// A worker of this slot runs. If it is the one that was waited for, the wait is over; one that only runs to be
+    /// stopped leaves it, and the event says so again.
+    pub(crate) fn backoff_ends(&mut self, cx: &mut Shared, slot: Slot, stays: bool) {
+        let Some(place) = self.place(slot) else { return };
+        let failures = place.failures;
+        match place.backoff {
+            Some(_) if stays => place.backoff = None,
+            Some(Backoff { until, .. }) => {
+                self.emit(cx, None, What::WorkerBackoff { slot, retry_at: until, failures });
+            }
+            None => {}
+        }
+    }
+
+    /// Forgets a slot's wait; the event that makes it void says so.
+    pub(crate) fn cancel_backoff(&mut self, cx: &mut Shared, slot: Slot) {
+        let id = self.id;
+        let Some(place) = self.place(slot) else { return };
+        place.queued = false;
+        if let Some(Backoff { until, over: false }) = place.backoff.take() {
+            cx.rearm(Key::Slot(id, slot), Some(until), None);
+        }
+    }
+
+    /// The spawn budget allows a worker for this slot; false if it no longer needs one.
+    pub(crate) fn grant(&mut self, cx: &mut Shared, slot: Slot) -> bool {
+        let open = self.phase == Phase::Open;
+        let Some(place) = self.place(slot) else { return false };
+        let asked = std::mem::take(&mut place.queued);
+        if !open {
+            return false;
+        }
+        let serving = place.worker;
+        let (held, moved) = self
+            .recycle
+            .as_ref()
+            .map_or((false, false), |recycle| (recycle.holds(slot), recycle.wants_successor(slot)));
+        // Whoever asked may have been overtaken since: by a drain, a scale, a back-off.
+        let wanted = if held { moved } else { asked && serving.is_none() };
+        if !wanted {
+            return false;
+        }
+        let worker = self.spawn(cx, slot);
+        match &mut self.recycle {
+            Some(recycle) if recycle.concerns(slot) => recycle.successor_asked(slot, worker),
+            Some(_) | None => {
+                if let Some(place) = self.place(slot) {
+                    place.worker = Some(worker);
+                }
+            }
+        }
+        true
+    }
+
+    fn spawn(&mut self, cx: &mut Shared, slot: Slot) -> WorkerId {
+        let id = cx.next_worker(self.id);
+        self.workers.insert(
+            id,
+            Worker {
+                slot,
+                generation: self.target,
+                pid: None,
+                started_at: cx.now,
+                ready_after: None,
+                state: State::Spawning { then_stop: None },
+            },
+        );
+        cx.effects.push(Effect::Spawn {
+            worker: id,
+            broker: self.id,
+            slot,
+            generation: self.target,
+            launch: self.spec.launch,
+        });
+        id
+    }
+
+    /// Sets a slot's failures in a row; the broker is degraded while any slot has two or more.
+    pub(crate) fn set_failures(&mut self, cx: &mut Shared, slot: Slot, failures: u32, reason: &str) {
+        let Some(place) = self.place(slot) else { return };
+        let (was, is) = (place.failures >= DEGRADED_AT, failures >= DEGRADED_AT);
+        place.failures = failures;
+        match (was, is) {
+            (false, true) => {
+                self.failing += 1;
+                if self.failing == 1 {
+                    self.emit(cx, None, What::BrokerDegraded { reason: format!("slot {slot}: {reason}") });
+                }
+            }
+            (true, false) => {
+                self.failing -= 1;
+                if self.failing == 0 {
+                    self.emit(cx, None, What::BrokerRecovered);
+                }
+            }
+            (true, true) | (false, false) => {}
+        }
+        if is {
+            self.target_fails(cx, slot, reason);
+        }
+    }
+
+    pub(crate) fn scale(&mut self, cx: &mut Shared, request: Option<RequestId>, workers: u32) {
+        self.wanted = workers;
+        self.emit(cx, request, What::BrokerScaled { wanted: workers });
+        while self.places.len() > workers as usize {
+            let slot = Slot(u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX));
+            self.cancel_backoff(cx, slot);
+            self.set_failures(cx, slot, 0, "");
+            let serving = self.places.pop().and_then(|place| place.worker);
+            if let Some(id) = serving {
+                self.stop(cx, id, Why::Scaled);
+            }
+            self.recycle_drops(cx, slot);
+        }
+        while self.places.len() < workers as usize {
+            let slot = Slot(u32::try_from(self.places.len()).unwrap_or(u32::MAX));
+            self.places.push(Place::default());
+            self.fill(cx, slot);
+        }
+        self.recycle_on(cx);
+        if let Some(request) = request {
+            if self.phase == Phase::Open {
+                self.goals.push((request, Goal::Full));
+            } else {
+                let note = Some("takes effect when the broker is open");
+                cx.reply(request, Outcome::Done(Done { note, ..Done::default() }));
+            }
+        }
+        self.check_goals(cx);
+    }
+}

@@ -1,0 +1,122 @@
+//! How a recycle ends: finished, failed and taken back, or given up because all workers are sent home.
+
+use crate::broker::Broker;
+use crate::effect::{Done, Failed, Outcome};
+use crate::event::What;
+use crate::id::{Slot, WorkerId};
+use crate::recycle::{Queued, Recycle, Stage};
+use crate::shared::{Key, Shared};
+use crate::worker::Why;
+
+impl Broker {
+    pub(crate) fn finish_recycle(&mut self, cx: &mut Shared) {
+        let Some(Recycle { requests, target, total, replaced, cut, .. }) = self.recycle.take() else {
+            return;
+        };
+        self.generation = target;
+        self.specs.retain(|generation, _| {
+            *generation == target || self.workers.values().any(|worker| worker.generation == *generation)
+        });
+        let first = requests.first().copied();
+        self.emit(cx, first, What::RecycleFinished { target, total, replaced, cut });
+        for request in requests {
+            cx.reply(request, Outcome::Done(Done { total, replaced, cut, ..Done::default() }));
+        }
+        self.next_recycle(cx);
+    }
+
+    fn next_recycle(&mut self, cx: &mut Shared) {
+        if let Some(Queued { requests, scope }) = self.queued.take() {
+            self.start_recycle(cx, requests, scope, "asked");
+        }
+    }
+
+    /// A successor will not become ready.
+    pub(crate) fn successor_failed(&mut self, cx: &mut Shared, id: WorkerId, slot: Slot, reason: &str) {
+        if self.recycle.as_ref().is_some_and(|recycle| recycle.succeeds(slot, id)) {
+            self.fail_recycle(cx, Some(id), Some(slot), reason);
+        }
+    }
+
+    /// A slot that this recycle has filled keeps failing: what it brings in is bad.
+    pub(crate) fn target_fails(&mut self, cx: &mut Shared, slot: Slot, reason: &str) {
+        let filled = self.recycle.as_ref().is_some_and(|recycle| {
+            !recycle.pending.contains(&slot) && !recycle.holds(slot) && recycle.replaced > 0
+        });
+        if filled {
+            self.fail_recycle(cx, None, Some(slot), reason);
+        }
+    }
+
+    /// Stops the recycle: no further predecessor is retired, successors that do not serve yet are ended. A new
+    /// generation is given up: its workers are replaced by workers of the last good specification.
+    pub(crate) fn fail_recycle(
+        &mut self,
+        cx: &mut Shared,
+        worker: Option<WorkerId>,
+        slot: Option<Slot>,
+        reason: &str,
+    ) {
+        let Some(recycle) = self.recycle.take() else { return };
+        self.end_moves(cx, &recycle, Why::RecycleFailed);
+        let Recycle { requests, target, total, replaced, under_way, back, .. } = recycle;
+        if back {
+            self.generation = target;
+        }
+        let (first, generation) = (requests.first().copied(), self.generation);
+        let reason = reason.to_owned();
+        let what =
+            What::RecycleFailed { target, generation, total, replaced, worker, slot, reason: reason.clone() };
+        self.emit(cx, first, what);
+        for request in requests {
+            let failed = Failed { reason: reason.clone(), total, replaced, worker, slot };
+            cx.reply(request, Outcome::Failed(failed));
+        }
+        if target != self.generation {
+            self.go_back(cx, target);
+        } else {
+            self.next_recycle(cx);
+        }
+        // A slot that was only queued has nobody whose exit would fill it.
+        for (at, moved) in under_way {
+            if moved.stage == Stage::Queued {
+                self.fill(cx, at);
+            }
+        }
+    }
+
+    /// Ends the successors that do not serve yet.
+    fn end_moves(&mut self, cx: &mut Shared, recycle: &Recycle, why: Why) {
+        for (slot, moved) in &recycle.under_way {
+            cx.rearm(Key::Move(self.id, *slot), moved.deadline(), None);
+            if let Some(successor) = moved.successor()
+                && !self.serves(*slot, successor)
+            {
+                self.stop(cx, successor, why);
+            }
+        }
+    }
+
+    /// Ends this recycle and the next, because all workers are sent home.
+    pub(crate) fn abandon_recycles(&mut self, cx: &mut Shared, why: &str) {
+        if let Some(recycle) = self.recycle.take() {
+            self.end_moves(cx, &recycle, Why::Drained);
+            let Recycle { requests, target, total, replaced, back, .. } = recycle;
+            if back {
+                self.generation = target;
+            }
+            let (first, generation, reason) = (requests.first().copied(), self.generation, why.to_owned());
+            let what =
+                What::RecycleFailed { target, generation, total, replaced, worker: None, slot: None, reason };
+            self.emit(cx, first, what);
+            for request in requests {
+                cx.reply(request, Outcome::Superseded(why.to_owned()));
+            }
+        }
+        if let Some(Queued { requests, .. }) = self.queued.take() {
+            for request in requests {
+                cx.reply(request, Outcome::Superseded(why.to_owned()));
+            }
+        }
+    }
+}

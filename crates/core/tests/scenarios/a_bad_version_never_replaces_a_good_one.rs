@@ -1,0 +1,135 @@
+//! When successors do not become ready, no further predecessor is stopped, and a new generation is taken back.
+
+use crate::world::*;
+use shiftboss_core::id::{Generation, LaunchId};
+use shiftboss_core::spec::RecycleSpec;
+use shiftboss_core::{Exit, Outcome, Verb, What};
+
+#[test]
+fn the_first_successor_that_is_late_ends_the_recycle_and_no_predecessor_was_stopped() {
+    let mut world = World::ready([spec(3)]);
+    let before: Vec<_> = world.living.keys().copied().collect();
+    let request = world.ask(API, Verb::Recycle(None));
+    let successor = world.newest(0);
+    world.pass(secs(60));
+    assert!(
+        matches!(world.outcome(request), Some(Outcome::Failed(failed)) if failed.worker == Some(successor))
+    );
+    assert_eq!(world.leaving(), [successor]);
+    world.exit(successor, CRASH);
+    assert_eq!(world.living.keys().copied().collect::<Vec<_>>(), before);
+    assert!(!world.status().recycling);
+}
+
+#[test]
+fn within_a_generation_the_new_stay_and_the_rest_stay_old() {
+    let mut world = World::ready([spec(2)]);
+    let old = world.newest(1);
+    world.ask(API, Verb::Recycle(None));
+    let new = world.newest(0);
+    world.say_ready(new);
+    world.exit(world.in_slot(0)[0], Exit::Code(0));
+    world.crash(world.newest(1));
+    assert_eq!((world.in_slot(0), world.in_slot(1)), (vec![new], vec![old]));
+    assert_eq!(world.status().generation, Generation(1));
+}
+
+#[test]
+fn a_failed_generation_is_replaced_by_the_last_good_one_under_a_fresh_number() {
+    let mut world = World::ready([spec(3)]);
+    let request = world.ask(API, version(3, 2));
+    world.say_ready(world.newest(0));
+    world.exit(world.in_slot(0)[0], Exit::Code(0));
+    world.crash(world.newest(1));
+    assert!(matches!(world.outcome(request), Some(Outcome::Failed(failed)) if failed.replaced == 1));
+    assert_eq!(
+        world.said(|what| matches!(what, What::RecycleStarted { reason: "going back", total: 1, .. })),
+        1
+    );
+    world.everybody_obeys();
+    let status = world.status();
+    assert_eq!((status.generation, status.target, status.ready()), (Generation(3), Generation(3), 3));
+    assert!(world.living.values().all(|place| place.launch == LaunchId(1)));
+}
+
+#[test]
+fn going_back_is_ready_before_retire_too() {
+    let mut world = World::ready([spec(2)]);
+    world.ask(API, version(2, 2));
+    world.say_ready(world.newest(0));
+    world.exit(world.in_slot(0)[0], Exit::Code(0));
+    world.crash(world.newest(1));
+    assert_eq!((world.status().ready(), world.leaving().len()), (2, 0));
+    let effects = world.say_ready(world.newest(0));
+    assert_eq!(signals(&effects).len(), 1);
+}
+
+#[test]
+fn when_going_back_fails_too_nothing_more_is_tried() {
+    let mut world = World::ready([spec(2)]);
+    world.ask(API, version(2, 2));
+    let bad = world.newest(0);
+    world.say_ready(bad);
+    world.exit(world.in_slot(0)[0], Exit::Code(0));
+    world.crash(world.newest(1));
+    let effects = world.crash(world.newest(0));
+    assert_eq!((spawns(&effects), signals(&effects)), (0, vec![]));
+    assert_eq!(world.in_slot(0), [bad]);
+    assert_eq!((world.status().recycling, world.status().generation), (false, Generation(3)));
+}
+
+#[test]
+fn a_slot_that_dies_gets_the_target_until_the_failure_and_the_last_good_one_after_it() {
+    let mut world = World::ready([spec(3)]);
+    world.ask(API, version(3, 2));
+    world.crash(world.newest(2));
+    assert_eq!(world.living[&world.newest(2)].launch, LaunchId(2));
+    world.crash(world.newest(0));
+    world.everybody_obeys();
+    world.crash(world.newest(1));
+    assert_eq!(world.living[&world.newest(1)].launch, LaunchId(1));
+}
+
+#[test]
+fn new_workers_that_crash_in_a_row_fail_the_recycle_that_brought_them() {
+    let mut world = World::ready([spec(3)]);
+    world.ask(API, version(3, 2));
+    world.say_ready(world.newest(0));
+    world.crash(world.newest(0));
+    world.crash(world.newest(0));
+    assert_eq!(world.said(|what| matches!(what, What::RecycleFailed { .. })), 1);
+}
+
+#[test]
+fn ready_successors_of_empty_slots_stay_when_another_one_fails() {
+    let recycle = RecycleSpec { min_ready: secs(5), ..RecycleSpec::default() };
+    let mut world = World::of([recycling(2, recycle)]);
+    world.ask(API, Verb::Recycle(None));
+    world.crash(world.in_slot(0)[0]);
+    let only = world.newest(0);
+    world.say_ready(only);
+    world.crash(world.in_slot(1)[0]);
+    world.feed(shiftboss_core::Input::SpawnFailed { worker: world.newest(0), reason: String::new() });
+    assert!(!world.leaving().contains(&only));
+}
+
+#[test]
+fn workers_scaled_by_hand_since_are_not_scaled_back_with_a_failed_generation() {
+    let mut world = World::ready([spec(2)]);
+    world.ask(API, version(3, 2));
+    world.ask(API, Verb::Scale(4));
+    world.crash(world.newest(0));
+    assert_eq!(world.status().wanted, 4);
+}
+
+#[test]
+fn a_generation_cut_short_by_a_drain_is_still_on_trial_after_the_resume() {
+    let mut world = World::ready([spec(1)]);
+    world.ask(API, version(1, 2));
+    world.ask(API, Verb::Drain);
+    world.everybody_obeys();
+    world.ask(API, Verb::Resume);
+    assert_eq!(world.living[&world.newest(0)].launch, LaunchId(2));
+    world.crash(world.newest(0));
+    assert_eq!(world.living[&world.newest(0)].launch, LaunchId(1));
+}

@@ -1,0 +1,13 @@
+//! The promises, one file each: short runs of an app on a stage without clock, processes or chance.
+
+mod a_bad_version_never_replaces_a_good_one;
+mod a_crash_is_repaired_at_once;
+mod budget;
+mod commands_meet;
+mod every_state_can_be_seen;
+mod listeners_outlive_workers;
+mod nothing_is_left_behind;
+mod ready_before_retire;
+mod recycle_limits;
+mod scaling;
+mod world;

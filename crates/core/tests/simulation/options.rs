@@ -1,0 +1,114 @@
+//! What a seed draws: the brokers of its app and the faults that are switched on. Swarm style: every seed leaves
+//! whole kinds of fault out, so that the others are seen alone too.
+
+use std::time::Duration;
+
+use shiftboss_core::id::LaunchId;
+use shiftboss_core::spec::{BackoffSpec, BrokerSpec, Drained, Ready, RecycleSpec, Rung, Signal, StopLadder};
+
+use crate::rng::Rng;
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) specs: Vec<BrokerSpec>,
+    pub(crate) faults: Faults,
+    /// Length of the phase with faults.
+    pub(crate) steps: u32,
+    /// Whether faults stop before the app does.
+    pub(crate) heals: bool,
+}
+
+/// Chance of each fault where it can occur; 0 = switched off.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) spawn_fails: f64,
+    pub(crate) spawn_slow: f64,
+    pub(crate) never_ready: f64,
+    pub(crate) dies_at_start: f64,
+    pub(crate) exits_zero: f64,
+    pub(crate) crashes: f64,
+    pub(crate) ignores_signals: f64,
+    pub(crate) stops_slowly: f64,
+    pub(crate) listen_fails: f64,
+    pub(crate) listen_slow: f64,
+    pub(crate) late_ticks: f64,
+    pub(crate) stale_inputs: f64,
+    pub(crate) repeats: f64,
+    pub(crate) commands: f64,
+    pub(crate) bad_versions: f64,
+}
+
+impl Options {
+    pub(crate) fn draw(rng: &mut Rng) -> Options {
+        let brokers = rng.between(1, 3) as u32;
+        let every = rng.chance(0.2);
+        Options {
+            specs: (0..brokers).map(|launch| draw_spec(rng, launch, every)).collect(),
+            faults: Faults {
+                spawn_fails: rate(rng),
+                spawn_slow: rate(rng),
+                never_ready: rate(rng),
+                dies_at_start: rate(rng),
+                exits_zero: rate(rng),
+                crashes: rate(rng),
+                ignores_signals: rate(rng),
+                stops_slowly: rate(rng),
+                listen_fails: rate(rng),
+                listen_slow: rate(rng),
+                late_ticks: rate(rng) / 4.0,
+                stale_inputs: rate(rng),
+                repeats: rate(rng),
+                commands: rng.pick(&[0.0, 0.01, 0.05, 0.2]),
+                bad_versions: rng.pick(&[0.0, 0.5]),
+            },
+            steps: rng.between(200, 1200) as u32,
+            heals: rng.chance(0.6),
+        }
+    }
+}
+
+/// Another specification of the same broker.
+pub(crate) fn redraw(rng: &mut Rng, spec: &BrokerSpec, launch: LaunchId) -> BrokerSpec {
+    let fresh = draw_spec(rng, launch.0, spec.recycle.every.is_some());
+    let workers = if rng.chance(0.7) { spec.workers } else { fresh.workers };
+    BrokerSpec { name: spec.name.clone(), listens: spec.listens, drained: spec.drained, workers, ..fresh }
+}
+
+fn draw_spec(rng: &mut Rng, launch: u32, every: bool) -> BrokerSpec {
+    let surge = rng.pick(&[0, 1, 1, 1, 2, 3]);
+    let unavailable = if surge == 0 { rng.pick(&[1, 2]) } else { rng.pick(&[0, 0, 1]) };
+    let length = rng.below(4) as usize;
+    let signals = [Signal::INT, Signal::TERM, Signal::QUIT];
+    let rungs = signals[..length].iter().map(|signal| Rung { signal: *signal, wait: millis(rng, 100, 3000) });
+    let stop = StopLadder(rungs.collect());
+    BrokerSpec {
+        name: format!("b{launch}"),
+        workers: rng.pick(&[1, 1, 2, 3, 4, 8]),
+        launch: LaunchId(launch),
+        listens: rng.chance(0.5),
+        ready: if rng.chance(0.7) { Ready::Notify } else { Ready::After(millis(rng, 0, 1000)) },
+        recycle: RecycleSpec {
+            every: every.then(|| millis(rng, 5_000, 60_000)),
+            jitter: 0.1,
+            surge,
+            unavailable,
+            min_ready: if rng.chance(0.4) { millis(rng, 1, 2000) } else { Duration::ZERO },
+            deadline: millis(rng, 1_000, 5_000),
+        },
+        stop,
+        backoff: BackoffSpec {
+            base: millis(rng, 10, 200),
+            cap: millis(rng, 500, 3000),
+            healthy_after: millis(rng, 100, 3000),
+        },
+        drained: if rng.chance(0.7) { Drained::Refuse } else { Drained::Hold },
+    }
+}
+
+fn rate(rng: &mut Rng) -> f64 {
+    rng.pick(&[0.0, 0.0, 0.03, 0.15, 0.4])
+}
+
+pub(crate) fn millis(rng: &mut Rng, low: u64, high: u64) -> Duration {
+    Duration::from_millis(rng.between(low, high))
+}

@@ -1,0 +1,89 @@
+//! The top of the file: the app's name and its brokers.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::broker;
+use super::listen::Taken;
+use super::problem::{Findings, Problem, word};
+use super::table::{Cell, Table, in_order};
+use crate::options::AppOptions;
+
+/// Reads the whole file. The default name is that of its directory.
+pub(super) fn read<'t>(
+    root: &'t Spanned<DeTable<'t>>,
+    default_name: Option<&str>,
+    findings: &mut Findings,
+) -> AppOptions {
+    let table = Table::root(root, findings);
+    let misspelt = !findings.problems.is_empty();
+    let app = match table.cell("app") {
+        Some(cell) => cell.text(findings).map(|name| check_name(name, cell, findings).to_owned()),
+        None => default_app(default_name, findings),
+    };
+    let brokers = match table.cell("broker") {
+        Some(cell) => brokers(cell, findings),
+        // What was meant to be a broker is named already.
+        None if misspelt => Vec::new(),
+        None => {
+            findings.push(no_broker(Problem::of_file("there is no broker, so nothing would run")));
+            Vec::new()
+        }
+    };
+    AppOptions { app: app.unwrap_or_default(), brokers }
+}
+
+fn check_name<'t>(name: &'t str, cell: &Cell<'_>, findings: &mut Findings) -> &'t str {
+    if !is_name(name) {
+        findings.push(cell.problem(format_args!("`{}` is no name of an app", word(name))).label(NAME_RULE));
+    }
+    name
+}
+
+fn default_app(directory: Option<&str>, findings: &mut Findings) -> Option<String> {
+    let why = match directory {
+        Some(name) if is_name(name) => return Some(name.to_owned()),
+        Some(name) => {
+            format!("`app` is missing, and the directory's name `{}` is no name of an app", word(name))
+        }
+        None => "`app` is missing, and the file's directory has no name".to_owned(),
+    };
+    findings.push(Problem::of_file(why).help("begin the file with a name, like app = \"shop\""));
+    None
+}
+
+fn brokers(cell: &Cell<'_>, findings: &mut Findings) -> Vec<(String, crate::options::BrokerOptions)> {
+    let DeValue::Table(table) = cell.value.get_ref() else {
+        findings.push(no_broker(cell.expected("tables like [broker.api]")));
+        return Vec::new();
+    };
+    if table.is_empty() {
+        let span = cell.key_span.clone();
+        findings.push(no_broker(Problem::at(span, "there is no broker, so nothing would run")));
+    }
+    let mut taken = Taken::new();
+    let mut brokers = Vec::new();
+    for (name, span, value) in in_order(table) {
+        if !is_name(name) {
+            let what = format!("`{}` is no name of a broker", word(name));
+            findings.push(Problem::at(span.clone(), what).label(NAME_RULE));
+        }
+        if let Some(table) = Table::broker(name, span, value, findings) {
+            brokers.push((name.to_owned(), broker::read(&table, &mut taken, findings)));
+        }
+    }
+    brokers
+}
+
+fn no_broker(problem: Problem) -> Problem {
+    problem.help("[broker.api] and below it command = [\"program\", \"argument\"]")
+}
+
+/// Whether an app or a broker may be called so: it is part of file names, addresses and commands.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+        && name.as_bytes()[0].is_ascii_alphanumeric()
+}
+
+const NAME_RULE: &str = "1 to 64 of A-Z a-z 0-9 _ -, starting with a letter or digit";

@@ -1,0 +1,270 @@
+//! One `[broker.NAME]` table, read into the options of a broker.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shiftboss_core::spec::{Drained, MAX_WORKERS, Ready, RecycleSpec};
+use toml::de::DeValue;
+
+use super::keys;
+use super::listen;
+use super::policy;
+use super::problem::{Findings, Problem, word};
+use super::table::{Cell, Read, Table, in_order, kind_of};
+use super::value::{self, choice, count};
+use crate::address::Address;
+use crate::options::{BrokerOptions, Kind};
+
+pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut Findings) -> BrokerOptions {
+    let command = table.require("command", COMMAND_EXAMPLE, findings, command).unwrap_or_default();
+    let mut options = BrokerOptions::new(command);
+    let kind = table.read("kind", findings, kind);
+    let workers = table.read("workers", findings, workers);
+    let listens = table.read("listen", findings, |cell, findings| listen::read(cell, taken, findings));
+    let ready = table.read("ready", findings, policy::ready);
+    let recycle = table.read("recycle", findings, policy::recycle);
+    check_ready(table, &kind, &listens, &ready, findings);
+    check_recycle(table, &workers, &recycle, findings);
+    options.kind = kind.or(options.kind);
+    options.workers = workers.or(options.workers);
+    options.listen = listens.or(options.listen);
+    options.ready = ready.value();
+    options.recycle = recycle.or(options.recycle);
+    options.stop = table.read("stop", findings, policy::stop).or(options.stop);
+    options.backoff = table.read("backoff", findings, policy::backoff).or(options.backoff);
+    options.drained = table.read("drained", findings, drained).or(options.drained);
+    options.cwd = table
+        .read("cwd", findings, |cell, findings| value::plain_text(cell, findings).map(PathBuf::from))
+        .value();
+    options.environment = table.read("environment", findings, environment).or(options.environment);
+    options.clean_environment =
+        table.read("clean_environment", findings, value::flag).or(options.clean_environment);
+    if table.cell("drained").is_some() && table.cell("listen").is_none() {
+        let what = "`drained` has no effect without `listen`";
+        findings.push(table.problem("drained", what).warning());
+    }
+    // Nobody waits for connections on UDP, so nobody would ever be seen to accept.
+    if options.ready.is_none() && options.effective_ready() == Ready::Accepting && !has_stream(&options) {
+        options.ready = (!options.listen.is_empty()).then_some(Ready::After(Duration::from_secs(1)));
+    }
+    options
+}
+
+fn has_stream(options: &BrokerOptions) -> bool {
+    options.listen.iter().any(|listen| is_stream(&listen.address))
+}
+
+fn is_stream(address: &Address) -> bool {
+    match address {
+        Address::Tcp(_) | Address::Unix(_) => true,
+        Address::Udp(_) => false,
+    }
+}
+
+/// Refuses a way to become ready that could never be seen. Says nothing where what it depends on is wrong itself.
+fn check_ready(
+    table: &Table<'_>,
+    kind: &Read<Kind>,
+    listens: &Read<Vec<crate::address::Listen>>,
+    ready: &Read<Ready>,
+    findings: &mut Findings,
+) {
+    let problem = match (ready, kind, listens) {
+        (Read::Is(Ready::Notify), Read::Absent | Read::Is(Kind::Plain), _) => table
+            .problem("ready", "ready = \"notify\" needs kind = \"notify\"")
+            .help("kind = \"notify\" gives the workers a NOTIFY_SOCKET to say READY=1 on"),
+        (Read::Is(Ready::Accepting), _, Read::Absent) => no_stream(table),
+        (Read::Is(Ready::Accepting), _, Read::Is(all)) if !all.iter().any(|one| is_stream(&one.address)) => {
+            no_stream(table)
+        }
+        (Read::Is(Ready::Notify | Ready::Accepting | Ready::After(_)) | Read::Absent | Read::Wrong, _, _) => {
+            return;
+        }
+    };
+    findings.push(problem);
+}
+
+fn no_stream(table: &Table<'_>) -> Problem {
+    table
+        .problem("ready", "ready = \"accepting\" needs a tcp:// or unix:// listener")
+        .help("without one, say how long a worker has to stay alive: ready = { after = \"1s\" }")
+}
+
+fn check_recycle(
+    table: &Table<'_>,
+    workers: &Read<u32>,
+    recycle: &Read<RecycleSpec>,
+    findings: &mut Findings,
+) {
+    let workers = match workers {
+        Read::Absent => 1,
+        Read::Is(workers) => *workers,
+        Read::Wrong => return,
+    };
+    if let Read::Is(spec) = recycle
+        && spec.unavailable > workers
+    {
+        let what =
+            format!("recycle.unavailable is {}, but there are only {workers} workers", spec.unavailable);
+        let what = if workers == 1 { what.replace("are only 1 workers", "is only 1 worker") } else { what };
+        findings.push(table.problem("recycle", &what));
+    }
+}
+
+fn command(cell: &Cell<'_>, findings: &mut Findings) -> Option<Vec<String>> {
+    let Some(items) = cell.items() else {
+        let problem = cell.expected("an array of strings");
+        findings.push(match cell.value.get_ref() {
+            DeValue::String(line) => problem.help(as_array(line)),
+            DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => problem.label(format!("write {COMMAND_EXAMPLE}")),
+        });
+        return None;
+    };
+    let items: Vec<Cell<'_>> = items.collect();
+    let known = findings.problems.len();
+    let words: Vec<String> = items
+        .iter()
+        .enumerate()
+        .filter_map(|(at, item)| {
+            // An argument may be empty, a program may not.
+            if at > 0 && matches!(item.value.get_ref(), DeValue::String(text) if text.is_empty()) {
+                return Some(String::new());
+            }
+            value::plain_text(item, findings).map(str::to_owned)
+        })
+        .collect();
+    if items.is_empty() {
+        findings.push(cell.problem("it is empty").label(format!("write {COMMAND_EXAMPLE}")));
+    }
+    (findings.problems.len() == known).then_some(words)
+}
+
+/// The array to write for a command line.
+fn as_array(line: &str) -> String {
+    let shell = line.contains(['|', '&', ';', '<', '>', '$', '*', '`', '"', '\'', '\\', '~']);
+    let words: Vec<String> = if line.len() > 60 || line.trim().is_empty() {
+        return format!("no shell is involved: command = {COMMAND_EXAMPLE}");
+    } else if shell {
+        vec!["sh".into(), "-c".into(), line.into()]
+    } else {
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    format!("no shell is involved: command = {}", toml::Value::from(words))
+}
+
+fn kind(cell: &Cell<'_>, findings: &mut Findings) -> Option<Kind> {
+    if let DeValue::String(text) = cell.value.get_ref()
+        && ["node", "one_shot"].contains(&text.as_ref())
+    {
+        findings.push(cell.later(&format!("\"{text}\"")));
+        return None;
+    }
+    choice(cell, &[("notify", Kind::Notify), ("plain", Kind::Plain)], findings)
+}
+
+fn workers(cell: &Cell<'_>, findings: &mut Findings) -> Option<u32> {
+    match cell.value.get_ref() {
+        DeValue::Integer(_) if value::integer(cell) == Some(0) => {
+            findings.push(
+                cell.problem("a broker without workers serves nobody")
+                    .label(format!("write 1 to {MAX_WORKERS}, or \"cpus\""))
+                    .help("`shiftboss drain` sends all workers home"),
+            );
+            None
+        }
+        DeValue::Integer(_) => count(1..=MAX_WORKERS)(cell, findings),
+        DeValue::String(text) if text == "cpus" => Some(cpus()),
+        DeValue::String(text) => {
+            let problem = cell.problem(format_args!(
+                "expected a number from 1 to {MAX_WORKERS}, or \"cpus\", found \"{}\"",
+                word(text)
+            ));
+            findings.push(match text.parse::<u32>() {
+                Ok(number) => problem.label(format!("write {number} without quotes")),
+                Err(_) => match keys::nearest(text, ["cpus"]) {
+                    Some(meant) => problem.label(format!("did you mean \"{meant}\"?")),
+                    None => problem,
+                },
+            });
+            None
+        }
+        DeValue::Table(range) if range.contains_key("min") || range.contains_key("max") => {
+            findings.push(cell.later("{ min, max }"));
+            None
+        }
+        DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => {
+            findings.push(cell.expected("an integer or \"cpus\""));
+            None
+        }
+    }
+}
+
+/// Processors this process may use, at least 1.
+fn cpus() -> u32 {
+    let found = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(found).map_or(MAX_WORKERS, |found| found.min(MAX_WORKERS))
+}
+
+fn drained(cell: &Cell<'_>, findings: &mut Findings) -> Option<Drained> {
+    choice(cell, &[("refuse", Drained::Refuse), ("hold", Drained::Hold)], findings)
+}
+
+/// Names and values; no value is ever part of a message.
+fn environment(cell: &Cell<'_>, findings: &mut Findings) -> Option<BTreeMap<String, String>> {
+    let DeValue::Table(table) = cell.value.get_ref() else {
+        let help = "environment = { LOG_LEVEL = \"info\" }";
+        findings.push(cell.expected("a table of strings").help(help));
+        return None;
+    };
+    let known = findings.problems.len();
+    let mut variables = BTreeMap::new();
+    for (name, span, value) in in_order(table) {
+        let shown = word(name.split_once('=').map_or(name, |(name, _)| name));
+        if let Some(why) = wrong_name(name) {
+            findings.push(cell.named(span.clone(), &shown, why));
+        }
+        match value.get_ref() {
+            DeValue::String(text) if text.contains('\0') => {
+                findings.push(cell.named(value.span(), &shown, "the value holds a NUL byte"));
+            }
+            DeValue::String(text) => {
+                variables.insert(name.to_owned(), text.clone().into_owned());
+            }
+            other
+            @ (DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_)) => {
+                let what = format!("expected a string, found {}", kind_of(other));
+                findings.push(cell.named(value.span(), &shown, &what).label("write it in quotes"));
+            }
+            other @ (DeValue::Array(_) | DeValue::Table(_)) => {
+                let what = format!("expected a string, found {}", kind_of(other));
+                findings.push(cell.named(span, &shown, &what));
+            }
+        }
+    }
+    (findings.problems.len() == known).then_some(variables)
+}
+
+fn wrong_name(name: &str) -> Option<&'static str> {
+    let reserved = ["NOTIFY_SOCKET", "NODE_CHANNEL_FD", "NODE_UNIQUE_ID", "worker_type", "env"];
+    match name {
+        "" => Some("a variable needs a name"),
+        name if name.contains('=') => Some("the name of a variable holds no `=`"),
+        name if name.contains('\0') => Some("the name of a variable holds no NUL byte"),
+        name if reserved.contains(&name) || name.starts_with("LISTEN_") || name.starts_with("SHIFTBOSS_") => {
+            Some("this variable is set by shiftboss itself")
+        }
+        _ => None,
+    }
+}
+
+const COMMAND_EXAMPLE: &str = "[\"program\", \"argument\"]";

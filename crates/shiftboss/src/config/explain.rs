@@ -1,0 +1,182 @@
+//! What `check --explain` prints: every key of every broker with its value, and where the value is from.
+//!
+//! The text is a configuration file of the same meaning, but for the values of environments, which are never shown.
+
+use std::fmt::Write;
+
+use shiftboss_core::spec::{Drained, Ready, StopLadder};
+
+use super::value::show_duration;
+use super::{Lines, Loaded};
+use crate::address::Address;
+use crate::options::{BrokerOptions, Kind};
+
+pub(super) fn explain(loaded: &Loaded) -> String {
+    let Loaded { options, lines, .. } = loaded;
+    let mut page = Page { text: String::new(), lines, broker: "" };
+    page.line("app", &quoted(&options.app), "the directory's name");
+    for (name, broker) in &options.brokers {
+        page.broker(name, broker);
+    }
+    page.text
+}
+
+struct Page<'l> {
+    text: String,
+    lines: &'l Lines,
+    broker: &'l str,
+}
+
+impl<'l> Page<'l> {
+    fn broker(&mut self, name: &'l str, options: &BrokerOptions) {
+        self.broker = name;
+        self.write(&format!("\n[broker.{name}]"), "");
+        self.line("command", &array(&options.command), "default");
+        self.line("kind", kind(options.kind), "default, guessed from the command");
+        self.line("workers", &options.workers.to_string(), "default");
+        self.line("listen", &listen(options), "default");
+        self.line("ready", &ready(options.effective_ready()), default_ready(options));
+        self.recycle(options);
+        self.line("stop", &stop(&options.stop), "default");
+        self.duration("backoff.base", options.backoff.base);
+        self.duration("backoff.cap", options.backoff.cap);
+        self.duration("backoff.healthy_after", options.backoff.healthy_after);
+        self.line("drained", drained(options.drained), "default");
+        match &options.cwd {
+            Some(cwd) => self.line("cwd", &quoted(&cwd.to_string_lossy()), "default"),
+            None => self.write("# cwd", "default: that of shiftboss"),
+        }
+        self.environment(options);
+        self.line("clean_environment", &options.clean_environment.to_string(), "default");
+    }
+
+    fn recycle(&mut self, options: &BrokerOptions) {
+        let recycle = &options.recycle;
+        match recycle.every {
+            Some(every) => self.duration("recycle.every", every),
+            None => self.write("# recycle.every", "default: only when asked"),
+        }
+        self.line("recycle.jitter", &format!("\"{:.0}%\"", recycle.jitter * 100.0), "default");
+        self.line("recycle.surge", &recycle.surge.to_string(), "default");
+        self.line("recycle.unavailable", &recycle.unavailable.to_string(), "default");
+        self.duration("recycle.min_ready", recycle.min_ready);
+        self.duration("recycle.deadline", recycle.deadline);
+    }
+
+    fn environment(&mut self, options: &BrokerOptions) {
+        if options.environment.is_empty() {
+            return self.line("environment", "{}", "default");
+        }
+        let origin = self.origin("environment", "default");
+        for name in options.environment.keys() {
+            self.write(&format!("# environment.{}", key(name)), &format!("{origin}, value not shown"));
+        }
+    }
+
+    fn duration(&mut self, key: &str, duration: std::time::Duration) {
+        self.line(key, &quoted(&show_duration(duration)), "default");
+    }
+
+    /// A key and its value; `default` says where the value is from if the file has none.
+    fn line(&mut self, key: &str, value: &str, default: &str) {
+        let origin = self.origin(key, default);
+        self.write(&format!("{key} = {value}"), &origin);
+    }
+
+    fn write(&mut self, left: &str, note: &str) {
+        let note = if note.is_empty() { String::new() } else { format!("  # {note}") };
+        // A string takes whatever is written to it.
+        let _ = match note.as_str() {
+            "" => writeln!(self.text, "{left}"),
+            note => writeln!(self.text, "{left:NOTES$}{note}"),
+        };
+    }
+
+    fn origin(&self, key: &str, default: &str) -> String {
+        match self.lines.get(&(self.broker.to_owned(), key.to_owned())) {
+            Some(line) => format!("line {line}"),
+            None => default.to_owned(),
+        }
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Notify => "\"notify\"",
+        Kind::Plain => "\"plain\"",
+    }
+}
+
+fn ready(ready: Ready) -> String {
+    match ready {
+        Ready::Notify => "\"notify\"".to_owned(),
+        Ready::Accepting => "\"accepting\"".to_owned(),
+        Ready::After(wait) => format!("{{ after = \"{}\" }}", show_duration(wait)),
+    }
+}
+
+fn default_ready(options: &BrokerOptions) -> &'static str {
+    match (options.kind, options.listen.is_empty()) {
+        (Kind::Notify, _) => "default of kind \"notify\"",
+        (Kind::Plain, true) => "default without listeners",
+        (Kind::Plain, false) => "default with these listeners",
+    }
+}
+
+fn drained(drained: Drained) -> &'static str {
+    match drained {
+        Drained::Refuse => "\"refuse\"",
+        Drained::Hold => "\"hold\"",
+    }
+}
+
+fn listen(options: &BrokerOptions) -> String {
+    let all = options.listen.iter().map(|listen| {
+        let address = quoted(&listen.address.to_string());
+        // The default name is the address as it was written, which may differ from how it is printed.
+        if listen.name.parse().is_ok_and(|written: Address| written == listen.address) {
+            quoted(&listen.name)
+        } else {
+            format!("{{ name = {}, address = {address} }}", quoted(&listen.name))
+        }
+    });
+    format!("[{}]", all.collect::<Vec<_>>().join(", "))
+}
+
+fn stop(ladder: &StopLadder) -> String {
+    let rungs = ladder.0.iter().map(|rung| {
+        let signal = rung.signal.to_string();
+        let name = signal.strip_prefix("SIG").unwrap_or(&signal);
+        format!("{{ signal = \"{name}\", wait = \"{}\" }}, ", show_duration(rung.wait))
+    });
+    format!("[{}{{ signal = \"KILL\" }}]", rungs.collect::<String>())
+}
+
+fn array(words: &[String]) -> String {
+    format!("[{}]", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", "))
+}
+
+/// A basic string of TOML: one line, nothing in it that could steer a terminal.
+fn quoted(text: &str) -> String {
+    let mut shown = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => shown.extend(['\\', character]),
+            '\n' => shown.push_str("\\n"),
+            '\t' => shown.push_str("\\t"),
+            other if super::render::printable(other) == other => shown.push(other),
+            other => shown.push_str(&format!("\\u{:04X}", u32::from(other))),
+        }
+    }
+    shown.push('"');
+    shown
+}
+
+/// A key of TOML, in quotes where it needs them.
+fn key(name: &str) -> String {
+    let bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    if bare { name.to_owned() } else { quoted(name) }
+}
+
+/// The column where notes start, if the value leaves room.
+const NOTES: usize = 40;

@@ -1,0 +1,188 @@
+//! The configuration file: TOML read into [`AppOptions`], with every mistake shown at its place and all at once.
+//!
+//! [`read`] takes a file, [`parse`] a text. What they find is a [`Diagnostic`] each: file, line, column, the line
+//! with carets, what was expected, the nearest valid word. Whether programs exist is left to [`crate::check`].
+
+mod app;
+mod broker;
+mod explain;
+mod file;
+mod keys;
+mod listen;
+mod policy;
+mod problem;
+mod render;
+mod secrets;
+mod source;
+mod table;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+pub use render::{Diagnostic, Place, Severity};
+pub use value::{DurationError, parse_duration, show_duration};
+
+use crate::options::AppOptions;
+use problem::{Findings, Problem, Span};
+use source::Source;
+
+/// A configuration without mistakes.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it asks for; brokers in order of declaration.
+    pub options: AppOptions,
+    /// What has no effect, in order of the file.
+    pub warnings: Vec<Diagnostic>,
+    lines: Lines,
+    /// Working directories, each with what to say if it is missing.
+    directories: Vec<(PathBuf, Diagnostic)>,
+}
+
+/// Line of each key that was set, by broker ("" at the top) and dotted key.
+type Lines = BTreeMap<(String, String), usize>;
+
+/// All that is wrong with a configuration, in order of the file; at least one. Displays as the whole text for people.
+#[derive(Clone, Debug)]
+pub struct ConfigErrors {
+    errors: Vec<Diagnostic>,
+    left_out: usize,
+}
+
+/// Reads a configuration file: a regular file of at most 1 MiB. Never waits, whatever the path leads to.
+///
+/// The app's default name is that of the file's directory.
+///
+/// # Errors
+/// Everything that is wrong with the file.
+pub fn read(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let text = file::text(path)?;
+    load(&path.display().to_string(), &text, file::directory_name(path).as_deref())
+}
+
+/// Reads a configuration from its text; `name` is the file's name in messages, and the directory in it the app's
+/// default name. Touches no file.
+///
+/// # Errors
+/// Everything that is wrong with the text.
+pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
+    let directory = Path::new(name).parent().and_then(Path::file_name);
+    load(name, text, directory.map(|name| name.to_string_lossy()).as_deref())
+}
+
+fn load(name: &str, text: &str, default_app: Option<&str>) -> Result<Loaded, ConfigErrors> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (root, syntax) = DeTable::parse_recoverable(text);
+    let source = Source::new(name, text, secrets::of(root.get_ref()));
+    if !syntax.is_empty() {
+        return Err(ConfigErrors::new(one_a_line(&source, syntax)));
+    }
+    let mut findings = Findings::default();
+    let options = app::read(&root, default_app, &mut findings);
+    let Findings { mut problems, set } = findings;
+    // What is about the whole file comes last.
+    problems.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        problems.into_iter().partition(|problem| problem.severity == Severity::Error);
+    if !errors.is_empty() {
+        let left_out = errors.len().saturating_sub(SHOWN);
+        let errors = errors.into_iter().take(SHOWN).map(|problem| source.diagnose(problem)).collect();
+        return Err(ConfigErrors { errors, left_out });
+    }
+    Ok(Loaded {
+        directories: directories(&options, &set, &source),
+        warnings: warnings.into_iter().take(SHOWN).map(|problem| source.diagnose(problem)).collect(),
+        lines: set.into_iter().map(|(key, span)| (key, source.line(span.start))).collect(),
+        options,
+    })
+}
+
+/// The parser goes on after an error; what else it says about the same line follows from the first.
+fn one_a_line(source: &Source<'_>, mut errors: Vec<toml::de::Error>) -> Vec<Diagnostic> {
+    errors.sort_by_key(|error| error.span().map_or(usize::MAX, |span| span.start));
+    let mut shown: Vec<Diagnostic> = Vec::new();
+    for error in &errors {
+        let line = error.span().map(|span| source.line(span.start));
+        let known = shown.last().and_then(|last| last.place.as_ref()).map(|place| place.line);
+        if shown.is_empty() || line != known {
+            shown.push(source.diagnose_syntax(error));
+        }
+        if shown.len() == SHOWN {
+            break;
+        }
+    }
+    shown
+}
+
+fn directories(
+    options: &AppOptions,
+    set: &BTreeMap<(String, String), Span>,
+    source: &Source<'_>,
+) -> Vec<(PathBuf, Diagnostic)> {
+    let brokers = options.brokers.iter();
+    let asked = brokers.filter_map(|(name, broker)| Some((name, broker.cwd.clone()?)));
+    asked
+        .map(|(name, cwd)| {
+            let span = set.get(&(name.clone(), "cwd".to_owned())).cloned();
+            let message = format!("broker `{name}`: the directory `{}` does not exist", cwd.display());
+            (cwd, source.diagnose(Problem { span, ..Problem::of_file(message) }))
+        })
+        .collect()
+}
+
+impl Loaded {
+    /// Every key of every broker with its value, and the line it was set on or that it is a default. Variables of
+    /// environments are named, their values never shown.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        explain::explain(self)
+    }
+
+    /// The working directories that do not exist now, seen from this process.
+    #[must_use]
+    pub fn check_files(&self) -> Vec<Diagnostic> {
+        let missing = self.directories.iter().filter(|(path, _)| !path.is_dir());
+        missing.map(|(_, diagnostic)| diagnostic.clone()).collect()
+    }
+}
+
+impl ConfigErrors {
+    fn new(errors: Vec<Diagnostic>) -> Self {
+        ConfigErrors { errors, left_out: 0 }
+    }
+
+    /// The errors in order of the file, at most the first 100.
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.errors.iter()
+    }
+
+    /// How many there are in all.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.errors.len() + self.left_out
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    /// One error after the other with an empty line between, without a final newline.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, error) in self.errors.iter().enumerate() {
+            let between = if at == 0 { "" } else { "\n\n" };
+            write!(f, "{between}{error}")?;
+        }
+        if self.left_out > 0 {
+            write!(f, "\n\n… and {} more errors", self.left_out)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// So many errors are more than anybody reads.
+const SHOWN: usize = 100;

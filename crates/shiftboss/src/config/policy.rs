@@ -1,0 +1,150 @@
+//! The tables of a broker that say when and how workers come and go: ready, recycle, stop, backoff.
+
+use std::time::Duration;
+
+use shiftboss_core::spec::{BackoffSpec, Ready, RecycleSpec, Rung, Signal, StopLadder};
+use toml::de::DeValue;
+
+use super::keys;
+use super::problem::Findings;
+use super::table::{Cell, Read, Table};
+use super::value::{self, count, duration, duration_from, percent};
+
+pub(super) fn ready(cell: &Cell<'_>, findings: &mut Findings) -> Option<Ready> {
+    match cell.value.get_ref() {
+        DeValue::String(text) => match text.as_ref() {
+            "notify" => return Some(Ready::Notify),
+            "accepting" => return Some(Ready::Accepting),
+            "listening" => findings.push(cell.later("\"listening\"")),
+            other => {
+                let words = ["notify", "accepting"];
+                findings.push(value::not_among(cell, other, words.into_iter()).help(READY_EXAMPLE));
+            }
+        },
+        DeValue::Table(table) => {
+            let opened = Table::open(cell, &keys::READY, findings)?;
+            if table.is_empty() {
+                findings.push(cell.problem("it says nothing").help(READY_EXAMPLE));
+            }
+            return opened.read("after", findings, duration).value().map(Ready::After);
+        }
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_) => findings.push(cell.expected("a string or a table").help(READY_EXAMPLE)),
+    }
+    None
+}
+
+pub(super) fn recycle(cell: &Cell<'_>, findings: &mut Findings) -> Option<RecycleSpec> {
+    let table = Table::open(cell, &keys::RECYCLE, findings)?;
+    let known = findings.problems.len();
+    let default = RecycleSpec::default();
+    let every = table.read("every", findings, duration_from(Duration::from_secs(1))).value();
+    let spec = RecycleSpec {
+        every,
+        jitter: table.read("jitter", findings, percent).or(default.jitter),
+        surge: table.read("surge", findings, count(0..=MOST)).or(default.surge),
+        unavailable: table.read("unavailable", findings, count(0..=MOST)).or(default.unavailable),
+        min_ready: table.read("min_ready", findings, duration).or(default.min_ready),
+        deadline: table.read("deadline", findings, duration_from(SHORTEST)).or(default.deadline),
+    };
+    if findings.problems.len() > known {
+        return None;
+    }
+    if spec.surge == 0 && spec.unavailable == 0 {
+        let what = "surge and unavailable are both 0, so no recycle could start";
+        findings.push(
+            table.problem("surge", what).help("surge = 1 starts a new worker before the old one leaves"),
+        );
+        return None;
+    }
+    if table.cell("jitter").is_some() && table.cell("every").is_none() {
+        let what = "`recycle.jitter` has no effect without `recycle.every`";
+        findings.push(table.problem("jitter", what).warning());
+    }
+    Some(spec)
+}
+
+pub(super) fn backoff(cell: &Cell<'_>, findings: &mut Findings) -> Option<BackoffSpec> {
+    let table = Table::open(cell, &keys::BACKOFF, findings)?;
+    let known = findings.problems.len();
+    let default = BackoffSpec::default();
+    let spec = BackoffSpec {
+        base: table.read("base", findings, duration_from(SHORTEST)).or(default.base),
+        cap: table.read("cap", findings, duration_from(SHORTEST)).or(default.cap),
+        healthy_after: table.read("healthy_after", findings, duration).or(default.healthy_after),
+    };
+    if findings.problems.len() > known {
+        return None;
+    }
+    if spec.base > spec.cap {
+        let (base, cap) = (value::show_duration(spec.base), value::show_duration(spec.cap));
+        let from = |key| if table.cell(key).is_some() { "" } else { " (the default)" };
+        let what = format!("backoff: base {base}{} is longer than cap {cap}{}", from("base"), from("cap"));
+        let key = if table.cell("base").is_some() { "base" } else { "cap" };
+        findings.push(table.problem(key, &what));
+        return None;
+    }
+    Some(spec)
+}
+
+/// The ladder, without a last KILL: that one is always there.
+pub(super) fn stop(cell: &Cell<'_>, findings: &mut Findings) -> Option<StopLadder> {
+    let Some(items) = cell.items() else {
+        findings.push(cell.expected("an array of rungs").help(STOP_EXAMPLE));
+        return None;
+    };
+    let items: Vec<Cell<'_>> = items.collect();
+    if items.is_empty() {
+        findings.push(cell.problem("a ladder without rungs stops nobody").help(STOP_EXAMPLE));
+        return None;
+    }
+    let known = findings.problems.len();
+    let mut rungs = Vec::new();
+    let mut killed = false;
+    for item in &items {
+        if killed {
+            let what = "a rung after KILL is never reached";
+            findings.push(item.problem(what).label("KILL ends the ladder"));
+            break;
+        }
+        match rung(item, findings) {
+            Some(rung) if rung.signal == Signal::KILL => killed = true,
+            Some(rung) => rungs.push(rung),
+            None => {}
+        }
+    }
+    (findings.problems.len() == known).then_some(StopLadder(rungs))
+}
+
+fn rung(cell: &Cell<'_>, findings: &mut Findings) -> Option<Rung> {
+    let DeValue::Table(entries) = cell.value.get_ref() else {
+        findings.push(cell.expected("a rung").help(STOP_EXAMPLE));
+        return None;
+    };
+    // An array's tables have no word of their own to point at.
+    let whole = Cell { key_span: cell.value.span(), ..cell.clone() };
+    let table = Table::open(&whole, &keys::STOP, findings)?;
+    if keys::STOP.later.iter().any(|key| entries.contains_key(*key)) {
+        return None;
+    }
+    let signal = table.require("signal", "\"TERM\"", findings, value::signal)?;
+    let wait = match table.read("wait", findings, duration) {
+        Read::Is(wait) => wait,
+        Read::Wrong => return None,
+        Read::Absent if signal == Signal::KILL => Duration::ZERO,
+        Read::Absent => {
+            return table.require("wait", "\"5s\"", findings, duration).map(|wait| Rung { signal, wait });
+        }
+    };
+    Some(Rung { signal, wait })
+}
+
+/// Waits that end at once would mean that nothing could ever start, or a loop without a pause.
+const SHORTEST: Duration = Duration::from_millis(1);
+const MOST: u32 = shiftboss_core::spec::MAX_WORKERS;
+
+const READY_EXAMPLE: &str = "write \"notify\", \"accepting\" or { after = \"1s\" }";
+const STOP_EXAMPLE: &str = "stop = [{ signal = \"TERM\", wait = \"30s\" }, { signal = \"KILL\" }]";

@@ -1,0 +1,155 @@
+//! `POST /v1/brokers/{type}/{verb}` and `POST /v1/stop`.
+
+use std::convert::Infallible;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use shiftboss_api::{CommandReply, Outcome, Progress, Recycle, Scale};
+use shiftboss_core::id::{RequestId, Slot};
+use shiftboss_core::{Command, Verb};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::failure;
+use crate::convert;
+use crate::feed::Subscription;
+use crate::handle::Handle;
+
+type Pairs = Query<Vec<(String, String)>>;
+
+pub(super) async fn broker(
+    State(handle): State<Handle>,
+    Path((name, verb)): Path<(String, String)>,
+    Query(query): Pairs,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let Some(broker) = handle.broker(&name) else {
+        let error = format!("`{name}` is not a type of this app");
+        let known = handle.info().brokers.join(", ");
+        return failure(StatusCode::NOT_FOUND, error, Some(format!("its types are: {known}")));
+    };
+    let verb = match read_verb(&verb, &body) {
+        Ok(verb) => verb,
+        Err((status, error)) => return failure(status, error, None),
+    };
+    run(&handle, Some(name), Command::Broker(broker, verb), &query, &headers).await
+}
+
+pub(super) async fn stop(State(handle): State<Handle>, Query(query): Pairs, headers: HeaderMap) -> Response {
+    run(&handle, None, Command::Stop, &query, &headers).await
+}
+
+fn read_verb(verb: &str, body: &[u8]) -> Result<Verb, (StatusCode, String)> {
+    match verb {
+        "recycle" if body.is_empty() => Ok(Verb::Recycle(None)),
+        "recycle" => read_body::<Recycle>(body).map(|recycle| Verb::Recycle(recycle.slot.map(Slot))),
+        "drain" => Ok(Verb::Drain),
+        "resume" => Ok(Verb::Resume),
+        "scale" => read_body::<Scale>(body).map(|scale| Verb::Scale(scale.workers)),
+        other => Err((
+            StatusCode::NOT_FOUND,
+            format!("`{other}` is not a verb: expected recycle, drain, resume or scale"),
+        )),
+    }
+}
+
+fn read_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, String)> {
+    serde_json::from_slice(body).map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is wrong: {error}")))
+}
+
+async fn run(
+    handle: &Handle,
+    broker: Option<String>,
+    command: Command,
+    query: &[(String, String)],
+    headers: &HeaderMap,
+) -> Response {
+    let key = match headers.get("idempotency-key").map(|key| key.to_str()) {
+        None => format!("{:032x}", random()),
+        Some(Ok(key)) if (1..=128).contains(&key.len()) => key.to_owned(),
+        Some(_) => {
+            let error = "Idempotency-Key must be 1 to 128 characters of ASCII".to_owned();
+            return failure(StatusCode::BAD_REQUEST, error, None);
+        }
+    };
+    let request: RequestId = convert::request_of(&key);
+    // Subscribed before the command is given, so that its first event is not missed.
+    let subscription = match handle.subscribe(Some(u64::MAX)).await {
+        Ok(subscription) => subscription,
+        Err(gone) => return gone.into_response(),
+    };
+    let outcome = match handle.command(request, command).await {
+        Ok(outcome) => outcome,
+        Err(gone) => return gone.into_response(),
+    };
+    if !query.iter().any(|(key, value)| key == "wait" && value == "1") {
+        return (StatusCode::ACCEPTED, Json(CommandReply { request: key })).into_response();
+    }
+    let (lines, body) = mpsc::channel(16);
+    tokio::spawn(async move {
+        // The client has gone when nobody takes the lines any more; the command goes on.
+        let _ = send_progress(key, broker, subscription, outcome, lines).await;
+    });
+    let body = Body::from_stream(ReceiverStream::new(body).map(Ok::<_, Infallible>));
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+async fn send_progress(
+    key: String,
+    broker: Option<String>,
+    subscription: Subscription,
+    mut outcome: oneshot::Receiver<Outcome>,
+    lines: mpsc::Sender<String>,
+) -> Result<(), mpsc::error::SendError<String>> {
+    let mut live = subscription.live;
+    lines.send(line(&Progress::Request(key))).await?;
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = live.recv() => event,
+            outcome = &mut outcome => {
+                let gone = || Outcome::Superseded { reason: "the app has ended".to_owned() };
+                // Events that came before the outcome are sent before it.
+                while let Ok(event) = live.try_recv() {
+                    if event.broker == broker {
+                        lines.send(line(&Progress::Event((*event).clone()))).await?;
+                    }
+                }
+                return lines.send(line(&Progress::Outcome(outcome.unwrap_or_else(|_| gone())))).await;
+            }
+            () = lines.closed() => return Ok(()),
+        };
+        match event {
+            Ok(event) if event.broker == broker => {
+                lines.send(line(&Progress::Event((*event).clone()))).await?;
+            }
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => {
+                let outcome =
+                    outcome.await.unwrap_or_else(|_| Outcome::Superseded { reason: "the app has ended".to_owned() });
+                return lines.send(line(&Progress::Outcome(outcome))).await;
+            }
+        }
+    }
+}
+
+fn line(progress: &Progress) -> String {
+    let mut line = serde_json::to_string(progress).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+/// A number that nobody else has.
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    // Without randomness the time still tells two commands apart.
+    if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).is_err() {
+        return u128::from(crate::os::clock::now().0);
+    }
+    u128::from_ne_bytes(bytes)
+}

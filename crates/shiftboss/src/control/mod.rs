@@ -1,0 +1,49 @@
+//! Serves the control API on the app's UNIX socket: checks, converts, passes on to the driver.
+
+mod command;
+mod events;
+mod peer;
+mod status;
+
+use std::future::Future;
+use std::os::unix::net::UnixListener;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use shiftboss_api::Failure;
+
+use crate::handle::{Gone, Handle};
+
+/// Serves until `shutdown` resolves, then lets open answers finish.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    handle: Handle,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/v1/status", get(status::status))
+        .route("/v1/events", get(events::events))
+        .route("/v1/brokers/{name}/{verb}", post(command::broker))
+        .route("/v1/stop", post(command::stop))
+        .route("/livez", get(status::livez))
+        .route("/readyz", get(status::readyz))
+        .fallback(unknown)
+        .with_state(handle);
+    axum::serve(peer::Peers::new(listener)?, routes).with_graceful_shutdown(shutdown).await
+}
+
+async fn unknown(uri: axum::http::Uri) -> Response {
+    failure(StatusCode::NOT_FOUND, format!("there is no `{}` here", uri.path()), None)
+}
+
+fn failure(status: StatusCode, error: String, help: Option<String>) -> Response {
+    (status, Json(Failure { error, help })).into_response()
+}
+
+impl IntoResponse for Gone {
+    fn into_response(self) -> Response {
+        failure(StatusCode::SERVICE_UNAVAILABLE, "the app has ended".to_owned(), None)
+    }
+}

@@ -1,0 +1,86 @@
+//! What subscribers get: every event, numbered, the last ones kept; and the status, which is their fold.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use shiftboss_api as api;
+use shiftboss_core::id::BrokerId;
+use shiftboss_core::{Event, Status};
+use tokio::sync::broadcast;
+
+use crate::convert::{self, Moment};
+use crate::usages::Usages;
+
+pub(crate) struct Feed {
+    names: Arc<[String]>,
+    status: Status,
+    kept: VecDeque<Arc<api::Event>>,
+    live: broadcast::Sender<Arc<api::Event>>,
+    usages: Usages,
+}
+
+/// Events from a certain one on: the kept ones now, the later ones as they come.
+pub(crate) struct Subscription {
+    /// Events that are asked for and no longer kept.
+    pub(crate) lost: u64,
+    pub(crate) kept: Vec<Arc<api::Event>>,
+    pub(crate) live: broadcast::Receiver<Arc<api::Event>>,
+}
+
+impl Feed {
+    pub(crate) fn new(names: Arc<[String]>) -> Self {
+        Feed {
+            names,
+            status: Status::default(),
+            kept: VecDeque::new(),
+            live: broadcast::Sender::new(LIVE),
+            usages: Usages::default(),
+        }
+    }
+
+    /// Takes in an event and returns it as the wire has it.
+    pub(crate) fn publish(&mut self, event: &Event) -> Arc<api::Event> {
+        self.status.apply(event);
+        let broker = event.broker.and_then(|BrokerId(at)| self.names.get(at as usize));
+        let event = Arc::new(convert::event(event, broker.map(String::as_str), Moment::now()));
+        if self.kept.len() == KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(Arc::clone(&event));
+        // Nobody listening is no failure.
+        let _ = self.live.send(Arc::clone(&event));
+        event
+    }
+
+    /// Events after that number; none = all that are kept.
+    pub(crate) fn subscribe(&self, after: Option<u64>) -> Subscription {
+        let first = self.kept.front().map_or(1, |event| event.seq);
+        let after = after.unwrap_or(first - 1);
+        Subscription {
+            lost: first.saturating_sub(after + 1),
+            kept: self.kept.iter().filter(|event| event.seq > after).cloned().collect(),
+            live: self.live.subscribe(),
+        }
+    }
+
+    /// Every broker as it is now.
+    pub(crate) fn brokers(&mut self) -> Vec<api::Broker> {
+        let moment = Moment::now();
+        self.usages.begin();
+        self.status
+            .brokers
+            .iter()
+            .zip(self.names.iter())
+            .map(|(status, name)| convert::broker(name, status, &mut self.usages, moment))
+            .collect()
+    }
+
+    pub(crate) fn status(&self) -> &Status {
+        &self.status
+    }
+}
+
+/// Events kept for those who come later.
+const KEPT: usize = 1024;
+/// Events a slow subscriber may lag behind before it loses some; it is told how many.
+const LIVE: usize = 1024;

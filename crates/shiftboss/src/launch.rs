@@ -1,0 +1,224 @@
+//! How a worker of a broker is launched: program, arguments, environment and descriptors, prepared once.
+//!
+//! Everything that can be wrong is found by [`Launch::prepare`], before anything is started. The system calls are
+//! in `os::spawn`.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use shiftboss_core::id::{Generation, Slot, WorkerId};
+
+use crate::options::{BrokerOptions, Kind, Ready};
+use crate::os::rlimit::Nofile;
+use crate::os::spawn::{self, Child, LookUpError, Program, SpawnError, Start};
+
+/// A broker's workers, ready to be started.
+pub(crate) struct Launch {
+    program: PathBuf,
+    arguments: Vec<String>,
+    cwd: Option<PathBuf>,
+    environment: BTreeMap<OsString, OsString>,
+    /// Names of the listeners a worker is given, in order.
+    listeners: Vec<String>,
+    notifies: bool,
+    nofile: Option<Nofile>,
+}
+
+/// What differs from worker to worker.
+pub(crate) struct Particulars<'a> {
+    pub(crate) worker: WorkerId,
+    pub(crate) slot: Slot,
+    pub(crate) generation: Generation,
+    pub(crate) listeners: &'a [BorrowedFd<'a>],
+    pub(crate) stdout: BorrowedFd<'a>,
+    pub(crate) stderr: BorrowedFd<'a>,
+    pub(crate) notify: Option<&'a Path>,
+}
+
+/// Why no worker of these options could be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The program is missing or cannot be run.
+    #[error("broker `{broker}`: {source}")]
+    Program {
+        /// Whose.
+        broker: String,
+        /// Why.
+        source: LookUpError,
+    },
+    /// The command is empty.
+    #[error("broker `{broker}`: the command is empty")]
+    Empty {
+        /// Whose.
+        broker: String,
+    },
+    /// The working directory is missing.
+    #[error("broker `{broker}`: cannot work in `{}`: {source}", cwd.display())]
+    Directory {
+        /// Whose.
+        broker: String,
+        /// Where it should work.
+        cwd: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A text holds a NUL byte, which no argument or variable can.
+    #[error("broker `{broker}`: `{what}` holds a NUL byte")]
+    Nul {
+        /// Whose.
+        broker: String,
+        /// Which word or variable.
+        what: String,
+    },
+}
+
+impl Launch {
+    /// Looks up the program and builds what all workers share.
+    pub(crate) fn prepare(
+        broker: &str,
+        environment_name: &str,
+        options: &BrokerOptions,
+        nofile: Option<Nofile>,
+    ) -> Result<Launch, LaunchError> {
+        let name = || broker.to_owned();
+        let Some((program, arguments)) = options.command.split_first() else {
+            return Err(LaunchError::Empty { broker: name() });
+        };
+        if let Some(cwd) = &options.cwd {
+            let met = std::fs::metadata(cwd).and_then(|met| {
+                if met.is_dir() { Ok(()) } else { Err(std::io::ErrorKind::NotADirectory.into()) }
+            });
+            met.map_err(|source| LaunchError::Directory { broker: name(), cwd: cwd.clone(), source })?;
+        }
+        let words = options.command.iter().chain(options.environment.keys()).chain(options.environment.values());
+        if let Some(word) = words.into_iter().find(|word| word.contains('\0')) {
+            return Err(LaunchError::Nul { broker: name(), what: word.replace('\0', "\\0") });
+        }
+        let path = options.environment.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
+        let program = spawn::look_up(program, path.as_deref(), options.cwd.as_deref())
+            .map_err(|source| LaunchError::Program { broker: name(), source })?;
+        let mut environment = if options.clean_environment { BTreeMap::new() } else { inherited() };
+        environment.extend(options.environment.iter().map(|(key, value)| (key.into(), value.into())));
+        environment.insert("worker_type".into(), broker.into());
+        environment.insert("env".into(), environment_name.into());
+        Ok(Launch {
+            program,
+            arguments: arguments.to_vec(),
+            cwd: options.cwd.clone(),
+            environment,
+            listeners: options.listen.iter().map(|listen| listen.name.clone()).collect(),
+            notifies: options.kind == Kind::Notify || options.effective_ready() == Ready::Notify,
+            nofile,
+        })
+    }
+
+    /// Whether its workers get a `NOTIFY_SOCKET`.
+    pub(crate) fn notifies(&self) -> bool {
+        self.notifies
+    }
+
+    /// The program as found, for people.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Starts one worker.
+    pub(crate) fn start(&self, worker: &Particulars<'_>) -> Result<Child, SpawnError> {
+        let slot = worker.slot.to_string();
+        let fill = |text: &OsStr| c_string(replace(text.as_bytes(), b"{slot}", slot.as_bytes()));
+        let mut argv = vec![c_string(self.program.as_os_str().as_bytes().to_vec())];
+        argv.extend(self.arguments.iter().map(|word| fill(OsStr::new(word))));
+        let mut environment: Vec<CString> = self
+            .environment
+            .iter()
+            .map(|(key, value)| fill(&[key.as_os_str(), value.as_os_str()].join(OsStr::new("="))))
+            .collect();
+        let mut set = |key: &str, value: &OsStr| {
+            environment.push(c_string([key.as_bytes(), b"=", value.as_bytes()].concat()));
+        };
+        set("SHIFTBOSS_WORKER_ID", OsStr::new(&worker.worker.to_string()));
+        set("SHIFTBOSS_GENERATION", OsStr::new(&worker.generation.to_string()));
+        set("SHIFTBOSS_SLOT", OsStr::new(&slot));
+        if let Some(path) = worker.notify {
+            set("NOTIFY_SOCKET", path.as_os_str());
+        }
+        if !worker.listeners.is_empty() {
+            for (key, value) in crate::os::activation::variables(&self.listeners) {
+                set(key, OsStr::new(&value));
+            }
+        }
+        let mut descriptors: Vec<(BorrowedFd<'_>, RawFd)> = vec![(worker.stdout, 1), (worker.stderr, 2)];
+        descriptors.extend(worker.listeners.iter().copied().zip(crate::os::activation::FIRST..));
+        let program = Program {
+            path: c_string(self.program.as_os_str().as_bytes().to_vec()),
+            argv,
+            cwd: self.cwd.as_ref().map(|cwd| c_string(cwd.as_os_str().as_bytes().to_vec())),
+        };
+        spawn::spawn(&Start {
+            program: &program,
+            environment: &environment,
+            descriptors: &descriptors,
+            listen_pid: !worker.listeners.is_empty(),
+            nofile: self.nofile,
+            death_signal: true,
+        })
+    }
+}
+
+/// Our environment without what is ours alone or another parent's (`sd_notify(3)`, Node's channel).
+fn inherited() -> BTreeMap<OsString, OsString> {
+    std::env::vars_os().filter(|(key, _)| !is_private(&key.to_string_lossy())).collect()
+}
+
+fn is_private(key: &str) -> bool {
+    key == "NOTIFY_SOCKET"
+        || key == "NODE_UNIQUE_ID"
+        || ["LISTEN_", "WATCHDOG_", "NODE_CHANNEL_", "SHIFTBOSS_"].iter().any(|prefix| key.starts_with(prefix))
+}
+
+fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.windows(from.len()).position(|window| window == from) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(to);
+        rest = &rest[at + from.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// NUL bytes were refused by [`Launch::prepare`] and cannot come from the OS; one more would end the text early.
+fn c_string(bytes: Vec<u8>) -> CString {
+    CString::new(bytes).unwrap_or_else(|error| {
+        let end = error.nul_position();
+        let mut bytes = error.into_vec();
+        bytes.truncate(end);
+        CString::new(bytes).unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_does_not_inherit_what_is_meant_for_us() {
+        for key in ["LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "NODE_CHANNEL_FD", "SHIFTBOSS_X"] {
+            assert!(is_private(key), "{key}");
+        }
+        for key in ["PATH", "HOME", "LISTENER", "NODE_ENV", "NODE_OPTIONS"] {
+            assert!(!is_private(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_slot_is_put_in_wherever_it_is_named() {
+        assert_eq!(replace(b"80{slot}-{slot}", b"{slot}", b"12"), b"8012-12");
+        assert_eq!(replace(b"plain", b"{slot}", b"1"), b"plain");
+        assert_eq!(replace(b"{slot}", b"{slot}", b""), b"");
+    }
+}

@@ -1,0 +1,283 @@
+//! What a process writes to a pipe, as lines of bounded length, read in portions of bounded size.
+//!
+//! Who wrote a line and where it goes is left to `output` and the log.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// The reading end of a pipe with the line that is not yet complete; holds no memory while there is none.
+#[derive(Debug)]
+pub struct Lines {
+    pipe: OwnedFd,
+    partial: Vec<u8>,
+    /// The rest of a line that was cut is being passed over.
+    skipping: bool,
+    cut: u64,
+}
+
+/// How a portion ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// The portion is used up; there may be more.
+    More,
+    /// Nothing more is there now.
+    Empty,
+    /// All writers have closed it; nothing will ever come again.
+    Ended,
+}
+
+/// A pipe for somebody's output: the reading end, which never blocks, and the writing end, which does as programs
+/// expect. The flag belongs to each end alone (`pipe(7)`).
+///
+/// # Errors
+/// EMFILE or ENFILE at the limit of open files.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    fcntl_setfl(&reader, fcntl_getfl(&reader)? | OFlags::NONBLOCK)?;
+    Ok((reader, writer))
+}
+
+impl Lines {
+    /// `pipe` must not block.
+    #[must_use]
+    pub fn new(pipe: OwnedFd) -> Self {
+        Lines { pipe, partial: Vec::new(), skipping: false, cut: 0 }
+    }
+
+    /// Reads at most 64 KiB through `buffer` (shared by all pipes, any size but zero; a small one costs more calls) and
+    /// hands out each complete line, without its end (LF or CR LF). Bytes that are not UTF-8 become U+FFFD. A line longer
+    /// than 8 KiB is cut there and ends in `…`. At the end an unfinished line is handed out too.
+    pub fn read(&mut self, buffer: &mut [u8], mut line: impl FnMut(&str)) -> Reading {
+        let mut left = PORTION;
+        while left > 0 {
+            let room = buffer.len().min(left);
+            match rustix::io::read(&self.pipe, &mut buffer[..room]) {
+                Ok(0) => {
+                    self.finish(line);
+                    return Reading::Ended;
+                }
+                Ok(count) => {
+                    self.split(&buffer[..count], &mut line);
+                    left -= count;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Reading::Empty,
+                Err(_) => {
+                    self.finish(line);
+                    return Reading::Ended;
+                }
+            }
+        }
+        Reading::More
+    }
+
+    /// Hands out the unfinished line, if there is one: for a pipe that is given up before it has ended.
+    pub fn finish(&mut self, mut line: impl FnMut(&str)) {
+        let partial = std::mem::take(&mut self.partial);
+        if !partial.is_empty() {
+            say(&partial, &mut line);
+        }
+    }
+
+    /// How many lines were cut so far.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        self.cut
+    }
+
+    fn split(&mut self, bytes: &[u8], line: &mut impl FnMut(&str)) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            match piece.split_last() {
+                Some((b'\n', start)) => self.end_line(start, line),
+                Some(_) | None => self.keep(piece, line),
+            }
+        }
+    }
+
+    fn end_line(&mut self, rest: &[u8], line: &mut impl FnMut(&str)) {
+        if !self.skipping && self.partial.is_empty() && rest.len() <= LONGEST {
+            return say(rest, line);
+        }
+        self.keep(rest, line);
+        let partial = std::mem::take(&mut self.partial);
+        if !std::mem::take(&mut self.skipping) {
+            say(&partial, line);
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8], line: &mut impl FnMut(&str)) {
+        if self.skipping {
+            return;
+        }
+        // Four bytes more show where a character ends.
+        let room = (LONGEST + 4).saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if self.partial.len() > LONGEST && !is_just_the_end(&self.partial) {
+            let mut partial = std::mem::take(&mut self.partial);
+            partial.truncate(character_end(&partial));
+            partial.extend_from_slice("…".as_bytes());
+            self.skipping = true;
+            self.cut += 1;
+            say(&partial, line);
+        }
+    }
+}
+
+/// To be put into a poller; it never blocks.
+impl AsFd for Lines {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+/// The text as it may be shown on a terminal: what could move the cursor, change the terminal or hide or reorder text
+/// is written out (`\x1b`, `\u{202e}`): control characters except tab, bidirectional and invisible ones.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_dangerous) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        // Writing to a string cannot fail.
+        let _ = match u32::from(character) {
+            _ if !is_dangerous(character) => out.write_char(character),
+            number @ ..=0xff => write!(out, "\\x{number:02x}"),
+            number => write!(out, "\\u{{{number:x}}}"),
+        };
+    }
+    Cow::Owned(out)
+}
+
+fn is_dangerous(character: char) -> bool {
+    match character {
+        '\t' => false,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
+        '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
+        character => character.is_control(),
+    }
+}
+
+fn say(line: &[u8], to: &mut impl FnMut(&str)) {
+    to(&String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)));
+}
+
+/// A line of just the greatest length may still be followed by its CR.
+fn is_just_the_end(partial: &[u8]) -> bool {
+    partial.len() == LONGEST + 1 && partial.ends_with(b"\r")
+}
+
+/// The greatest length up to [`LONGEST`] that does not cut a UTF-8 character.
+fn character_end(bytes: &[u8]) -> usize {
+    let inside = |at: usize| bytes.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    (LONGEST - 3..=LONGEST).rev().find(|at| !inside(*at)).unwrap_or(LONGEST)
+}
+
+/// Bytes read by one call, so that nobody waits long for a process that floods its pipe.
+const PORTION: usize = 64 * 1024;
+/// Bytes of a line that are kept.
+const LONGEST: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::write;
+
+    fn lines_of(writes: &[&[u8]], buffer: usize) -> (Vec<String>, Reading) {
+        let (reader, writer) = pipe().unwrap();
+        let (mut lines, mut seen) = (Lines::new(reader), Vec::new());
+        let mut buffer = vec![0; buffer];
+        for bytes in writes {
+            assert_eq!(write(&writer, bytes).unwrap(), bytes.len());
+            while lines.read(&mut buffer, |line| seen.push(line.to_owned())) == Reading::More {}
+        }
+        drop(writer);
+        let reading = lines.read(&mut buffer, |line| seen.push(line.to_owned()));
+        assert_eq!(lines.partial.capacity(), 0);
+        (seen, reading)
+    }
+
+    #[test]
+    fn lines_come_whole_however_they_were_written_and_read() {
+        for buffer in [1, 3, 4096] {
+            let (seen, reading) =
+                lines_of(&[b"one\r\ntw", b"o\n", b"\n\xc3", b"\xa4\xff\n", b"no end"], buffer);
+            assert_eq!(seen, ["one", "two", "", "ä\u{fffd}", "no end"]);
+            assert_eq!(reading, Reading::Ended);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_once_and_the_next_is_whole() {
+        let long = "x".repeat(20_000);
+        for buffer in [1000, 65536] {
+            let (seen, _) = lines_of(&[long.as_bytes(), b"tail\nnext\n", long.as_bytes()], buffer);
+            let cut = format!("{}…", "x".repeat(LONGEST));
+            assert_eq!(seen, [cut.as_str(), "next", cut.as_str()]);
+        }
+    }
+
+    #[test]
+    fn a_line_of_just_the_greatest_length_is_not_cut() {
+        let longest = "x".repeat(LONGEST);
+        for end in ["\n", "\r\n"] {
+            for buffer in [1, 4096, 65536] {
+                let (seen, _) = lines_of(&[longest.as_bytes(), end.as_bytes()], buffer);
+                assert_eq!(seen, [longest.as_str()]);
+                let (seen, _) = lines_of(&[format!("{longest}{end}").as_bytes()], buffer);
+                assert_eq!(seen, [longest.as_str()]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_does_not_split_a_character() {
+        for shift in 0..4 {
+            let text = format!("{}{}\n", "x".repeat(shift), "😀".repeat(3000));
+            let (seen, _) = lines_of(&[text.as_bytes()], 65536);
+            assert!(!seen[0].contains('\u{fffd}') && seen[0].ends_with("😀…"), "{shift}");
+            assert!(seen[0].len() > LONGEST - 4);
+        }
+    }
+
+    #[test]
+    fn a_flood_is_read_in_portions_and_an_idle_pipe_is_empty() {
+        let (reader, writer) = pipe().unwrap();
+        rustix::pipe::fcntl_setpipe_size(&writer, 4 * PORTION).unwrap();
+        let mut lines = Lines::new(reader);
+        let mut buffer = vec![0; 4 * PORTION];
+        write(&writer, &vec![b'\n'; 2 * PORTION]).unwrap();
+        let mut count = 0;
+        assert_eq!(lines.read(&mut buffer, |_| count += 1), Reading::More);
+        assert_eq!(count, PORTION);
+        assert_eq!(lines.read(&mut buffer, |_| count += 1), Reading::More);
+        assert_eq!(lines.read(&mut buffer, |_| count += 1), Reading::Empty);
+        assert_eq!(count, 2 * PORTION);
+    }
+
+    #[test]
+    fn a_given_up_pipe_still_has_its_unfinished_line() {
+        let (reader, writer) = pipe().unwrap();
+        let (mut lines, mut seen) = (Lines::new(reader), Vec::new());
+        write(&writer, b"last words").unwrap();
+        assert_eq!(lines.read(&mut [0; 64], |line| seen.push(line.to_owned())), Reading::Empty);
+        assert!(seen.is_empty());
+        lines.finish(|line| seen.push(line.to_owned()));
+        lines.finish(|line| seen.push(line.to_owned()));
+        assert_eq!(seen, ["last words"]);
+    }
+
+    #[test]
+    fn nothing_that_is_printed_can_touch_the_terminal() {
+        assert_eq!(printable("plain\tä 😀"), "plain\tä 😀");
+        assert!(matches!(printable("plain"), Cow::Borrowed(_)));
+        assert_eq!(printable("\x1b[2J\x07\x7f\u{9b}\r"), "\\x1b[2J\\x07\\x7f\\x9b\\x0d");
+        assert_eq!(printable("a\u{202e}b\u{200b}\u{feff}"), "a\\u{202e}b\\u{200b}\\u{feff}");
+    }
+}

@@ -1,0 +1,192 @@
+//! Starting one process: `clone(2)` with a shared address space, then `execve(2)`, with nothing but what was planned.
+//!
+//! The child gets its own process group, default signal dispositions and an empty mask, exactly the planned
+//! descriptors, and is held by a pidfd from its first instruction. The parent's thread sleeps until the program runs
+//! or a step failed, so the error is exact and needs no pipe; a failed child is reaped here. What a worker's command,
+//! environment and descriptors are is decided by `launch`; a started child is reaped by `reaper`.
+#![allow(unsafe_code)]
+
+mod child;
+mod error;
+mod look_up;
+mod stack;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) mod trial;
+
+use std::ffi::{CString, c_char, c_int};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use self::child::{Failure, Move, PidVariable, Plan};
+use self::stack::Stack;
+use super::rlimit::Nofile;
+
+pub use self::error::{SpawnError, Step};
+pub use self::look_up::{LookUpError, look_up};
+
+/// What is run, without a shell in between.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The file; never searched for in `PATH`, see [`look_up`]. If relative, then to `cwd`.
+    pub path: CString,
+    /// All arguments, the program's own name first.
+    pub argv: Vec<CString>,
+    /// The working directory, by default ours.
+    pub cwd: Option<CString>,
+}
+
+/// How one process is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// What is run.
+    pub program: &'a Program,
+    /// The whole environment, each entry `NAME=value`; nothing is inherited.
+    pub environment: &'a [CString],
+    /// Our descriptors and the numbers the child has them under. Of one number named twice the last wins; 0 to 2 are
+    /// `/dev/null` unless named; everything else is closed.
+    pub descriptors: &'a [(BorrowedFd<'a>, RawFd)],
+    /// Whether `LISTEN_PID` is set to the child's pid, see `sd_listen_fds(3)`. It must not be in `environment`.
+    pub listen_pid: bool,
+    /// Limit of open files of the child, by default ours.
+    pub nofile: Option<Nofile>,
+    /// Whether the child is killed when the calling *thread* ends (`PR_SET_PDEATHSIG`, see `prctl(2)`). A set-user-id
+    /// program or one with file capabilities clears this.
+    pub death_signal: bool,
+}
+
+/// A process that was started and not yet reaped.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number, and that of its process group; belongs to it until it is reaped.
+    pub pid: u32,
+    /// The process itself; readable when it has ended (`pidfd_open(2)`).
+    pub pidfd: OwnedFd,
+}
+
+/// Starts a process; returns when its program runs. A program that hangs in `execve` (a dead network file system)
+/// keeps the calling thread for that time, and no other.
+///
+/// # Errors
+/// [`SpawnError`] with the step that failed; then there is no process, no zombie and no descriptor left.
+pub fn spawn(start: &Start<'_>) -> Result<Child, SpawnError> {
+    let fail = |step, errno| SpawnError::new(step, errno, start.program);
+    let null = match needs_null(start) {
+        true => Some(open_null().map_err(|errno| fail(Step::Null, errno.raw_os_error()))?),
+        false => None,
+    };
+    let mut moves = moves(start, null.as_ref());
+    let argv = pointers(&start.program.argv);
+    let mut environment = pointers(start.environment);
+    let mut pid_variable = PidVariable::new("LISTEN_PID");
+    if start.listen_pid {
+        environment.insert(0, pid_variable.as_ptr());
+    }
+    let mut plan = Plan {
+        path: start.program.path.as_ptr(),
+        argv: argv.as_ptr(),
+        environment: environment.as_ptr(),
+        cwd: start.program.cwd.as_ref().map(|cwd| cwd.as_ptr()),
+        moves: &mut moves,
+        pid_variable: start.listen_pid.then_some(&mut pid_variable),
+        nofile: start.nofile.map(|limit| [limit.soft, limit.hard]),
+        parent: start.death_signal.then(|| rustix::process::getpid().as_raw_nonzero().get()),
+        failure: None,
+    };
+    let stack = Stack::take().map_err(|error| fail(Step::Stack, errno_of(&error)))?;
+    let cloned = clone(&stack, &mut plan);
+    let failure = plan.failure.take();
+    stack.give_back();
+    let child = cloned.map_err(|error| fail(Step::Clone, errno_of(&error)))?;
+    match failure {
+        None => Ok(child),
+        Some(Failure { step, errno }) => {
+            bury(&child);
+            Err(fail(step, errno))
+        }
+    }
+}
+
+fn clone(stack: &Stack, plan: &mut Plan<'_>) -> io::Result<Child> {
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut pidfd: c_int = -1;
+    let blocked = AllBlocked::new();
+    // SAFETY: the child runs on a stack of its own, on which nobody else is; this thread is suspended until it has
+    // left our memory (CLONE_VFORK), so the plan outlives it and is not touched meanwhile; no handler can run in it,
+    // since all signals are blocked. `pidfd` is where CLONE_PIDFD has the kernel store the descriptor.
+    let pid = unsafe { libc::clone(child::run, stack.top(), flags, (&raw mut *plan).cast(), &raw mut pidfd) };
+    let result = u32::try_from(pid).map_err(|_| io::Error::last_os_error());
+    drop(blocked);
+    // SAFETY: clone succeeded, so `pidfd` is a new descriptor that only we know.
+    result.map(|pid| Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// Reaps a child that ended before its program ran.
+fn bury(child: &Child) {
+    let wait = || waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
+}
+
+fn needs_null(start: &Start<'_>) -> bool {
+    (0..=2).any(|standard| start.descriptors.iter().all(|(_, target)| *target != standard))
+}
+
+fn open_null() -> rustix::io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, open};
+    open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The whole plan of descriptors, by rising target, each target once.
+fn moves(start: &Start<'_>, null: Option<&OwnedFd>) -> Vec<Move> {
+    let mut moves = std::collections::BTreeMap::new();
+    if let Some(null) = null {
+        moves.extend((0..=2).map(|standard| (standard, null.as_raw_fd())));
+    }
+    moves.extend(start.descriptors.iter().map(|(source, target)| (*target, source.as_raw_fd())));
+    moves.into_iter().map(|(target, source)| Move { source, target }).collect()
+}
+
+fn pointers(texts: &[CString]) -> Vec<*const c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(0)
+}
+
+/// While it lives, this thread receives no signal at all, glibc's internal ones included (which `sigprocmask(3)`
+/// would leave open): a handler in the child would run in our memory.
+struct AllBlocked {
+    before: u64,
+}
+
+impl AllBlocked {
+    fn new() -> Self {
+        let mut before = 0;
+        set_mask(&u64::MAX, &raw mut before);
+        AllBlocked { before }
+    }
+}
+
+impl Drop for AllBlocked {
+    fn drop(&mut self) {
+        set_mask(&self.before, std::ptr::null_mut());
+    }
+}
+
+/// The kernel's own mask is 64 bits on every architecture we run on; with valid memory the call cannot fail.
+fn set_mask(mask: &u64, before: *mut u64) {
+    // SAFETY: both pointers are null or point to as many bytes as the last argument says.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const *mask,
+            before,
+            size_of::<u64>(),
+        );
+    }
+}

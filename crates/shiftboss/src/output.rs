@@ -1,0 +1,77 @@
+//! What workers write: read line by line, never blocking them for long, the last lines kept for error messages.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use shiftboss_core::id::WorkerId;
+
+use crate::os::lines::{Lines, Reading};
+
+/// Both output pipes of one worker.
+pub(crate) struct Output {
+    /// Standard output, then standard error; none once it has ended.
+    pipes: [Option<Lines>; 2],
+    last: VecDeque<Box<str>>,
+}
+
+/// Last lines of workers that are gone, for those who ask a moment later.
+#[derive(Default)]
+pub(crate) struct Remains(VecDeque<(WorkerId, Vec<String>)>);
+
+impl Output {
+    pub(crate) fn new(stdout: OwnedFd, stderr: OwnedFd) -> Self {
+        Output { pipes: [Some(Lines::new(stdout)), Some(Lines::new(stderr))], last: VecDeque::new() }
+    }
+
+    /// The descriptor to wait on, if that pipe has not ended.
+    pub(crate) fn pipe(&self, stream: usize) -> Option<BorrowedFd<'_>> {
+        self.pipes.get(stream)?.as_ref().map(|lines| lines.as_fd())
+    }
+
+    /// Reads what has come, at most one portion.
+    pub(crate) fn read(&mut self, stream: usize, buffer: &mut [u8], mut line: impl FnMut(&str)) -> Reading {
+        let last = &mut self.last;
+        let Some(lines) = self.pipes.get_mut(stream).and_then(Option::as_mut) else { return Reading::Empty };
+        lines.read(buffer, |text| {
+            remember(last, text);
+            line(text);
+        })
+    }
+
+    /// Gives the pipe up, to be taken from the poller and closed.
+    pub(crate) fn take(&mut self, stream: usize) -> Option<Lines> {
+        self.pipes.get_mut(stream)?.take()
+    }
+
+    pub(crate) fn last(&self) -> Vec<String> {
+        self.last.iter().map(|line| line.to_string()).collect()
+    }
+}
+
+fn remember(last: &mut VecDeque<Box<str>>, text: &str) {
+    if last.len() == LAST_LINES {
+        last.pop_front();
+    }
+    let end = text.char_indices().nth(LAST_WIDTH).map_or(text.len(), |(at, _)| at);
+    last.push_back(text[..end].into());
+}
+
+impl Remains {
+    pub(crate) fn keep(&mut self, worker: WorkerId, output: &Output) {
+        if output.last.is_empty() {
+            return;
+        }
+        if self.0.len() == REMAINS {
+            self.0.pop_front();
+        }
+        self.0.push_back((worker, output.last()));
+    }
+
+    pub(crate) fn of(&self, worker: WorkerId) -> Vec<String> {
+        self.0.iter().find(|(id, _)| *id == worker).map(|(_, lines)| lines.clone()).unwrap_or_default()
+    }
+}
+
+const LAST_LINES: usize = 10;
+const LAST_WIDTH: usize = 200;
+const REMAINS: usize = 16;

@@ -1,0 +1,108 @@
+//! The listeners of one broker: bound once, opened, quieted and shut as core asks, never closed in between.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use shiftboss_core::input::ListenFailure;
+use shiftboss_core::time::Time;
+
+use crate::address::Listen;
+use crate::os::accepting::ListenerKey;
+use crate::os::listener::{BindError, Listener};
+
+pub(crate) struct Sockets {
+    wanted: Vec<Listen>,
+    bound: Vec<Listener>,
+}
+
+/// A wait for empty queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quieting {
+    since: Time,
+    empty_since: Option<Time>,
+    next: Time,
+}
+
+impl Sockets {
+    pub(crate) fn new(wanted: Vec<Listen>) -> Self {
+        Sockets { wanted, bound: Vec::new() }
+    }
+
+    /// Binds what is not bound yet, in order.
+    pub(crate) fn bind(&mut self) -> Result<(), BindError> {
+        while let Some(listen) = self.wanted.get(self.bound.len()) {
+            self.bound.push(Listener::bind(&listen.address, false)?);
+        }
+        Ok(())
+    }
+
+    /// All bound and letting connections in; the addresses as bound.
+    pub(crate) fn open(&mut self) -> Result<Vec<String>, ListenFailure> {
+        self.bind().map_err(|error| self.failure(self.bound.len(), error.to_string()))?;
+        for (at, listener) in self.bound.iter_mut().enumerate() {
+            if let Err(error) = listener.reopen() {
+                return Err(self.failure(at, error.to_string()));
+            }
+        }
+        Ok(self.bound.iter().map(|listener| listener.address().to_string()).collect())
+    }
+
+    fn failure(&self, at: usize, reason: String) -> ListenFailure {
+        let address = self.wanted.get(at).map(|listen| listen.address.to_string()).unwrap_or_default();
+        ListenFailure { address, reason }
+    }
+
+    /// Holds new connections back; those in the queue are still taken by the workers.
+    pub(crate) fn quiet(&mut self, now: Time) -> Quieting {
+        for listener in &mut self.bound {
+            // A listener that cannot be filtered drains with its door open; what is queued then is counted by `shut`.
+            let _ = listener.refuse_new();
+        }
+        Quieting { since: now, empty_since: None, next: now }
+    }
+
+    /// Whether the queues have stayed empty for long enough, or that was waited for long enough.
+    pub(crate) fn is_quiet(&self, quieting: &mut Quieting, now: Time) -> bool {
+        let queued: u32 = self.bound.iter().map(|listener| listener.queued().unwrap_or(0)).sum();
+        quieting.empty_since = match (queued, quieting.empty_since) {
+            (0, since) => since.or(Some(now)),
+            (_, _) => None,
+        };
+        quieting.next = now + LOOK_EVERY;
+        let empty = quieting.empty_since.is_some_and(|since| now.since(since) >= EMPTY_FOR);
+        empty || self.bound.is_empty() || now.since(quieting.since) >= AT_MOST
+    }
+
+    /// Refuses new connections and resets what is queued; returns how many.
+    pub(crate) fn shut(&mut self) -> u64 {
+        self.bound.iter_mut().map(|listener| u64::from(listener.shut().unwrap_or(0))).sum()
+    }
+
+    /// A worker may have called `listen` with a shorter queue on the shared socket.
+    pub(crate) fn assert_backlog(&mut self) {
+        for listener in &mut self.bound {
+            // Next worker, next try: a failure here only leaves the queue as short as the worker made it.
+            let _ = listener.assert_backlog();
+        }
+    }
+
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.bound.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// What `accepting` looks for: every listener at which connections wait.
+    pub(crate) fn keys(&self) -> Vec<ListenerKey> {
+        self.bound.iter().filter_map(|listener| ListenerKey::of(listener.as_fd()).ok()).collect()
+    }
+}
+
+impl Quieting {
+    pub(crate) fn deadline(&self) -> Time {
+        self.next
+    }
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A queue that has been empty this long has no handshake under way either.
+const EMPTY_FOR: Duration = Duration::from_millis(200);
+const AT_MOST: Duration = Duration::from_secs(2);
