@@ -58,6 +58,7 @@ impl App {
             Input::SpawnFailed { worker, reason } => {
                 self.with_owner(worker, |broker, cx| broker.spawn_failed(cx, worker, reason));
             }
+            Input::Unseen { worker } => self.with_owner(worker, |broker, cx| broker.told_unseen(cx, worker)),
             Input::Ready { worker } => self.with_owner(worker, |broker, cx| broker.told_ready(cx, worker)),
             Input::Exited { worker, exit } => {
                 self.with_owner(worker, |broker, cx| broker.exited(cx, worker, exit));

@@ -54,6 +54,11 @@ pub enum Input {
         /// Which.
         worker: WorkerId,
     },
+    /// The worker is watched from outside for its readiness, and may not be looked at.
+    Unseen {
+        /// Which.
+        worker: WorkerId,
+    },
     /// The worker's process is gone, reaped, and so is what was left of its group.
     Exited {
         /// Which.

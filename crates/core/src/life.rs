@@ -88,6 +88,18 @@ impl Broker {
         }
     }
 
+    pub(crate) fn told_unseen(&mut self, cx: &mut Shared, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        if matches!(worker.state, State::Starting { .. }) && self.spec_of(worker).ready == Ready::Accepting {
+            self.never_ready(cx, id, worker.slot, Why::Unseen);
+        }
+    }
+
+    fn never_ready(&mut self, cx: &mut Shared, id: WorkerId, slot: Slot, why: Why) {
+        self.stop(cx, id, why);
+        self.successor_failed(cx, id, slot, &why.to_string());
+    }
+
     fn become_ready(&mut self, cx: &mut Shared, id: WorkerId) {
         let now = cx.now;
         let Some(worker) = self.workers.get_mut(&id) else { return };
@@ -121,9 +133,7 @@ impl Broker {
                 Ready::After(_) => self.become_ready(cx, id),
                 ready @ (Ready::Notify | Ready::Accepting) => {
                     let deadline = self.spec_of(worker).recycle.deadline;
-                    let why = Why::NotReady { deadline, ready };
-                    self.stop(cx, id, why);
-                    self.successor_failed(cx, id, slot, &why.to_string());
+                    self.never_ready(cx, id, slot, Why::NotReady { deadline, ready });
                 }
             },
             State::Ready { since, .. } => {
@@ -194,14 +204,14 @@ impl Broker {
         let home = self.goes_home();
         let proved = worker.proved(cx.now, self.spec.backoff.healthy_after);
         let (death, reason) = match worker.leaving() {
-            Some(why @ Why::NotReady { .. }) => (true, why.to_string()),
+            Some(why @ (Why::NotReady { .. } | Why::Unseen)) => (true, why.to_string()),
             Some(why) => (false, why.to_string()),
             None if home => (false, exit.to_string()),
             None if exit == Exit::Code(0) => (false, "left by itself".to_owned()),
             None => (true, exit.to_string()),
         };
         let failed = match worker.leaving() {
-            Some(Why::NotReady { .. }) => true,
+            Some(Why::NotReady { .. } | Why::Unseen) => true,
             Some(_) => false,
             // A worker that proved itself and leaves by itself with 0 has done its work.
             None => !home && (death || !proved),

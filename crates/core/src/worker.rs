@@ -46,6 +46,8 @@ pub(crate) enum Why {
     AppStops,
     /// It did not become ready in this time, by this sign.
     NotReady { deadline: Duration, ready: Ready },
+    /// Whether it is ready cannot be seen.
+    Unseen,
     /// It is the successor in a recycle that failed.
     RecycleFailed,
 }
@@ -93,6 +95,9 @@ impl fmt::Display for Why {
                     Ready::After(_) => Ok(()),
                 }
             }
+            Why::Unseen => f.write_str(
+                "may not be looked at, so nobody can see whether it is ready: set ready = { after = \"1s\" }",
+            ),
             Why::RecycleFailed => f.write_str("the recycle failed"),
         }
     }

@@ -100,12 +100,13 @@ const WORKER_STATES: [(&str, Act); 7] = [
     }),
 ];
 
-const WORKER_INPUTS: [(&str, Act); 11] = [
+const WORKER_INPUTS: [(&str, Act); 12] = [
     ("spawned", |machine| machine.spawned(1)),
     ("spawn failed", |machine| {
         machine.feed(Input::SpawnFailed { worker: WorkerId(1), reason: "why".to_owned() });
     }),
     ("ready", |machine| machine.feed(Input::Ready { worker: WorkerId(1) })),
+    ("may not be looked at", |machine| machine.feed(Input::Unseen { worker: WorkerId(1) })),
     ("exits with 0", |machine| machine.feed(Input::Exited { worker: WorkerId(1), exit: Exit::Code(0) })),
     ("killed by SEGV", |machine| {
         machine.feed(Input::Exited { worker: WorkerId(1), exit: Exit::Signal(Signal(11)) });

@@ -62,6 +62,14 @@ pub struct AddressError {
     why: &'static str,
 }
 
+impl AddressError {
+    /// The reason alone, for a message that shows the text itself.
+    #[must_use]
+    pub fn why(&self) -> &'static str {
+        self.why
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 

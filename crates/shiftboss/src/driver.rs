@@ -23,7 +23,7 @@ use crate::launch::{Launch, Particulars};
 use crate::log::{Line, Log};
 use crate::os::lines::{self, Reading};
 use crate::os::notify::{Message, NotifySocket};
-use crate::os::poll::{Interest, Poller};
+use crate::os::poll::{self, Interest, Poller};
 use crate::os::reaper::{self, Reaper};
 use crate::os::signals::SignalFd;
 use crate::os::{clock, pidfd};
@@ -94,7 +94,7 @@ impl Driver {
             launches: parts.launches,
             processes: BTreeMap::new(),
             reaper: Reaper::default(),
-            poller: AsyncFd::new(poller)?,
+            poller: poller.watched()?,
             signals: parts.signals,
             probes: Probes::default(),
             quieting: BTreeMap::new(),
@@ -126,7 +126,8 @@ impl Driver {
                 Some(at) if at <= now => {
                     // Due: the rest of the process gets its turn, then what has happened meanwhile comes first.
                     tokio::task::yield_now().await;
-                    self.take_events()?;
+                    let events = self.poller.get_mut().wait_now()?.to_vec();
+                    self.take_events(&events);
                     while let Ok(order) = self.orders.try_recv() {
                         self.take_order(order);
                     }
@@ -145,20 +146,27 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            guard = self.poller.readable() => {
-                guard?.clear_ready();
-                self.take_events()
+        let events = tokio::select! {
+            guard = self.poller.readable_mut() => {
+                let mut guard = guard?;
+                let events = guard.get_inner_mut().wait_now()?.to_vec();
+                if events.is_empty() {
+                    // Only now: news is told once, and what had been told before would be waited for in vain.
+                    guard.clear_ready();
+                }
+                events
             }
             Some(order) = self.orders.recv() => {
                 self.take_order(order);
-                Ok(())
+                return Ok(());
             }
             () = due => {
                 self.tick();
-                Ok(())
+                return Ok(());
             }
-        }
+        };
+        self.take_events(&events);
+        Ok(())
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -168,9 +176,7 @@ impl Driver {
 
     fn tick(&mut self) {
         let now = clock::now();
-        for worker in self.probes.look(now) {
-            self.inputs.push_back(Input::Ready { worker });
-        }
+        self.inputs.extend(self.probes.look(now));
         let shells = &self.shells;
         let inputs = &mut self.inputs;
         self.quieting.retain(|broker, (round, quieting)| {
@@ -196,23 +202,15 @@ impl Driver {
 
     // What has happened.
 
-    fn take_events(&mut self) -> std::io::Result<()> {
-        loop {
-            let ready: Vec<u64> = self.poller.get_mut().wait_now()?.iter().map(|ready| ready.token).collect();
-            for token in &ready {
-                match Token::read(*token) {
-                    (Token::EXIT, worker) => self.collect(worker),
-                    (Token::NOTIFY, worker) => self.hear(worker),
-                    (Token::STDOUT, worker) => self.read(worker, 0),
-                    (Token::STDERR, worker) => self.read(worker, 1),
-                    _ => self.take_signals(),
-                }
+    fn take_events(&mut self, events: &[poll::Ready]) {
+        for event in events {
+            match Token::read(event.token) {
+                (Token::EXIT, worker) => self.collect(worker),
+                (Token::NOTIFY, worker) => self.hear(worker),
+                (Token::STDOUT, worker) => self.read(worker, 0),
+                (Token::STDERR, worker) => self.read(worker, 1),
+                _ => self.take_signals(),
             }
-            // Handled in portions, so that a flood from one worker does not keep the others waiting.
-            if ready.len() < FEW_EVENTS {
-                return Ok(());
-            }
-            self.feed_core();
         }
     }
 
@@ -280,15 +278,21 @@ impl Driver {
 
     fn forget(&mut self, worker: WorkerId) {
         self.probes.forget(worker);
-        let Some(mut process) = self.processes.remove(&worker) else { return };
+        self.end_stream(worker, 0);
+        self.end_stream(worker, 1);
+        let Some(process) = self.processes.remove(&worker) else { return };
         self.remains.keep(worker, &process.output);
-        for stream in 0..2 {
-            if let Some(lines) = process.output.take(stream) {
-                self.leave_poller(lines.as_fd());
-            }
-        }
         if let Some(notify) = &process.notify {
             self.leave_poller(notify.as_fd());
+        }
+    }
+
+    /// Gives a pipe up; what was not yet a whole line is said as it is.
+    fn end_stream(&mut self, worker: WorkerId, stream: usize) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        let say = say(&self.shells, &mut self.log, worker, process.broker, process.slot, stream);
+        if let Some(lines) = process.output.end(stream, say) {
+            self.leave_poller(lines.as_fd());
         }
     }
 
@@ -311,20 +315,14 @@ impl Driver {
 
     fn read(&mut self, worker: WorkerId, stream: usize) {
         if self.read_portion(worker, stream) == Reading::Ended {
-            let lines = self.processes.get_mut(&worker).and_then(|process| process.output.take(stream));
-            if let Some(lines) = lines {
-                self.leave_poller(lines.as_fd());
-            }
+            self.end_stream(worker, stream);
         }
     }
 
     fn read_portion(&mut self, worker: WorkerId, stream: usize) -> Reading {
         let Some(process) = self.processes.get_mut(&worker) else { return Reading::Empty };
-        let broker = self.shells.get(process.broker.0 as usize).map_or("", |shell| shell.name.as_str());
-        let (slot, log) = (process.slot.0, &mut self.log);
-        process.output.read(stream, &mut self.buffer, |text| {
-            log.line(&Line { broker, worker: worker.0, slot, stderr: stream == 1, text });
-        })
+        let say = say(&self.shells, &mut self.log, worker, process.broker, process.slot, stream);
+        process.output.read(stream, &mut self.buffer, say)
     }
 
     // What is to be done.
@@ -453,6 +451,19 @@ impl Driver {
     }
 }
 
+/// Says a line of a worker's output to the log.
+fn say<'a>(
+    shells: &'a [Shell],
+    log: &'a mut Box<dyn Log>,
+    worker: WorkerId,
+    broker: BrokerId,
+    slot: Slot,
+    stream: usize,
+) -> impl FnMut(&str) + 'a {
+    let broker = shells.get(broker.0 as usize).map_or("", |shell| shell.name.as_str());
+    move |text| log.line(&Line { broker, worker: worker.0, slot: slot.0, stderr: stream == 1, text })
+}
+
 /// What a descriptor in the poller is: its kind in the low bits, its worker above.
 struct Token;
 
@@ -480,5 +491,3 @@ fn hang_up_stops() -> bool {
 const READ_AT_ONCE: usize = 64 * 1024;
 /// Portions read from a dead worker's pipe: more than a pipe holds.
 const LAST_PORTIONS: usize = 17;
-/// Fewer events than the poller returns at once: nothing more is pending.
-const FEW_EVENTS: usize = 64;

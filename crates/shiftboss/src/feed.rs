@@ -57,7 +57,7 @@ impl Feed {
         let first = self.kept.front().map_or(1, |event| event.seq);
         let after = after.unwrap_or(first - 1);
         Subscription {
-            lost: first.saturating_sub(after + 1),
+            lost: first.saturating_sub(after.saturating_add(1)),
             kept: self.kept.iter().filter(|event| event.seq > after).cloned().collect(),
             live: self.live.subscribe(),
         }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use shiftboss_core::spec::{BackoffSpec, Drained, Ready, RecycleSpec, Rung, Signal, StopLadder};
 
-use crate::address::Listen;
+use crate::address::{Address, Listen};
 
 /// An app as asked for: its name and its brokers, in order of declaration.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,14 +76,23 @@ impl BrokerOptions {
     }
 
     /// When a worker of these options counts as ready: what was asked, else notify: `READY=1`; plain with
-    /// listeners: accepting; plain without: alive for 1 s.
+    /// stream listeners: accepting; plain without: alive for 1 s.
     #[must_use]
     pub fn effective_ready(&self) -> Ready {
         match (self.ready, self.kind) {
             (Some(asked), _) => asked,
             (None, Kind::Notify) => Ready::Notify,
-            (None, Kind::Plain) if self.listen.is_empty() => Ready::After(std::time::Duration::from_secs(1)),
-            (None, Kind::Plain) => Ready::Accepting,
+            (None, Kind::Plain) if self.accepts_connections() => Ready::Accepting,
+            (None, Kind::Plain) => Ready::After(Duration::from_secs(1)),
         }
+    }
+
+    /// Whether one of the listeners is for connections: datagrams are not accepted.
+    #[must_use]
+    pub fn accepts_connections(&self) -> bool {
+        self.listen.iter().any(|listen| match listen.address {
+            Address::Tcp(_) | Address::Unix(_) => true,
+            Address::Udp(_) => false,
+        })
     }
 }

@@ -38,9 +38,15 @@ impl Output {
         })
     }
 
-    /// Gives the pipe up, to be taken from the poller and closed.
-    pub(crate) fn take(&mut self, stream: usize) -> Option<Lines> {
-        self.pipes.get_mut(stream)?.take()
+    /// Gives the pipe up, to be taken from the poller and closed; an unfinished line is a line.
+    pub(crate) fn end(&mut self, stream: usize, mut line: impl FnMut(&str)) -> Option<Lines> {
+        let last = &mut self.last;
+        let mut lines = self.pipes.get_mut(stream)?.take()?;
+        lines.finish(|text| {
+            remember(last, text);
+            line(text);
+        });
+        Some(lines)
     }
 
     pub(crate) fn last(&self) -> Vec<String> {

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use shiftboss_core::Input;
 use shiftboss_core::id::WorkerId;
 use shiftboss_core::time::Time;
 
-use crate::os::accepting::{self, ListenerKey};
+use crate::os::accepting::{self, ListenerKey, Seen};
 
 /// Workers that are looked at from outside until they are seen waiting for connections.
 #[derive(Default)]
@@ -39,8 +40,8 @@ impl Probes {
         self.due.first().map(|(time, _)| *time)
     }
 
-    /// Looks at those whose time has come, a few at once; returns who is seen accepting.
-    pub(crate) fn look(&mut self, now: Time) -> Vec<WorkerId> {
+    /// Looks at those whose time has come, a few at once; returns who is seen accepting, or may not be looked at.
+    pub(crate) fn look(&mut self, now: Time) -> Vec<Input> {
         // Many at once are looked at less often, so that looking never costs more than about a tenth of a core.
         let crowd = COST * u32::try_from(self.probes.len()).unwrap_or(u32::MAX);
         let mut seen = Vec::new();
@@ -51,14 +52,18 @@ impl Probes {
             }
             self.due.pop_first();
             let Some(probe) = self.probes.get_mut(&worker) else { continue };
-            if accepting::look(probe.pid, &probe.listeners) == accepting::Seen::Accepting {
-                self.probes.remove(&worker);
-                seen.push(worker);
-                continue;
-            }
-            probe.wait = (probe.wait * 2).min(LAST).max(crowd);
-            probe.next = now + probe.wait;
-            self.due.insert((probe.next, worker));
+            let input = match accepting::look(probe.pid, &probe.listeners) {
+                Seen::Accepting => Input::Ready { worker },
+                Seen::NotPermitted => Input::Unseen { worker },
+                Seen::NotYet => {
+                    probe.wait = (probe.wait * 2).min(LAST).max(crowd);
+                    probe.next = now + probe.wait;
+                    self.due.insert((probe.next, worker));
+                    continue;
+                }
+            };
+            self.probes.remove(&worker);
+            seen.push(input);
         }
         seen
     }

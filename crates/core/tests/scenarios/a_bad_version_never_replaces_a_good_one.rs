@@ -2,8 +2,8 @@
 
 use crate::world::*;
 use shiftboss_core::id::{Generation, LaunchId};
-use shiftboss_core::spec::RecycleSpec;
-use shiftboss_core::{Exit, Outcome, Verb, What};
+use shiftboss_core::spec::{Ready, RecycleSpec};
+use shiftboss_core::{Exit, Input, Outcome, Verb, What};
 
 #[test]
 fn the_first_successor_that_is_late_ends_the_recycle_and_no_predecessor_was_stopped() {
@@ -132,4 +132,19 @@ fn a_generation_cut_short_by_a_drain_is_still_on_trial_after_the_resume() {
     assert_eq!(world.living[&world.newest(0)].launch, LaunchId(2));
     world.crash(world.newest(0));
     assert_eq!(world.living[&world.newest(0)].launch, LaunchId(1));
+}
+
+#[test]
+fn a_successor_that_may_not_be_looked_at_fails_the_recycle_at_once_with_advice() {
+    let mut seen = listening(1);
+    seen.ready = Ready::Accepting;
+    let mut world = World::ready([seen]);
+    let old = world.newest(0);
+    let request = world.ask(API, Verb::Recycle(None));
+    let successor = world.newest(0);
+    let effects = world.feed(Input::Unseen { worker: successor });
+    assert_eq!(signals(&effects).first().map(|(worker, _)| *worker), Some(successor));
+    let Some(Outcome::Failed(failed)) = world.outcome(request) else { panic!("{:?}", world.outcome(request)) };
+    assert!(failed.reason.contains("ready = { after = "), "{}", failed.reason);
+    assert_eq!(world.feed(Input::Unseen { worker: old }), vec![], "a ready worker is watched no longer");
 }

@@ -165,7 +165,7 @@ impl Facts {
                 }
             }
             Input::Stop { now } => self.brutal |= now,
-            Input::Tick | Input::Ready { .. } | Input::Shut { .. } => {}
+            Input::Tick | Input::Ready { .. } | Input::Unseen { .. } | Input::Shut { .. } => {}
         }
     }
 

@@ -236,6 +236,9 @@ impl World {
         if !never {
             let wait = millis(&mut self.rng, 1, 300);
             self.plan(wait, Plan::Ready(worker));
+        } else if self.rng.chance(0.5) {
+            let wait = millis(&mut self.rng, 1, 300);
+            self.plan(wait, Plan::Now(Input::Unseen { worker }));
         }
     }
 
@@ -293,11 +296,12 @@ impl World {
         let nth = self.rng.below(self.dead.len().max(1) as u64) as usize;
         let worker = self.dead.get(nth).copied().unwrap_or(WorkerId(u64::MAX));
         let broker = BrokerId(self.rng.below(4) as u32);
-        match self.rng.below(7) {
+        match self.rng.below(8) {
             0 => Input::Exited { worker, exit: Exit::Code(0) },
             1 => Input::Ready { worker },
             2 => Input::Spawned { worker, pid: Pid(1) },
             3 => Input::SpawnFailed { worker, reason: "late".to_owned() },
+            6 => Input::Unseen { worker },
             4 => Input::Quiet { broker, round: 0 },
             5 => Input::Shut { broker, round: 0, refused: 7 },
             _ => Input::Opened { broker, round: 0, result: Ok(Vec::new()) },

@@ -255,16 +255,25 @@ fn environment(cell: &Cell<'_>, findings: &mut Findings) -> Option<BTreeMap<Stri
 }
 
 fn wrong_name(name: &str) -> Option<&'static str> {
-    let reserved = ["NOTIFY_SOCKET", "NODE_CHANNEL_FD", "NODE_UNIQUE_ID", "worker_type", "env"];
     match name {
         "" => Some("a variable needs a name"),
         name if name.contains('=') => Some("the name of a variable holds no `=`"),
         name if name.contains('\0') => Some("the name of a variable holds no NUL byte"),
-        name if reserved.contains(&name) || name.starts_with("LISTEN_") || name.starts_with("SHIFTBOSS_") => {
+        name if RESERVED.contains(&name) || name.starts_with("SHIFTBOSS_") => {
             Some("this variable is set by shiftboss itself")
         }
         _ => None,
     }
 }
 
+const RESERVED: [&str; 8] = [
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "NODE_CHANNEL_FD",
+    "NODE_UNIQUE_ID",
+    "worker_type",
+    "env",
+];
 const COMMAND_EXAMPLE: &str = "[\"program\", \"argument\"]";

@@ -82,10 +82,7 @@ fn address(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Optio
     let address: Address = match text.parse() {
         Ok(address) => address,
         Err(error) => {
-            // The error repeats the text, which may be long.
-            let full = error.to_string();
-            let why = full.strip_prefix(&format!("`{text}` is no address: ")).unwrap_or(&full);
-            findings.push(cell.problem(format_args!("`{}` is no address", word(text))).label(why));
+            findings.push(cell.problem(format_args!("`{}` is no address", word(text))).label(error.why()));
             return None;
         }
     };

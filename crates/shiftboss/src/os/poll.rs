@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use tokio::io::unix::AsyncFd;
 
 /// An epoll set with its buffer. It does not own what is in it: a descriptor is removed before it is closed, since a
 /// duplicate elsewhere would keep it in the set.
@@ -60,6 +61,16 @@ impl Poller {
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         Ok(Poller { epoll, events: Vec::with_capacity(AT_ONCE), ready: Vec::with_capacity(AT_ONCE) })
+    }
+
+    /// For the runtime to wait for.
+    ///
+    /// # Errors
+    /// Those of the runtime, outside of one or at the limit of watches.
+    #[allow(unsafe_code)]
+    pub fn watched(self) -> io::Result<AsyncFd<Poller>> {
+        // SAFETY: the poller owns its descriptor, always answers with that one, and closes it only when it is dropped.
+        Ok(unsafe { AsyncFd::register(self) }?)
     }
 
     /// Begins to wait for a descriptor.

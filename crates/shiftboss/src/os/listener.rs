@@ -1,0 +1,384 @@
+//! A listening socket that outlives every worker: bound once, then opened, quieted and shut as often as asked.
+//!
+//! | state | TCP | UDP | UNIX stream |
+//! |---|---|---|---|
+//! | open | listens | receives | its path is there |
+//! | quiet | SYNs are dropped, clients try again | datagrams are dropped | as open |
+//! | shut | refuses; the port stays ours | datagrams are dropped | its path is renamed away |
+//!
+//! Every operation may be repeated. Which of them when is decided by core.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::filter;
+use super::holder::{self, Holder};
+use crate::address::{Address, Host};
+
+/// A bound socket and what it is for.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    address: Address,
+    state: State,
+    /// The file of a UNIX socket, to know it again.
+    file: Option<(u64, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Quiet,
+    Shut,
+}
+
+/// Why an address could not be bound.
+#[derive(Debug)]
+pub enum BindError {
+    /// Somebody else listens there.
+    InUse {
+        /// Where.
+        address: Address,
+        /// Who, if that could be seen.
+        holder: Option<Holder>,
+    },
+    /// A port below `net.ipv4.ip_unprivileged_port_start` needs CAP_NET_BIND_SERVICE (ip(7)); a path needs the right
+    /// to write to its folder.
+    NotPermitted {
+        /// Where.
+        address: Address,
+        /// The lowest port that anybody may bind.
+        unprivileged: u16,
+    },
+    /// The host has no such address, or not yet.
+    NotAvailable {
+        /// Where.
+        address: Address,
+    },
+    /// There is a file that is no socket; it is left alone.
+    NotASocket {
+        /// Where.
+        address: Address,
+    },
+    /// Any other answer of the kernel.
+    Other {
+        /// Where.
+        address: Address,
+        /// The answer.
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    /// Whether trying again later makes sense without anybody doing anything.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            BindError::NotAvailable { .. } => true,
+            BindError::InUse { .. }
+            | BindError::NotPermitted { .. }
+            | BindError::NotASocket { .. }
+            | BindError::Other { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BindError::InUse { address, holder: Some(holder) } => write!(f, "{address} is in use: held by {holder}"),
+            BindError::InUse { address, holder: None } => {
+                write!(f, "{address} is in use by a process that we may not see")
+            }
+            BindError::NotPermitted { address: address @ Address::Unix(_), .. } => {
+                write!(f, "{address} may not be bound: we may not write to its folder")
+            }
+            BindError::NotPermitted { address, unprivileged } => write!(
+                f,
+                "{address} may not be bound: ports below {unprivileged} need the capability CAP_NET_BIND_SERVICE"
+            ),
+            BindError::NotAvailable { address } => write!(f, "{address} is no address of this host"),
+            BindError::NotASocket { address } => write!(f, "{address} cannot be bound: the file there is no socket"),
+            BindError::Other { address, source } => write!(f, "{address} cannot be bound: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+impl Listener {
+    /// Binds and listens. A host of "any" is one IPv6 socket for both families, or IPv4 where the kernel has no IPv6.
+    /// A UNIX path at which nobody answers is replaced; its mode follows the umask.
+    ///
+    /// # Errors
+    /// [`BindError`]; then nothing is bound and no file was touched.
+    pub fn bind(address: &Address, nonblocking: bool) -> Result<Self, BindError> {
+        let (socket, bound, file) = match address {
+            Address::Tcp(host) => {
+                let (socket, host) = network(*host, Type::STREAM).map_err(|error| explain(address, error))?;
+                (socket, Address::Tcp(host), None)
+            }
+            Address::Udp(host) => {
+                let (socket, host) = network(*host, Type::DGRAM).map_err(|error| explain(address, error))?;
+                (socket, Address::Udp(host), None)
+            }
+            Address::Unix(path) => {
+                let (socket, file) = unix(path, address)?;
+                (socket, address.clone(), Some(file))
+            }
+        };
+        socket.set_nonblocking(nonblocking).map_err(|error| explain(address, error))?;
+        Ok(Listener { socket, address: bound, state: State::Open, file })
+    }
+
+    /// Where it is bound; port 0 has become the port that the kernel chose.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Lets new connections in again.
+    ///
+    /// # Errors
+    /// EADDRINUSE if a stranger listens there now; ENOENT if the UNIX path's other name has been removed.
+    pub fn reopen(&mut self) -> io::Result<()> {
+        match (&self.address, self.state) {
+            (_, State::Open) | (Address::Unix(_), State::Quiet) => {}
+            (Address::Tcp(_), State::Quiet) | (Address::Udp(_), State::Quiet | State::Shut) => {
+                filter::detach(&self.socket)?;
+            }
+            (Address::Tcp(_), State::Shut) => {
+                filter::detach(&self.socket)?;
+                self.socket.set_reuse_address(true)?;
+                self.socket.listen(BACKLOG)?;
+            }
+            (Address::Unix(path), State::Shut) => fs::rename(away(path), path)?,
+        }
+        self.state = State::Open;
+        Ok(())
+    }
+
+    /// Keeps new clients waiting, without refusing them; those in the queue can still be accepted.
+    ///
+    /// # Errors
+    /// Those of `SO_ATTACH_FILTER` (socket(7)).
+    pub fn refuse_new(&mut self) -> io::Result<()> {
+        if self.state == State::Open {
+            match &self.address {
+                Address::Tcp(_) => filter::drop_new_connections(&self.socket)?,
+                Address::Udp(_) => filter::drop_everything(&self.socket)?,
+                Address::Unix(_) => {}
+            }
+            self.state = State::Quiet;
+        }
+        Ok(())
+    }
+
+    /// Connections that wait to be accepted. Only known for TCP: `tcpi_unacked` of a listening socket
+    /// (`tcp_get_info` in net/ipv4/tcp.c); others 0.
+    ///
+    /// # Errors
+    /// Those of getsockopt(2).
+    pub fn queued(&self) -> io::Result<u32> {
+        match (&self.address, self.state) {
+            (Address::Tcp(_), State::Open | State::Quiet) => queue_length(self.socket.as_fd()),
+            (Address::Tcp(_), State::Shut) | (Address::Udp(_) | Address::Unix(_), _) => Ok(0),
+        }
+    }
+
+    /// Refuses from now on and resets what is queued; returns how many that were. An explicit port stays bound
+    /// (`tcp_disconnect` keeps it), and without `SO_REUSEADDR` no stranger can listen there meanwhile.
+    /// Connections queued at a UNIX path stay there.
+    ///
+    /// # Errors
+    /// Those of shutdown(2) and rename(2); then it stays open.
+    pub fn shut(&mut self) -> io::Result<u32> {
+        let queued = self.queued()?;
+        match (&self.address, self.state) {
+            (_, State::Shut) => {}
+            (Address::Tcp(_), State::Open | State::Quiet) => {
+                self.socket.set_reuse_address(false)?;
+                self.socket.shutdown(std::net::Shutdown::Read)?;
+            }
+            (Address::Udp(_), State::Open | State::Quiet) => filter::drop_everything(&self.socket)?,
+            (Address::Unix(path), State::Open | State::Quiet) => fs::rename(path, away(path))?,
+        }
+        self.state = State::Shut;
+        Ok(queued)
+    }
+
+    /// A worker may have shortened the queue by its own listen(2), or have shut the socket for everybody by
+    /// shutdown(2): both are one property of the shared socket, and both end here.
+    ///
+    /// # Errors
+    /// Those of listen(2).
+    pub fn assert_backlog(&mut self) -> io::Result<()> {
+        match (&self.address, self.state) {
+            (Address::Tcp(_), State::Open | State::Quiet) | (Address::Unix(_), _) => self.socket.listen(BACKLOG),
+            (Address::Tcp(_), State::Shut) | (Address::Udp(_), _) => Ok(()),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    /// The file of a UNIX socket goes with it, unless it is somebody else's by now.
+    fn drop(&mut self) {
+        let Address::Unix(path) = &self.address else { return };
+        let path = if self.state == State::Shut { away(path) } else { path.clone() };
+        if self.file.is_some() && self.file == file_of(&path).ok() {
+            // Gone meanwhile is as good.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn network(host: Host, kind: Type) -> io::Result<(Socket, Host)> {
+    let mut at = host.to_bind();
+    let mut tries = 0;
+    loop {
+        let socket = match bind_network(at, host, kind) {
+            Err(error) if at.is_ipv6() && host == Host::Any(host.port()) && lacks_ipv6(&error) => {
+                at = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), at.port());
+                bind_network(at, host, kind)?
+            }
+            // A port that the kernel chose may be taken between being told and being asked for.
+            Err(error) if host.port() == 0 && at.port() != 0 && tries < 16 && in_use(&error) => {
+                tries += 1;
+                at.set_port(0);
+                continue;
+            }
+            result => result?,
+        };
+        let port = socket.local_addr()?.as_socket().map_or(0, |address| address.port());
+        if at.port() == 0 {
+            // Only a port that was asked for stays bound while a TCP socket is shut.
+            at.set_port(port);
+            drop(socket);
+            continue;
+        }
+        let host = match host {
+            Host::Any(_) => Host::Any(port),
+            Host::One(mut address) => {
+                address.set_port(port);
+                Host::One(address)
+            }
+        };
+        return Ok((socket, host));
+    }
+}
+
+fn bind_network(at: SocketAddr, host: Host, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(at), kind, None)?;
+    if at.is_ipv6() {
+        socket.set_only_v6(matches!(host, Host::One(_)))?;
+    }
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&at.into())?;
+    if kind == Type::STREAM && at.port() != 0 {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket)
+}
+
+fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindError> {
+    let failed = |error| explain(address, error);
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+        Ok(file) if !file.file_type().is_socket() => return Err(BindError::NotASocket { address: address.clone() }),
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(_) | Err(_) => {
+                return Err(BindError::InUse { address: address.clone(), holder: holder::of(address) });
+            }
+        },
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+    socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(failed)?;
+    socket.listen(BACKLOG).map_err(failed)?;
+    Ok((socket, file_of(path).map_err(failed)?))
+}
+
+fn explain(address: &Address, error: io::Error) -> BindError {
+    let address = address.clone();
+    match Errno::from_io_error(&error) {
+        Some(Errno::ADDRINUSE) => BindError::InUse { holder: holder::of(&address), address },
+        Some(Errno::ACCESS | Errno::PERM) => {
+            BindError::NotPermitted { address, unprivileged: first_unprivileged_port() }
+        }
+        Some(Errno::ADDRNOTAVAIL | Errno::NODEV | Errno::NETUNREACH) => BindError::NotAvailable { address },
+        _ => BindError::Other { address, source: error },
+    }
+}
+
+/// The kernel was built without IPv6, or it is switched off.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+fn in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
+fn first_unprivileged_port() -> u16 {
+    let read = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    read.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+}
+
+/// Where the file of a UNIX socket is while it is shut.
+fn away(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".drained");
+    path.with_file_name(name)
+}
+
+fn file_of(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+#[allow(unsafe_code)]
+fn queue_length(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: `info` has room for `length` bytes; the kernel writes at most that many and no pointer is kept.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a structure of integers, zeroed before the kernel wrote to it.
+    Ok(unsafe { info.assume_init() }.tcpi_unacked)
+}
+
+/// As long as the kernel allows: it takes the lesser of this and `net.core.somaxconn` (listen(2)).
+const BACKLOG: i32 = 4096;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, UdpSocket};
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::*;
+
+fn tcp(text: &str) -> Listener {
+    Listener::bind(&text.parse().unwrap(), false).unwrap()
+}
+
+fn port(listener: &Listener) -> u16 {
+    match listener.address() {
+        Address::Tcp(host) | Address::Udp(host) => host.port(),
+        Address::Unix(_) => 0,
+    }
+}
+
+/// Starts to connect and does not wait.
+fn connecting(to: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let error = socket.connect(&to.into()).map_err(|error| error.raw_os_error());
+    assert!(matches!(error, Ok(()) | Err(Some(libc::EINPROGRESS))), "{error:?}");
+    socket
+}
+
+fn is_connected(socket: &Socket, within: Duration) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::OUT)];
+    let wait = Timespec::try_from(within).unwrap();
+    poll(&mut fds, Some(&wait)).unwrap() == 1 && socket.take_error().unwrap().is_none() && socket.peer_addr().is_ok()
+}
+
+fn accept(listener: &Listener) -> TcpStream {
+    listener.socket.accept().unwrap().0.into()
+}
+
+const SOON: Duration = Duration::from_secs(5);
+const A_MOMENT: Duration = Duration::from_millis(300);
+
+#[test]
+fn one_socket_serves_both_families() {
+    let listener = tcp("tcp://:0");
+    let port = port(&listener);
+    assert_eq!(listener.address().to_string(), format!("tcp://:{port}"));
+    let v4 = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    accept(&listener);
+    if let Ok(v6) = TcpStream::connect(("::1", port)) {
+        accept(&listener);
+        drop(v6);
+    }
+    drop(v4);
+}
+
+#[test]
+fn a_quiet_listener_keeps_new_clients_waiting_and_lets_those_inside_in() {
+    for (text, host) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), (":0", "127.0.0.1"), (":0", "::1")] {
+        let mut listener = match Listener::bind(&text.parse().unwrap(), false) {
+            Err(BindError::NotAvailable { .. } | BindError::Other { .. }) if host == "::1" => continue,
+            bound => bound.unwrap(),
+        };
+        let to = SocketAddr::new(host.parse().unwrap(), port(&listener));
+        let mut inside = TcpStream::connect(to).unwrap();
+        listener.refuse_new().unwrap();
+        listener.refuse_new().unwrap();
+        let outside = connecting(to);
+        assert!(!is_connected(&outside, A_MOMENT), "{text}: let in while quiet");
+        assert_eq!(listener.queued().unwrap(), 1);
+        inside.write_all(b"x").unwrap();
+        let mut byte = [0];
+        accept(&listener).read_exact(&mut byte).unwrap();
+        assert_eq!(byte, *b"x");
+        listener.reopen().unwrap();
+        assert!(is_connected(&outside, SOON), "{text}: not let in after the reopening");
+    }
+}
+
+#[test]
+fn a_shut_listener_counts_and_resets_what_waits_then_refuses_and_keeps_its_port() {
+    let mut listener = tcp("127.0.0.1:0");
+    let to = SocketAddr::from(([127, 0, 0, 1], port(&listener)));
+    let waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(to).unwrap()).collect();
+    assert_eq!(listener.shut().unwrap(), 3);
+    assert_eq!(listener.shut().unwrap(), 0, "a second time there is nothing left");
+    for mut client in waiting {
+        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+    assert_eq!(TcpStream::connect(to).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    stranger.set_reuse_address(true).unwrap();
+    let stolen = stranger.bind(&to.into()).and_then(|()| stranger.listen(1));
+    assert!(in_use(&stolen.unwrap_err()));
+    drop(stranger);
+    listener.reopen().unwrap();
+    let client = TcpStream::connect(to).unwrap();
+    accept(&listener);
+    drop(client);
+}
+
+#[test]
+fn a_port_can_be_bound_again_while_old_connections_linger() {
+    let listener = tcp("127.0.0.1:0");
+    let address = listener.address().clone();
+    let client = TcpStream::connect(("127.0.0.1", port(&listener))).unwrap();
+    // Closed by the server first: its end stays in TIME_WAIT.
+    drop(accept(&listener));
+    drop(listener);
+    drop(client);
+    Listener::bind(&address, false).unwrap();
+}
+
+#[test]
+fn a_queue_shortened_and_a_socket_shut_by_a_worker_are_mended() {
+    let mut listener = tcp("127.0.0.1:0");
+    let to = ("127.0.0.1", port(&listener));
+    listener.socket.listen(1).unwrap();
+    listener.assert_backlog().unwrap();
+    let clients: Vec<_> = (0..20).map(|_| TcpStream::connect(to).unwrap()).collect();
+    assert_eq!(listener.queued().unwrap(), 20);
+    drop(clients);
+    listener.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(TcpStream::connect(to).is_err());
+    listener.assert_backlog().unwrap();
+    TcpStream::connect(to).unwrap();
+}
+
+#[test]
+fn a_taken_port_names_its_holder() {
+    let first = tcp("127.0.0.1:0");
+    let error = Listener::bind(first.address(), false).unwrap_err();
+    assert!(!error.is_temporary());
+    let text = error.to_string();
+    assert!(text.contains("in use") && text.contains(&format!("pid {}", std::process::id())), "{text}");
+}
+
+#[test]
+fn an_address_of_another_host_may_come_later() {
+    let error = Listener::bind(&"192.0.2.1:4000".parse().unwrap(), false).unwrap_err();
+    assert!(error.is_temporary(), "{error}");
+}
+
+#[test]
+fn a_privileged_port_says_what_it_needs() {
+    let error = explain(&"127.0.0.1:80".parse().unwrap(), io::ErrorKind::PermissionDenied.into());
+    // Without a number from the kernel it is any error; with it, the reason.
+    assert!(matches!(error, BindError::Other { .. }), "{error}");
+    let error = explain(&"127.0.0.1:80".parse().unwrap(), io::Error::from_raw_os_error(libc::EACCES));
+    assert!(error.to_string().contains("CAP_NET_BIND_SERVICE"), "{error}");
+}
+
+#[test]
+fn datagrams_are_dropped_while_quiet_or_shut() {
+    let mut listener = tcp("udp://127.0.0.1:0");
+    let to = ("127.0.0.1", port(&listener));
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let arrives = |listener: &Listener, within: Duration| {
+        client.send_to(b"x", to).unwrap();
+        let mut fds = [PollFd::new(&listener.socket, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::try_from(within).unwrap())).unwrap() == 1
+    };
+    listener.refuse_new().unwrap();
+    assert!(!arrives(&listener, A_MOMENT));
+    listener.shut().unwrap();
+    assert!(!arrives(&listener, A_MOMENT));
+    listener.reopen().unwrap();
+    assert!(arrives(&listener, SOON));
+}
+
+#[test]
+fn a_stale_path_is_replaced_only_if_nobody_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let address = Address::Unix(path.clone());
+    let other = UnixListener::bind(&path).unwrap();
+    let error = Listener::bind(&address, false).unwrap_err();
+    assert!(matches!(error, BindError::InUse { .. }), "{error}");
+    drop(other);
+    let listener = Listener::bind(&address, false).unwrap();
+    UnixStream::connect(&path).unwrap();
+    drop(listener);
+    assert!(!path.exists(), "its file goes with it");
+    fs::write(&path, "precious").unwrap();
+    let error = Listener::bind(&address, false).unwrap_err();
+    assert!(matches!(error, BindError::NotASocket { .. }), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+}
+
+#[test]
+fn a_shut_path_is_away_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let mut listener = Listener::bind(&Address::Unix(path.clone()), false).unwrap();
+    listener.refuse_new().unwrap();
+    listener.shut().unwrap();
+    listener.shut().unwrap();
+    assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+    listener.reopen().unwrap();
+    UnixStream::connect(&path).unwrap();
+    listener.shut().unwrap();
+    drop(listener);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
