@@ -36,7 +36,7 @@ fn socket_for(
         return Ok(socket.clone());
     }
     if let Some(app) = &global.app {
-        return if is_name(app) { Ok(socket_of(app)) } else { Err(Trouble::usage(no_name(app))) };
+        return name(app).map(socket_of);
     }
     let config = global.config.as_deref().unwrap_or(default_config);
     match app_of_file(config)? {
@@ -102,6 +102,11 @@ fn directory_of(config: &Path) -> Option<String> {
     Some(config.parent()?.file_name()?.to_str()?.to_owned())
 }
 
+/// The text, if an app may be called so.
+pub(crate) fn name(app: &str) -> Result<&str, Trouble> {
+    if is_name(app) { Ok(app) } else { Err(Trouble::usage(no_name(app))) }
+}
+
 /// Names of apps: they become file names.
 fn is_name(app: &str) -> bool {
     (1..=64).contains(&app.len())
@@ -113,7 +118,8 @@ fn no_name(app: &str) -> String {
     format!("`{app}` is no name of an app: expected 1 to 64 of letters, digits, `-` and `_`")
 }
 
-const DEFAULT_CONFIG: &str = "shiftboss.toml";
+/// The configuration where none is named.
+pub(crate) const DEFAULT_CONFIG: &str = "shiftboss.toml";
 const LARGEST_CONFIG: u64 = 1 << 20;
 
 #[cfg(test)]

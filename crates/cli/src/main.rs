@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod demo;
+mod event_line;
 mod exit;
 mod find;
 mod output;

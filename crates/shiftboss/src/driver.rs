@@ -362,7 +362,8 @@ impl Driver {
                     self.inputs.push_back(Input::Shut { broker, round, refused });
                 }
                 Effect::Emit(event) => {
-                    if let (shiftboss_core::What::WorkerReady { .. }, Some(broker)) = (&event.what, event.broker)
+                    if let (shiftboss_core::What::WorkerReady { .. }, Some(broker)) =
+                        (&event.what, event.broker)
                         && let Some(shell) = self.shells.get_mut(broker.0 as usize)
                     {
                         shell.sockets.assert_backlog();

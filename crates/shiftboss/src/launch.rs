@@ -93,7 +93,8 @@ impl Launch {
             });
             met.map_err(|source| LaunchError::Directory { broker: name(), cwd: cwd.clone(), source })?;
         }
-        let words = options.command.iter().chain(options.environment.keys()).chain(options.environment.values());
+        let words =
+            options.command.iter().chain(options.environment.keys()).chain(options.environment.values());
         if let Some(word) = words.into_iter().find(|word| word.contains('\0')) {
             return Err(LaunchError::Nul { broker: name(), what: word.replace('\0', "\\0") });
         }
@@ -176,7 +177,9 @@ fn inherited() -> BTreeMap<OsString, OsString> {
 fn is_private(key: &str) -> bool {
     key == "NOTIFY_SOCKET"
         || key == "NODE_UNIQUE_ID"
-        || ["LISTEN_", "WATCHDOG_", "NODE_CHANNEL_", "SHIFTBOSS_"].iter().any(|prefix| key.starts_with(prefix))
+        || ["LISTEN_", "WATCHDOG_", "NODE_CHANNEL_", "SHIFTBOSS_"]
+            .iter()
+            .any(|prefix| key.starts_with(prefix))
 }
 
 fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
@@ -207,7 +210,9 @@ mod tests {
 
     #[test]
     fn a_worker_does_not_inherit_what_is_meant_for_us() {
-        for key in ["LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "NODE_CHANNEL_FD", "SHIFTBOSS_X"] {
+        for key in
+            ["LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "NODE_CHANNEL_FD", "SHIFTBOSS_X"]
+        {
             assert!(is_private(key), "{key}");
         }
         for key in ["PATH", "HOME", "LISTENER", "NODE_ENV", "NODE_OPTIONS"] {

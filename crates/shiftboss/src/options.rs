@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use shiftboss_core::spec::{BackoffSpec, Drained, Ready, RecycleSpec, Rung, Signal, StopLadder};
+pub use shiftboss_core::spec::{
+    BackoffSpec, Drained, MAX_WORKERS, Ready, RecycleSpec, Rung, Signal, StopLadder,
+};
 
 use crate::address::{Address, Listen};
 

@@ -50,7 +50,7 @@ impl Output {
     }
 
     pub(crate) fn last(&self) -> Vec<String> {
-        self.last.iter().map(|line| line.to_string()).collect()
+        self.last.iter().map(ToString::to_string).collect()
     }
 }
 

@@ -78,7 +78,7 @@ pub fn check(options: &AppOptions) -> Result<(), Vec<LaunchError>> {
 ///
 /// # Errors
 /// [`RunError`]; then nothing was started.
-pub fn run(options: &AppOptions, setting: &Setting, log: Box<dyn Log>) -> Result<(), RunError> {
+pub fn run(options: &AppOptions, setting: &Setting, mut log: Box<dyn Log>) -> Result<(), RunError> {
     let os = |what| move |source| RunError::Os { what, source };
     signals::restore_child_signal();
     let nofile = rlimit::raise_nofile().map_err(os("cannot read the limit of open files"))?;
@@ -96,6 +96,9 @@ pub fn run(options: &AppOptions, setting: &Setting, log: Box<dyn Log>) -> Result
         .enable_time()
         .build()
         .map_err(os("cannot start the runtime"))?;
+    for ((name, _), launch) in options.brokers.iter().zip(&launches) {
+        log.note(&format!("{name} runs {}", launch.program().display()));
+    }
     let listener = instance.listener().map_err(os("cannot serve the control socket"))?;
     let names: Arc<[String]> = options.brokers.iter().map(|(name, _)| name.clone()).collect();
     let (orders, taken) = mpsc::channel(ORDERS);
@@ -108,7 +111,8 @@ pub fn run(options: &AppOptions, setting: &Setting, log: Box<dyn Log>) -> Result
             brokers: Arc::clone(&names),
         },
     );
-    let specs = (0..).map(LaunchId).zip(&options.brokers).map(|(launch, (name, broker))| spec(name, broker, launch));
+    let specs =
+        (0..).map(LaunchId).zip(&options.brokers).map(|(launch, (name, broker))| spec(name, broker, launch));
     let seed = clock::now().0 ^ u64::from(std::process::id());
     let parts = Parts {
         core: App::new(clock::now(), seed, specs.collect()),
@@ -123,7 +127,11 @@ pub fn run(options: &AppOptions, setting: &Setting, log: Box<dyn Log>) -> Result
     runtime.block_on(drive(parts, listener, handle)).map_err(os("the app cannot go on"))
 }
 
-async fn drive(parts: Parts, listener: std::os::unix::net::UnixListener, handle: Handle) -> std::io::Result<()> {
+async fn drive(
+    parts: Parts,
+    listener: std::os::unix::net::UnixListener,
+    handle: Handle,
+) -> std::io::Result<()> {
     let driver = Driver::new(parts)?;
     let (end, ended) = oneshot::channel::<()>();
     let control = tokio::spawn(crate::control::serve(listener, handle, async {

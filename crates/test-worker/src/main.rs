@@ -9,7 +9,7 @@ mod options;
 mod process;
 mod report;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -58,6 +58,11 @@ fn work(options: &Options) -> io::Result<ExitCode> {
     let termination = Termination::catch(options.ignore_term)?;
     if options.first_line {
         say(&report::first_line())?;
+    }
+    if let Some(file) = &options.first_line_to {
+        let line = OpenOptions::new().append(true).create(true).open(file);
+        line.and_then(|mut file| file.write_all(report::first_line().as_bytes()))
+            .map_err(|error| io::Error::other(format!("{}: {error}", file.display())))?;
     }
     say(&(inherited + &children))?;
     talk(options)?;

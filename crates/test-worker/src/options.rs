@@ -24,6 +24,7 @@ pub(crate) struct Options {
     pub(crate) close_stdout: bool,
     pub(crate) http: bool,
     pub(crate) first_line: bool,
+    pub(crate) first_line_to: Option<PathBuf>,
     pub(crate) touch: Option<PathBuf>,
     pub(crate) require_file: Option<PathBuf>,
     pub(crate) env: bool,
@@ -74,6 +75,7 @@ impl Options {
                 "--close-stdout" => options.close_stdout = true,
                 "--http" => options.http = true,
                 "--first-line" => options.first_line = true,
+                "--first-line-to" => options.first_line_to = Some(value()?.into()),
                 "--touch" => options.touch = Some(value()?.into()),
                 "--require-file" => options.require_file = Some(value()?.into()),
                 "--env" => options.env = true,
@@ -124,6 +126,7 @@ In the order in which they act:
                        inherited descriptors; prints `child PID`
   --setsid-child       The same in a session of its own
   --first-line         Prints `ready PID NS`, NS = CLOCK_MONOTONIC in ns, as its first line
+  --first-line-to FILE Appends that line to FILE, such as a FIFO, instead
   --env                Prints its environment, sorted, a line a variable
   --fds                Prints its descriptors, a line each: `NUMBER TARGET`
   --touch FILE         Creates FILE, or empties it

@@ -90,6 +90,16 @@ fn without_flags_it_sleeps_until_term_and_exits_well() {
 }
 
 #[test]
+fn its_first_line_goes_to_the_file_asked_for() {
+    let file = std::env::temp_dir().join(format!("test-worker-first-line-{}", std::process::id()));
+    let mut worker = Worker::start(&format!("--first-line-to {} --print 1", file.display()));
+    assert_eq!(worker.line(), "line 1");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with(&format!("ready {} ", worker.child.id())), "{text}");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
 fn it_exits_with_the_code_or_by_the_signal_asked_for() {
     assert_eq!(Worker::start("--exit 7").wait().code(), Some(7));
     assert_eq!(Worker::start("--exit 7 --exit-after 20").wait().code(), Some(7));

@@ -3,15 +3,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use shiftboss_api::EventsLost;
 use shiftboss_api::client::{ClientError, EventStream, Item};
-use shiftboss_api::{Event, EventsLost};
 
 use super::Session;
 use crate::args::EventsArgs;
+use crate::event_line;
 use crate::exit::{Exit, Trouble};
-use crate::output::{BAD, BUSY, GOOD, Look};
 use crate::text;
 
 /// Runs the verb.
@@ -106,7 +105,7 @@ impl<'a> Lines<'a> {
             }
             Item::Event { event, .. } => {
                 self.name = self.name.max(event.broker.as_ref().map_or(0, |name| name.chars().count()));
-                human(event, self.name, &self.zone, output.out)
+                event_line::human(event, self.name, &self.zone, output.out)
             }
             Item::Lost(EventsLost { events_lost }) => {
                 format!(
@@ -120,97 +119,18 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// "14:21:58 api    worker_death   #3 slot 2 pid 130 SIGKILL  reason".
-fn human(event: &Event, name_width: usize, zone: &TimeZone, look: Look) -> String {
-    let at = event.at.parse::<Timestamp>().ok();
-    let at =
-        at.map_or_else(|| event.at.clone(), |at| at.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string());
-    let name = event.broker.as_deref().unwrap_or("");
-    let word = format!("{:EVENT$}", event.event.as_str());
-    let mut line = format!("{at} {name:name_width$} {}", look.paint(&word, style(event)));
-    for fact in facts(event) {
-        line.push(' ');
-        line.push_str(&fact);
-    }
-    if let Some(reason) = &event.reason {
-        line.push_str("  ");
-        line.push_str(&text::clean(reason));
-    }
-    line.trim_end().to_owned()
-}
-
-fn facts(event: &Event) -> Vec<String> {
-    let mut facts = Vec::new();
-    facts.extend(event.worker.as_ref().map(|id| format!("#{id}")));
-    facts.extend(event.slot.map(|slot| format!("slot {slot}")));
-    facts.extend(event.pid.map(|pid| format!("pid {pid}")));
-    facts.extend(event.code.map(|code| format!("exit {code}")));
-    facts.extend(event.signal.clone());
-    facts.extend(event.forced.then(|| "forced".to_owned()));
-    facts.extend(
-        event
-            .ready_ms
-            .map(|ms| format!("in {}", text::took(Duration::from_secs_f64((ms / 1e3).clamp(0.0, 1e9))))),
-    );
-    facts.extend(event.address.clone());
-    facts.extend(event.wanted.map(|wanted| format!("wanted {wanted}")));
-    match (event.replaced, event.total) {
-        (Some(replaced), Some(total)) => facts.push(format!("{replaced} of {total}")),
-        (None, Some(total)) => facts.push(text::count(total, "worker")),
-        (Some(_) | None, None) => {}
-    }
-    facts.extend(event.cut.filter(|cut| *cut > 0).map(|cut| format!("{cut} cut off")));
-    facts.extend(event.refused.filter(|refused| *refused > 0).map(|refused| format!("{refused} reset")));
-    let retry = event.retry_at.as_ref().zip(event.at.parse::<Timestamp>().ok());
-    let retry = retry.and_then(|(retry, at)| text::until(retry, at));
-    facts.extend(retry.map(|wait| format!("next try in {}", text::took(wait))));
-    facts
-}
-
-fn style(event: &Event) -> anstyle::Style {
-    use shiftboss_api::EventName as Name;
-    match event.event {
-        Name::WorkerDeath
-        | Name::RecycleFailed
-        | Name::BrokerDegraded
-        | Name::ListenerFailed
-        | Name::ConfigRefused => BAD,
-        Name::WorkerBackoff | Name::BrokerWaiting | Name::BrokerDraining | Name::AppStopping => BUSY,
-        Name::WorkerReady | Name::RecycleFinished | Name::BrokerRecovered | Name::AppReady => GOOD,
-        Name::WorkerStarted
-        | Name::WorkerStandby
-        | Name::WorkerPromoted
-        | Name::WorkerStopping
-        | Name::WorkerEnded
-        | Name::RecycleStarted
-        | Name::BrokerStarted
-        | Name::BrokerOpened
-        | Name::BrokerClosed
-        | Name::BrokerDrained
-        | Name::BrokerResumed
-        | Name::BrokerScaled
-        | Name::BrokerAdopted
-        | Name::BrokerFinished
-        | Name::BrokerRemoved
-        | Name::ListenerBound
-        | Name::ConfigApplied => anstyle::Style::new(),
-    }
-}
-
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long the app may be away before it counts as gone.
 const ABSENCE: Duration = Duration::from_secs(2);
 const NAME: usize = 6;
-/// Columns of most names of events.
-const EVENT: usize = 15;
 
 #[cfg(test)]
 mod tests {
-    use shiftboss_api::EventName;
+    use shiftboss_api::{Event, EventName};
 
     use super::super::fake::{Fake, answer};
     use super::*;
-    use crate::output::capture::{self, PLAIN};
+    use crate::output::capture;
     use crate::progress::tests::event;
 
     fn death(seq: u64) -> Event {
@@ -229,19 +149,6 @@ mod tests {
             format!("id: {id}\nevent: {}\ndata: {}\n\n", event.event, serde_json::to_string(&event).unwrap())
         });
         answer("text/event-stream", &(events.collect::<String>() + end))
-    }
-
-    #[test]
-    fn an_event_is_one_line() {
-        let line = human(&death(1), 6, &TimeZone::UTC, PLAIN);
-        assert_eq!(line, "08:00:58 api    worker_death    #3 slot 2 pid 130 SIGKILL  killed\u{fffd}");
-        let backoff = Event {
-            retry_at: Some("2026-11-24T08:01:00.3Z".into()),
-            reason: Some("2 failures in a row".into()),
-            ..event("58", EventName::WorkerBackoff, Some(2), None)
-        };
-        let expected = "08:00:58 api    worker_backoff  slot 2 next try in 2.3 s  2 failures in a row";
-        assert_eq!(human(&backoff, 6, &TimeZone::UTC, PLAIN), expected);
     }
 
     async fn seqs(answers: Vec<String>, follow: bool, last: Option<usize>) -> Vec<u64> {

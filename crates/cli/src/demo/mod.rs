@@ -2,4 +2,5 @@
 
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod tour;
 pub(crate) mod worker;

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use shiftboss::os::activation;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -147,28 +147,18 @@ fn greeting() -> String {
     format!("worker {} generation {}\n", named("SHIFTBOSS_WORKER_ID"), named("SHIFTBOSS_GENERATION"))
 }
 
-/// The listeners passed to this process by sd_listen_fds(3): descriptors from 3 on, as many as `LISTEN_FDS` says.
+/// The listeners passed to this process, at least one.
 fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
-    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
-    let own = getpid();
-    let count = match (number("LISTEN_PID"), number("LISTEN_FDS")) {
-        (Some(pid), Some(count @ 1..=MOST_SOCKETS)) if pid == own.as_raw_nonzero().get() => count,
-        _ => {
-            return Err(io::Error::other(
-                "no sockets were passed to this process in LISTEN_FDS and LISTEN_PID",
-            ));
-        }
-    };
-    let own = pidfd_open(own, PidfdFlags::empty())?;
-    let adopt = |descriptor| {
-        // A duplicate with close-on-exec: a safe way to own what came as a number.
-        let socket = pidfd_getfd(&own, descriptor, PidfdGetfdFlags::empty())
-            .map_err(|error| io::Error::other(format!("cannot take over socket {descriptor}: {error}")))?;
+    let sockets = activation::inherited().map_err(io::Error::other)?;
+    if sockets.is_empty() {
+        return Err(io::Error::other("no sockets were passed to this process in LISTEN_FDS and LISTEN_PID"));
+    }
+    let adopt = |(_, socket)| {
         let listener = StdListener::from(socket);
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
     };
-    (FIRST_SOCKET..FIRST_SOCKET + count).map(adopt).collect()
+    sockets.into_iter().map(adopt).collect()
 }
 
 /// Sends a state to the supervisor, if one asked to be told: to a path, or to an abstract name after `@`.
@@ -185,9 +175,6 @@ fn notify(state: &str) -> io::Result<()> {
 const CRASH_AFTER: Duration = Duration::from_millis(50);
 /// After a failed accept (descriptors used up), before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The first passed descriptor, and how many are believed.
-const FIRST_SOCKET: i32 = 3;
-const MOST_SOCKETS: i32 = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -144,7 +144,9 @@ fn a_successor_that_may_not_be_looked_at_fails_the_recycle_at_once_with_advice()
     let successor = world.newest(0);
     let effects = world.feed(Input::Unseen { worker: successor });
     assert_eq!(signals(&effects).first().map(|(worker, _)| *worker), Some(successor));
-    let Some(Outcome::Failed(failed)) = world.outcome(request) else { panic!("{:?}", world.outcome(request)) };
+    let Some(Outcome::Failed(failed)) = world.outcome(request) else {
+        panic!("{:?}", world.outcome(request))
+    };
     assert!(failed.reason.contains("ready = { after = "), "{}", failed.reason);
     assert_eq!(world.feed(Input::Unseen { worker: old }), vec![], "a ready worker is watched no longer");
 }

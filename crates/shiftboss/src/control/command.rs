@@ -59,7 +59,8 @@ fn read_verb(verb: &str, body: &[u8]) -> Result<Verb, (StatusCode, String)> {
 }
 
 fn read_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, String)> {
-    serde_json::from_slice(body).map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is wrong: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is wrong: {error}")))
 }
 
 async fn run(
@@ -130,8 +131,9 @@ async fn send_progress(
             }
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => {
-                let outcome =
-                    outcome.await.unwrap_or_else(|_| Outcome::Superseded { reason: "the app has ended".to_owned() });
+                let outcome = outcome
+                    .await
+                    .unwrap_or_else(|_| Outcome::Superseded { reason: "the app has ended".to_owned() });
                 return lines.send(line(&Progress::Outcome(outcome))).await;
             }
         }

@@ -47,7 +47,9 @@ impl Listener for Peers {
                 return std::future::pending().await;
             };
             match self.listener.accept().await {
-                Ok((stream, address)) if self.allows(&stream) => return (Peer { stream, _place: place }, address),
+                Ok((stream, address)) if self.allows(&stream) => {
+                    return (Peer { stream, _place: place }, address);
+                }
                 Ok((mut stream, _)) => {
                     tokio::spawn(async move {
                         // A stranger that does not wait for the answer needs none.
@@ -66,7 +68,11 @@ impl Listener for Peers {
 }
 
 impl AsyncRead for Peer {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -87,5 +93,6 @@ impl AsyncWrite for Peer {
 
 const MOST: usize = 64;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
-const NOT_ALLOWED: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 59\r\n\
+const NOT_ALLOWED: &[u8] =
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 59\r\n\
     Connection: close\r\n\r\n{\"error\":\"this app belongs to another user than yourself\"}\n";

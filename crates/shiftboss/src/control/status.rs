@@ -19,8 +19,13 @@ pub(super) async fn livez(State(handle): State<Handle>) -> Result<&'static str, 
 /// Every broker has what it wants: open with all workers ready.
 pub(super) async fn readyz(State(handle): State<Handle>) -> Result<(StatusCode, &'static str), Gone> {
     let seen = handle.look().await?;
-    let all = seen.brokers.iter().all(|broker| {
-        broker.state == shiftboss_api::BrokerState::Open && broker.ready >= broker.wanted
-    });
-    Ok(if seen.ready && all { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") })
+    let all = seen
+        .brokers
+        .iter()
+        .all(|broker| broker.state == shiftboss_api::BrokerState::Open && broker.ready >= broker.wanted);
+    Ok(if seen.ready && all {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    })
 }

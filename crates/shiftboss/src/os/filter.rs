@@ -6,7 +6,7 @@
 
 use std::io;
 
-use socket2::{Socket, SockFilter};
+use socket2::{SockFilter, Socket};
 
 /// Drops every SYN; the last ACK of a handshake that had begun passes, so that no client is left half connected.
 pub(super) fn drop_new_connections(listener: &Socket) -> io::Result<()> {

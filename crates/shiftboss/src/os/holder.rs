@@ -51,7 +51,8 @@ pub fn of(address: &Address) -> Option<Holder> {
         return None;
     }
     let wanted: BTreeSet<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids =
+        fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.into_iter().find(|pid| holds(*pid, &wanted)).and_then(describe)
 }
 
@@ -76,7 +77,8 @@ fn listening_at(tables: &[&str], state: &str, port: u16) -> Vec<u64> {
 /// Lines of `/proc/net/unix`: `num refs protocol flags type st inode path`.
 fn bound_to(path: &Path) -> Vec<u64> {
     let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let at_path = table.lines().filter(|line| line.split_whitespace().nth(7).is_some_and(|at| Path::new(at) == path));
+    let at_path =
+        table.lines().filter(|line| line.split_whitespace().nth(7).is_some_and(|at| Path::new(at) == path));
     at_path.filter_map(|line| line.split_whitespace().nth(6)?.parse().ok()).collect()
 }
 
@@ -118,7 +120,8 @@ fn age(pid: u32) -> Option<Duration> {
     Some(Duration::try_from_secs_f64(uptime).ok()?.saturating_sub(started))
 }
 
-fn rough(age: Duration) -> String {
+/// To one unit.
+pub(super) fn rough(age: Duration) -> String {
     match age.as_secs() {
         seconds @ 0..60 => format!("{seconds} s"),
         seconds @ 60..3600 => format!("{} min", seconds / 60),

@@ -50,7 +50,7 @@ pub enum BindError {
         /// Where.
         address: Address,
         /// Who, if that could be seen.
-        holder: Option<Holder>,
+        holder: Option<Box<Holder>>,
     },
     /// A port below `net.ipv4.ip_unprivileged_port_start` needs CAP_NET_BIND_SERVICE (ip(7)); a path needs the right
     /// to write to its folder.
@@ -96,7 +96,9 @@ impl BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BindError::InUse { address, holder: Some(holder) } => write!(f, "{address} is in use: held by {holder}"),
+            BindError::InUse { address, holder: Some(holder) } => {
+                write!(f, "{address} is in use: held by {holder}")
+            }
             BindError::InUse { address, holder: None } => {
                 write!(f, "{address} is in use by a process that we may not see")
             }
@@ -108,7 +110,9 @@ impl fmt::Display for BindError {
                 "{address} may not be bound: ports below {unprivileged} need the capability CAP_NET_BIND_SERVICE"
             ),
             BindError::NotAvailable { address } => write!(f, "{address} is no address of this host"),
-            BindError::NotASocket { address } => write!(f, "{address} cannot be bound: the file there is no socket"),
+            BindError::NotASocket { address } => {
+                write!(f, "{address} cannot be bound: the file there is no socket")
+            }
             BindError::Other { address, source } => write!(f, "{address} cannot be bound: {source}"),
         }
     }
@@ -224,7 +228,9 @@ impl Listener {
     /// Those of listen(2).
     pub fn assert_backlog(&mut self) -> io::Result<()> {
         match (&self.address, self.state) {
-            (Address::Tcp(_), State::Open | State::Quiet) | (Address::Unix(_), _) => self.socket.listen(BACKLOG),
+            (Address::Tcp(_), State::Open | State::Quiet) | (Address::Unix(_), _) => {
+                self.socket.listen(BACKLOG)
+            }
             (Address::Tcp(_), State::Shut) | (Address::Udp(_), _) => Ok(()),
         }
     }
@@ -303,12 +309,19 @@ fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindErro
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
-        Ok(file) if !file.file_type().is_socket() => return Err(BindError::NotASocket { address: address.clone() }),
+        Ok(file) if !file.file_type().is_socket() => {
+            return Err(BindError::NotASocket { address: address.clone() });
+        }
         Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(failed)?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Ok(_) | Err(_) => {
-                return Err(BindError::InUse { address: address.clone(), holder: holder::of(address) });
+                return Err(BindError::InUse {
+                    address: address.clone(),
+                    holder: holder::of(address).map(Box::new),
+                });
             }
         },
     }
@@ -321,7 +334,7 @@ fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindErro
 fn explain(address: &Address, error: io::Error) -> BindError {
     let address = address.clone();
     match Errno::from_io_error(&error) {
-        Some(Errno::ADDRINUSE) => BindError::InUse { holder: holder::of(&address), address },
+        Some(Errno::ADDRINUSE) => BindError::InUse { holder: holder::of(&address).map(Box::new), address },
         Some(Errno::ACCESS | Errno::PERM) => {
             BindError::NotPermitted { address, unprivileged: first_unprivileged_port() }
         }

@@ -160,12 +160,12 @@ mod tests {
         let ((first, _quiet), (second, writer)) = (pipe().unwrap(), pipe().unwrap());
         poller.add(first.as_fd(), 1, Interest::READ).unwrap();
         poller.add(second.as_fd(), 2, Interest::READ).unwrap();
-        assert_eq!(tokens(&mut poller), []);
+        assert_eq!(tokens(&mut poller), [0u64; 0]);
         write(&writer, b"x").unwrap();
         assert_eq!(tokens(&mut poller), [2]);
         assert_eq!(tokens(&mut poller), [2]);
         rustix::io::read(&second, &mut [0; 8]).unwrap();
-        assert_eq!(tokens(&mut poller), []);
+        assert_eq!(tokens(&mut poller), [0u64; 0]);
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
         poller.add(reader.as_fd(), 1, Interest::READ).unwrap();
         write(&writer, b"x").unwrap();
         poller.remove(reader.as_fd()).unwrap();
-        assert_eq!(tokens(&mut poller), []);
+        assert_eq!(tokens(&mut poller), [0u64; 0]);
         assert!(poller.remove(reader.as_fd()).is_err());
     }
 
@@ -214,9 +214,9 @@ mod tests {
         poller.add(reader.as_fd(), 1, Interest::READ).unwrap();
         write(&writer, b"xy").unwrap();
         assert_eq!((tokens(&mut around), tokens(&mut poller)), (vec![9], vec![1]));
-        assert_eq!(tokens(&mut around), [], "what was left unread is not told again");
+        assert_eq!(tokens(&mut around), [0u64; 0], "what was left unread is not told again");
         poller.modify(reader.as_fd(), 1, Interest::READ).unwrap();
-        assert_eq!(tokens(&mut around), [], "not even after a change");
+        assert_eq!(tokens(&mut around), [0u64; 0], "not even after a change");
         write(&writer, b"z").unwrap();
         assert_eq!(tokens(&mut around), [9], "what is new is told, whatever is left");
     }

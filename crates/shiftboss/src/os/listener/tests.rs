@@ -30,7 +30,9 @@ fn connecting(to: SocketAddr) -> Socket {
 fn is_connected(socket: &Socket, within: Duration) -> bool {
     let mut fds = [PollFd::new(socket, PollFlags::OUT)];
     let wait = Timespec::try_from(within).unwrap();
-    poll(&mut fds, Some(&wait)).unwrap() == 1 && socket.take_error().unwrap().is_none() && socket.peer_addr().is_ok()
+    poll(&mut fds, Some(&wait)).unwrap() == 1
+        && socket.take_error().unwrap().is_none()
+        && socket.peer_addr().is_ok()
 }
 
 fn accept(listener: &Listener) -> TcpStream {
@@ -56,7 +58,8 @@ fn one_socket_serves_both_families() {
 
 #[test]
 fn a_quiet_listener_keeps_new_clients_waiting_and_lets_those_inside_in() {
-    for (text, host) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), (":0", "127.0.0.1"), (":0", "::1")] {
+    for (text, host) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), (":0", "127.0.0.1"), (":0", "::1")]
+    {
         let mut listener = match Listener::bind(&text.parse().unwrap(), false) {
             Err(BindError::NotAvailable { .. } | BindError::Other { .. }) if host == "::1" => continue,
             bound => bound.unwrap(),

@@ -1,0 +1,254 @@
+//! A real app: the binary, run in a folder of its own, with everything it prints.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use shiftboss_api::{Status, Worker};
+use tempfile::TempDir;
+
+/// Ended with all its workers when it is dropped.
+pub(crate) struct App {
+    child: Child,
+    pub(crate) folder: TempDir,
+    said: Arc<Said>,
+}
+
+/// What it has said so far: each line of standard output as JSON, standard error as text.
+#[derive(Default)]
+struct Said {
+    heard: Mutex<(Vec<Value>, String)>,
+    more: Condvar,
+}
+
+impl App {
+    /// Runs this configuration. `BIN` is replaced by the binary, `WORKER` by the misbehaving worker, `FOLDER` by a
+    /// folder of the app's own, which holds a file `version` for the built-in worker.
+    pub(crate) fn of(config: &str) -> App {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("shiftboss.toml");
+        std::fs::write(folder.path().join("version"), "good").unwrap();
+        std::fs::write(&file, fill(config, folder.path())).unwrap();
+        App::started(folder, &["run", "-c", file.to_str().unwrap()], |_| {})
+    }
+
+    /// Runs this configuration and waits until all its workers are ready.
+    pub(crate) fn ready(config: &str) -> App {
+        let app = App::of(config);
+        app.until("app_ready", |log| named(log, "app_ready") > 0);
+        app
+    }
+
+    /// Runs `shiftboss` with these arguments.
+    pub(crate) fn started(folder: TempDir, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> App {
+        let mut command = Command::new(BIN);
+        command.args(arguments).arg_if(!arguments.contains(&"--socket"), &folder);
+        command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().unwrap();
+        let said = Arc::new(Said::default());
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        listen(out, &said, |heard, line| {
+            heard.0.push(serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
+        });
+        listen(err, &said, |heard, line| {
+            heard.1.push_str(line);
+            heard.1.push('\n');
+        });
+        App { child, folder, said }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket(&self.folder)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Waits until what it has printed fulfils this; panics with the log after a minute.
+    pub(crate) fn until(&self, what: &str, mut is: impl FnMut(&[Value]) -> bool) -> Vec<Value> {
+        let end = Instant::now() + PATIENCE;
+        let mut heard = self.said.heard.lock().unwrap();
+        while !is(&heard.0) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let last = heard.0.iter().rev().take(40).rev().map(Value::to_string).collect::<Vec<_>>();
+                panic!("waited in vain for: {what}\n{}\n{}", last.join("\n"), heard.1);
+            }
+            heard = self.said.more.wait_timeout(heard, left.min(Duration::from_secs(1))).unwrap().0;
+        }
+        heard.0.clone()
+    }
+
+    /// Waits for so many events of that name in all.
+    pub(crate) fn until_event(&self, name: &str, times: usize) -> Vec<Value> {
+        self.until(name, |log| named(log, name) >= times)
+    }
+
+    pub(crate) fn log(&self) -> Vec<Value> {
+        self.said.heard.lock().unwrap().0.clone()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.said.heard.lock().unwrap().1.clone()
+    }
+
+    /// Runs another `shiftboss` that asks this one.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Output {
+        Command::new(BIN).args(arguments).arg("--socket").arg(self.socket()).output().unwrap()
+    }
+
+    /// The same, which must succeed; its standard output.
+    pub(crate) fn does(&self, arguments: &[&str]) -> String {
+        let output = self.ask(arguments);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {:?}\n{out}{err}", output.status);
+        out
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        serde_json::from_str(&self.does(&["status", "--json"])).unwrap()
+    }
+
+    /// The workers of the only broker.
+    pub(crate) fn workers(&self) -> Vec<Worker> {
+        let mut status = self.status();
+        assert_eq!(status.brokers.len(), 1);
+        status.brokers.remove(0).workers
+    }
+
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.workers().iter().filter_map(|worker| worker.pid).collect()
+    }
+
+    /// Asks the app to end and waits for it.
+    pub(crate) fn stop(mut self) -> (ExitStatus, Vec<Value>) {
+        self.signal(Signal::TERM);
+        (self.ended(), self.log())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        signal_process(self.pid(), signal);
+    }
+
+    /// Waits until the process has ended and all that it said is heard.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                // Both listeners let go of it at the end of their stream.
+                while Arc::strong_count(&self.said) > 1 && Instant::now() < end {
+                    std::thread::yield_now();
+                }
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end:\n{:?}\n{}", self.log().last(), self.stderr());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            // Its workers die with it (PDEATHSIG).
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+trait ArgIf {
+    fn arg_if(&mut self, wanted: bool, folder: &TempDir) -> &mut Self;
+}
+
+impl ArgIf for Command {
+    fn arg_if(&mut self, wanted: bool, folder: &TempDir) -> &mut Self {
+        if wanted { self.arg("--socket").arg(socket(folder)) } else { self }
+    }
+}
+
+fn socket(folder: &TempDir) -> PathBuf {
+    folder.path().join("app.sock")
+}
+
+fn listen(
+    stream: impl std::io::Read + Send + 'static,
+    said: &Arc<Said>,
+    take: impl Fn(&mut (Vec<Value>, String), &str) + Send + 'static,
+) {
+    let said = Arc::clone(said);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            take(&mut said.heard.lock().unwrap(), &line);
+            said.more.notify_all();
+        }
+        said.more.notify_all();
+    });
+}
+
+/// How many events of that name there are.
+pub(crate) fn named(log: &[Value], name: &str) -> usize {
+    log.iter().filter(|event| event["event"] == name).count()
+}
+
+/// The lines that workers wrote.
+pub(crate) fn lines(log: &[Value]) -> Vec<String> {
+    let of_workers = log.iter().filter(|event| event["event"] == "worker_output");
+    of_workers.map(|event| event["line"].as_str().unwrap().to_owned()).collect()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+pub(crate) fn fill(config: &str, folder: &Path) -> String {
+    config
+        .replace("BIN", BIN)
+        .replace("WORKER", worker().to_str().unwrap())
+        .replace("FOLDER", folder.to_str().unwrap())
+}
+
+/// The misbehaving worker, beside the binary.
+pub(crate) fn worker() -> PathBuf {
+    let path = Path::new(BIN).with_file_name("test-worker");
+    assert!(path.exists(), "{} is missing: build it with `cargo build --workspace --bins`", path.display());
+    path
+}
+
+pub(crate) fn signal_process(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+}
+
+/// The process is gone and reaped, or a zombie of somebody else.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+}
+
+/// Waits for what no event tells.
+pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < end, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_shiftboss");
+/// A machine under load is slow; nothing takes this long unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,75 @@
+//! Real load: the binary's own generator in a process of its own, open loop, without retries.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::app::BIN;
+
+pub(crate) struct Load {
+    child: Child,
+    /// It ends when this does.
+    stdin: Option<ChildStdin>,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+    last: Value,
+}
+
+impl Load {
+    /// 200 requests a second; a tenth are slow to answer, a tenth arrive slowly.
+    pub(crate) fn on(port: u16, more: &[&str]) -> Load {
+        let mut child = Command::new(BIN)
+            .args(["demo-load", "--json", "--target", &format!("127.0.0.1:{port}")])
+            .args(more)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stdin = child.stdin.take();
+        let mut load = Load { child, stdin, lines, last: Value::Null };
+        load.until(|count| count["ok"].as_u64() > Some(50));
+        load
+    }
+
+    /// Reads on until a second's counts fulfil this.
+    pub(crate) fn until(&mut self, is: impl Fn(&Value) -> bool) {
+        loop {
+            let line = self.lines.next().expect("the load ended by itself").unwrap();
+            self.last = serde_json::from_str(&line).unwrap();
+            if is(&self.last) {
+                return;
+            }
+        }
+    }
+
+    /// The next whole second from now on; its requests in flight must not be none.
+    pub(crate) fn a_second(&mut self) {
+        let now = self.last["t"].as_f64().unwrap();
+        self.until(|count| count["t"].as_f64() >= Some(now + 1.0));
+        assert!(self.last["in_flight"].as_u64() > Some(0), "nothing is in flight: {}", self.last);
+    }
+
+    /// Ends it; what became of all requests.
+    pub(crate) fn end(mut self) -> Value {
+        drop(self.stdin.take());
+        self.until(|count| count["final"] == true);
+        self.child.wait().unwrap();
+        let counts = std::mem::take(&mut self.last);
+        assert!(counts["sent"].as_u64() > Some(100), "too little load: {counts}");
+        counts
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// No request was lost, not even one that crossed a close.
+pub(crate) fn none_lost(counts: &Value) {
+    assert_eq!((&counts["failed"], &counts["crossed"]), (&Value::from(0), &Value::from(0)), "{counts}");
+}

@@ -1,0 +1,68 @@
+//! A planned replacement starts the successor, waits until it is ready, then retires the predecessor.
+
+use serde_json::Value;
+
+use crate::app::*;
+use crate::load::*;
+
+pub(crate) fn web(port: u16) -> String {
+    format!(
+        r#"
+        app = "e2e"
+        [broker.web]
+        command = ["BIN", "demo-worker"]
+        kind = "notify"
+        workers = 4
+        listen = ["tcp://127.0.0.1:{port}"]
+        backoff = {{ base = "50ms", cap = "400ms", healthy_after = "1s" }}
+        environment = {{ DEMO_VERSION_FILE = "FOLDER/version" }}
+        "#
+    )
+}
+
+fn recycled_under_load(more: &[&str]) {
+    let port = free_port();
+    let app = App::ready(&web(port));
+    let mut load = Load::on(port, more);
+    for _ in 0..3 {
+        load.a_second();
+        let said = app.does(&["recycle", "web"]);
+        assert!(
+            said.contains("4 of 4") && said.contains("none was stopped before it had finished"),
+            "{said}"
+        );
+    }
+    let counts = load.end();
+    none_lost(&counts);
+    assert!(counts["by_worker"].as_object().unwrap().len() >= 13, "not every worker has served: {counts}");
+    let log = app.log();
+    assert_eq!(named(&log, "recycle_finished"), 3);
+    each_was_ready_before_its_predecessor_was_asked_to_leave(&log);
+}
+
+fn each_was_ready_before_its_predecessor_was_asked_to_leave(log: &[Value]) {
+    let at = |event: &str, slot: u64| -> Vec<usize> {
+        let all = log.iter().enumerate();
+        all.filter(|(_, line)| line["event"] == event && line["slot"] == slot).map(|(at, _)| at).collect()
+    };
+    for slot in 0..4 {
+        let (ready, stopping) = (at("worker_ready", slot), at("worker_stopping", slot));
+        assert_eq!((ready.len(), stopping.len()), (4, 3));
+        assert!(ready[1..].iter().zip(&stopping).all(|(ready, stopping)| ready < stopping), "slot {slot}");
+    }
+}
+
+#[test]
+fn a_recycle_under_load_loses_no_request_with_keep_alive() {
+    recycled_under_load(&[]);
+}
+
+#[test]
+fn a_recycle_under_load_loses_no_request_with_a_connection_for_each() {
+    recycled_under_load(&["--no-keep-alive"]);
+}
+
+#[test]
+fn a_recycle_under_saturation_loses_no_request() {
+    recycled_under_load(&["--closed", "16"]);
+}
