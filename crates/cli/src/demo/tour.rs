@@ -29,13 +29,15 @@ pub(crate) fn run(seconds: Option<u64>, output: &Output) -> Result<Exit, Trouble
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
     runtime.block_on(async {
         let mut interrupts = Interrupts::new().map_err(cannot)?;
+        let mut tour = Box::pin(tour(Plan::of(seconds, output), output));
         tokio::select! {
-            exit = tour(Plan::of(seconds, output), output) => exit,
-            () = interrupts.next() => {
-                output.say("interrupted: everything the demo started has ended");
-                Ok(Exit::Interrupted)
-            }
+            exit = &mut tour => return exit,
+            () = interrupts.next() => {}
         }
+        output.say("\nstopping: the clients are cut off, the workers finish what they have");
+        drop(tour);
+        output.say("nothing is left of the demo");
+        Ok(Exit::Interrupted)
     })
 }
 
@@ -62,7 +64,7 @@ fn welcome(stage: &Stage<'_>, output: &Output) {
         stage.port,
         stage.plan.seconds()
     ));
-    output.say("Look at it from another terminal, or meddle with it:");
+    output.say("Look at it from another terminal:");
     output.say(&format!("  {binary} status --socket {}", stage.socket().display()));
 }
 

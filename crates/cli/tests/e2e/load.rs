@@ -43,6 +43,11 @@ impl Load {
         }
     }
 
+    /// The last second heard of, on the load's own clock.
+    pub(crate) fn now(&self) -> f64 {
+        self.last["t"].as_f64().unwrap().floor()
+    }
+
     /// The next whole second from now on; its requests in flight must not be none.
     pub(crate) fn a_second(&mut self) {
         let now = self.last["t"].as_f64().unwrap();

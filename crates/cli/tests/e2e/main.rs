@@ -1,7 +1,14 @@
 //! The real binary with real processes, sockets and signals: a file for each promise, one for bad input, one for
 //! servers of others.
 
+mod a_bad_version_never_replaces_a_good_one;
+mod a_crash_is_repaired_at_once;
+mod a_worker_cannot_hurt;
 mod app;
+mod every_state_can_be_seen;
+mod listeners_outlive_workers;
 mod load;
-
+mod nothing_is_left_behind;
+mod other_servers;
 mod ready_before_retire;
+mod small_and_silent;

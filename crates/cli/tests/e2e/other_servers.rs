@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::app::*;
@@ -14,8 +15,10 @@ struct Server {
     command: Vec<String>,
     kind: &'static str,
     program: &'static str,
-    /// It closes idle connections when it leaves: a request may cross that on the wire.
-    may_cross: bool,
+    /// Load that it can take: see [`uvicorn`].
+    load: &'static [&'static str],
+    /// Requests that may cross a close on the wire: it closes connections when it leaves, sent to or not.
+    may_cross: u64,
 }
 
 fn python(module: &str) -> String {
@@ -29,17 +32,20 @@ fn gunicorn() -> Server {
     let arguments = "--preload --workers 1 --threads 64 --worker-class gthread --graceful-timeout 20 --log-level warning";
     let arguments = arguments.split(' ').map(str::to_owned);
     let command = [python("gunicorn")].into_iter().chain(arguments).chain(["wsgi:app".to_owned()]).collect();
-    Server { command, kind: "notify", program: "wsgi.py", may_cross: true }
+    Server { command, kind: "notify", program: "wsgi.py", load: &[], may_cross: 1 }
 }
 
+/// When told to leave it closes at once every connection whose request it has not received to the end: none may arrive
+/// slowly here. Of those that do not, 3 of 24,800 were seen to cross such a close, in 96 retirements.
 fn uvicorn() -> Server {
     let arguments = "--fd 3 --no-access-log --log-level warning --lifespan on asgi:app".split(' ').map(str::to_owned);
     let command = [python("uvicorn")].into_iter().chain(arguments).collect();
-    Server { command, kind: "plain", program: "asgi.py", may_cross: true }
+    Server { command, kind: "plain", program: "asgi.py", load: &["--trickle-share", "0"], may_cross: 2 }
 }
 
 fn asyncio() -> Server {
-    Server { command: vec![python("python"), "plain.py".into()], kind: "plain", program: "plain.py", may_cross: false }
+    let command = vec![python("python"), "plain.py".into()];
+    Server { command, kind: "plain", program: "plain.py", load: &[], may_cross: 0 }
 }
 
 impl Server {
@@ -72,26 +78,91 @@ impl Server {
 
     fn is_recycled(&self, more: &[&str]) {
         let (app, port) = self.run();
-        let mut load = Load::on(port, more);
-        for _ in 0..3 {
-            load.a_second();
-            let said = app.does(&["recycle", "web"]);
-            assert!(said.contains("4 of 4") && said.contains("none was stopped"), "{said}");
-        }
+        let mut load = Load::on(port, &[self.load, more].concat());
+        load.a_second();
+        let said = app.does(&["recycle", "web"]);
+        assert!(said.contains("4 of 4") && said.contains("none was stopped"), "{said}");
         load.a_second();
         self.nothing_was_lost(&load.end());
         let (status, log) = app.stop();
         assert!(status.success());
-        assert_eq!((named(&log, "worker_started"), named(&log, "worker_ended")), (16, 16));
+        assert_eq!((named(&log, "worker_started"), named(&log, "worker_ended")), (8, 8));
+    }
+
+    /// Requests are lost only inside the killed worker; those of the drained time are refused or wait.
+    fn is_repaired_drained_and_resumed(&self) {
+        let (app, port) = self.run();
+        let mut load = Load::on(port, &[self.load, &["--no-keep-alive"]].concat());
+        load.a_second();
+        let victim = app.pids()[0];
+        let killed = load.now();
+        signal_process(victim, Signal::KILL);
+        app.until("the successor is ready", |log| named(log, "worker_ready") == 5);
+        load.a_second();
+        let drained = load.now();
+        let said = app.does(&["drain", "web"]);
+        assert!(said.contains("Drained web"), "{said}");
+        load.until(|count| count["refused"].as_u64() > Some(20));
+        app.does(&["resume", "web"]);
+        let resumed = load.now();
+        load.a_second();
+        let counts = load.end();
+        let in_time = |second: f64| (killed..killed + 2.0).contains(&second) || (drained..resumed + 1.0).contains(&second);
+        let by_second = counts["failed_by_second"].as_object().unwrap();
+        for (second, failed) in by_second {
+            assert!(in_time(second.parse().unwrap()), "{failed} failed in second {second}: {counts}");
+        }
+        let kinds = counts["by_kind"].as_object().unwrap();
+        assert!(kinds.keys().all(|kind| ["refused", "reset", "closed_early"].contains(&kind.as_str())), "{counts}");
+        let died = app.log().into_iter().filter(|event| event["event"] == "worker_death").count();
+        assert_eq!(died, 1);
+    }
+
+    fn goes_back(&self) {
+        let (app, port) = self.run();
+        let mut load = Load::on(port, &[self.load, &["--no-keep-alive"]].concat());
+        let before = app.pids();
+        std::fs::write(app.path("broken"), "").unwrap();
+        load.a_second();
+        let output = app.ask(&["recycle", "web"]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("the database driver is missing"), "its last lines are shown: {said}");
+        assert_eq!(app.pids(), before, "the old ones serve on");
+        self.nothing_was_lost(&load.end());
     }
 
     fn nothing_was_lost(&self, counts: &Value) {
-        if self.may_cross {
-            let (crossed, sent) = (counts["crossed"].as_u64().unwrap(), counts["sent"].as_u64().unwrap());
-            assert_eq!(counts["failed"], 0, "{counts}");
-            assert!(crossed * 5000 <= sent.max(5000), "{counts}");
-        } else {
-            none_lost(counts);
-        }
+        let kinds = counts["by_kind"].as_object().unwrap();
+        let lost: u64 = kinds.values().map(|count| count.as_u64().unwrap()).sum();
+        assert!(lost <= self.may_cross, "{counts}");
+        assert!(lost == 0 || !kinds.contains_key("refused") && !kinds.contains_key("timeout"), "{counts}");
     }
 }
+
+/// One test a server and a promise, so that they run side by side.
+macro_rules! servers {
+    ($($server:ident),*) => { $(mod $server {
+        #[test]
+        fn is_recycled_without_losing_a_request_with_keep_alive() {
+            super::$server().is_recycled(&[]);
+        }
+
+        #[test]
+        fn is_recycled_without_losing_a_request_with_a_connection_for_each() {
+            super::$server().is_recycled(&["--no-keep-alive"]);
+        }
+
+        #[test]
+        fn is_repaired_drained_and_resumed_under_load() {
+            super::$server().is_repaired_drained_and_resumed();
+        }
+
+        #[test]
+        fn goes_back_when_it_cannot_be_imported() {
+            super::$server().goes_back();
+        }
+    })* };
+}
+
+servers!(gunicorn, uvicorn, asyncio);

@@ -55,7 +55,7 @@ pub(super) async fn play(stage: &Stage<'_>) -> Result<(Vec<Act>, Counts), Troubl
 async fn steady(stage: &Stage<'_>) -> Result<Act, Trouble> {
     let play = Play::begin(stage, "steady", "Four workers, one port");
     play.promise("every request is answered");
-    play.done(&format!("{RATE} requests a second: a tenth take 0.5 to 3 s, a tenth arrive in bits"));
+    play.done(&format!("{RATE} requests a second: a tenth take 0.5 to 3 s, a tenth come in bits"));
     let broker = stage.broker().await?;
     let ready = broker.ready;
     let slowest = broker.workers.iter().filter_map(|worker| worker.ready_ms).fold(0.0, f64::max);
@@ -85,7 +85,7 @@ async fn kill(stage: &Stage<'_>) -> Result<Act, Trouble> {
                 true,
                 format!("its successor {successor} was ready {after} after the kill"),
             ));
-            format!("repaired in {after}")
+            format!("back in {after}")
         }
         None => {
             play.found(Finding::new(false, "no successor became ready"));
@@ -99,7 +99,7 @@ async fn kill(stage: &Stage<'_>) -> Result<Act, Trouble> {
     play.found(finding);
     play.excuse(moment, lost);
     stage.excused.set((lost, 0));
-    play.end(format!("{note}, {lost} lost inside it")).await
+    play.end(format!("{note}, {lost} lost with it")).await
 }
 
 async fn recycle(stage: &Stage<'_>) -> Result<Act, Trouble> {
@@ -136,15 +136,14 @@ async fn bad_version(stage: &Stage<'_>) -> Result<Act, Trouble> {
     let took = text::took(began.elapsed());
     stage.put_version("good")?;
     let note = match &outcome {
-        Outcome::Failed { reason, replaced, last_lines, .. } => {
-            play.found(Finding::new(
-                *replaced == 0,
-                format!("stopped after {took}: {}", text::clean(reason)),
-            ));
+        Outcome::Failed { reason, total, replaced, last_lines, .. } => {
+            let why = text::clean(reason);
+            let text = format!("given up after {took}, {replaced} of {total} replaced: the new one {why}");
+            play.found(Finding::new(*replaced == 0, text));
             for line in last_lines.iter().rev().take(LINES).rev() {
                 stage.screen.borrow().quote(line);
             }
-            format!("stopped in {took}, old ones serve")
+            format!("given up in {took}, old ones serve")
         }
         other => play.unexpected(other),
     };
@@ -158,7 +157,7 @@ async fn bad_version(stage: &Stage<'_>) -> Result<Act, Trouble> {
 
 async fn drain(stage: &Stage<'_>) -> Result<Act, Trouble> {
     let mut play = Play::begin(stage, "drain, resume", "Everybody goes home, and comes back");
-    play.promise("work in hand is finished; who comes later is refused at once");
+    play.promise("work in hand is finished; newcomers are refused, nobody is cut off");
     play.done(&format!("shiftboss drain {BROKER}"));
     let (from, began) = (stage.now(), Instant::now());
     let drained = outcome(stage.client.drain(BROKER, &Options::default())).await?;
@@ -237,8 +236,10 @@ async fn stop(stage: &Stage<'_>) -> Result<(Act, Counts), Trouble> {
     let mut play = Play::begin(stage, "stop", "The end");
     play.promise("nothing is left behind");
     play.done("the clients leave; shiftboss stop --all");
+    let in_flight = stage.in_flight();
     let (span, counts) = stage.end_load().await?;
     play.span += span;
+    play.found(judge::all_ended(span, in_flight, &counts));
     let began = Instant::now();
     let done = outcome(stage.client.stop(&Options::default())).await;
     let clean = stage.app_ended(PATIENCE).await;
@@ -259,7 +260,6 @@ async fn stop(stage: &Stage<'_>) -> Result<(Act, Counts), Trouble> {
         (left, _) => format!("processes are left: {left:?}"),
     };
     play.found(Finding::new(nothing, text));
-    play.found(judge::calm("the clients' last ", play.span));
     let note = if nothing { "nothing left behind" } else { "something is left" };
     Ok((play.close(note.into()), counts))
 }

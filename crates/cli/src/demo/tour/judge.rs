@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// A line of the load generator: everything since it started.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -26,18 +28,8 @@ pub(super) struct Counts {
     pub(super) in_flight: u64,
     pub(super) p50_ms: Option<f64>,
     pub(super) p99_ms: Option<f64>,
-    /// Failures by kind; in the last line only, as are the first ones in detail.
+    /// Failures by kind; in the last line only.
     pub(super) by_kind: BTreeMap<String, u64>,
-    pub(super) failures: Vec<Failure>,
-}
-
-/// A request that failed.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(super) struct Failure {
-    /// Seconds since the load began.
-    pub(super) at: f64,
-    pub(super) kind: String,
-    pub(super) detail: String,
 }
 
 /// What happened between two lines.
@@ -131,6 +123,23 @@ pub(super) fn drained(span: Span, reset: u64) -> (Finding, u64) {
     (finding, excused)
 }
 
+/// The end of the load, when so many requests were in flight: each has had its answer.
+pub(super) fn all_ended(span: Span, in_flight: u64, last: &Counts) -> Finding {
+    let all = number(last.sent);
+    match (span.failed, last.in_flight) {
+        (0, 0) => {
+            Finding::new(true, format!("the last {in_flight} of {all} requests are answered, 0 failed"))
+        }
+        (failed, 0) => Finding::new(false, format!("of the last {in_flight} requests {failed} failed")),
+        (_, open) => Finding::new(false, format!("{open} of {all} requests have not ended")),
+    }
+}
+
+/// In ms, as figures of latency are read: "2.3 ms", "42 ms", "2.7 s".
+pub(super) fn milliseconds(ms: f64) -> String {
+    if ms < 10.0 { format!("{ms:.1} ms") } else { text::took(Duration::from_secs_f64((ms / 1e3).min(1e9))) }
+}
+
 /// The waits before the starts of a slot whose workers keep failing: each about twice the one before, up to the cap.
 /// A tenth of jitter on both sides of a wait is allowed for.
 pub(super) fn backs_off(waits: &[Duration], cap: Duration) -> Finding {
@@ -180,7 +189,7 @@ mod tests {
             "p50_ms":0.9,"p99_ms":9.0,"latency_ms":{},"by_kind":{"refused":2},
             "failures":[{"at":3.21,"begun":3.2,"kind":"refused","detail":"connection refused"}]}"#;
         let last: Counts = serde_json::from_str(last).unwrap();
-        assert_eq!((last.r#final, last.failures[0].kind.as_str()), (true, "refused"));
+        assert_eq!((last.r#final, last.by_kind["refused"]), (true, 2));
         assert_eq!(last.since(&early), Span { requests: 200, failed: 5, refused: 1, crossed: 2 });
     }
 
@@ -229,6 +238,20 @@ mod tests {
         assert!(!waits(&[0.1, 0.1, 0.1]), "a fire");
         assert!(!waits(&[0.1, 0.2, 0.4, 0.8, 1.6, 3.2]), "above the cap");
         assert!(!waits(&[0.1]), "too few to tell");
+    }
+
+    #[test]
+    fn a_request_without_an_end_breaks_the_promise() {
+        let mut last = Counts { sent: 5000, ..Counts::default() };
+        assert!(all_ended(span(0, 0, 0), 40, &last).held);
+        assert!(!all_ended(span(1, 0, 0), 40, &last).held);
+        last.in_flight = 1;
+        assert!(!all_ended(span(0, 0, 0), 40, &last).held);
+    }
+
+    #[test]
+    fn latencies_are_told_as_finely_as_they_matter() {
+        assert_eq!([0.94, 42.4, 2750.0].map(milliseconds), ["0.9 ms", "42 ms", "2.7 s"]);
     }
 
     #[test]

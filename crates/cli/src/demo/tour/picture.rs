@@ -23,10 +23,9 @@ pub(super) fn of(
     let mut table = table::render(status, &brokers, look, now);
     // The last two lines are about the app, which is the same all the time.
     table.truncate(table.len().saturating_sub(2));
-    let mut lines = vec![rule(stage, look)];
+    // What may be too much for a low terminal comes last.
+    let mut lines = vec![rule(stage, look), requests(counts, stage.excused.get(), look), String::new()];
     lines.extend(table);
-    lines.push(String::new());
-    lines.push(requests(counts, stage.excused.get(), look));
     lines
 }
 

@@ -61,8 +61,10 @@ impl<'a> Screen<'a> {
         }
         // What has left the screen at the top could not be drawn over.
         picture.truncate(self.output.err.height.saturating_sub(1).max(1));
-        self.output.draw(&format!("{}{}", erasure(&self.picture), joined(&picture)));
-        self.picture = picture;
+        if picture != self.picture {
+            self.output.draw(&format!("{}{}", erasure(&self.picture), joined(&picture)));
+            self.picture = picture;
+        }
     }
 
     /// Takes the picture away.

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use shiftboss_api::client::{Client, EventStream, Item};
 use shiftboss_api::{Broker, Event, EventName};
 use tempfile::TempDir;
@@ -22,7 +23,8 @@ use super::picture;
 use super::process::Process;
 use super::screen::Screen;
 use crate::exit::{Exit, Trouble};
-use crate::output::Output;
+use crate::output::{Look, Output};
+use crate::{event_line, text};
 
 /// Everything that runs; all of it is ended when this is dropped, the clients first.
 pub(super) struct Stage<'a> {
@@ -58,7 +60,7 @@ impl<'a> Stage<'a> {
     /// When one of them cannot be started, with what it said.
     pub(super) async fn set(plan: Plan, output: &'a Output) -> Result<Stage<'a>, Trouble> {
         let folder =
-            tempfile::Builder::new().prefix("shiftboss-demo-").tempdir().map_err(cannot("make a folder"))?;
+            tempfile::Builder::new().prefix("shiftboss-").tempdir().map_err(cannot("make a folder"))?;
         let binary = std::env::current_exe().map_err(cannot("find this binary"))?;
         let port = free_port().map_err(cannot("find a free port"))?;
         std::fs::write(folder.path().join(VERSION), "good\n").map_err(cannot("write a file"))?;
@@ -255,7 +257,7 @@ fn start_app(binary: &Path, folder: &Path) -> Result<Process, Trouble> {
     // What the shell around the demo says of environments and readiness is not meant for this app.
     command.env_remove("env").env_remove("NOTIFY_SOCKET");
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
-    Process::start(&mut command, PATIENCE).map_err(cannot("start the app"))
+    Process::start(&mut command, LAST_WAIT).map_err(cannot("start the app"))
 }
 
 /// Waits until all workers are ready; everything that has happened and will happen.
@@ -318,15 +320,28 @@ fn read_counts(load: &mut Process) -> Result<watch::Receiver<Counts>, Trouble> {
 }
 
 fn with_log(mut trouble: Trouble, folder: &Path) -> Trouble {
+    // Advice about other apps is of no use here.
+    (trouble.exit, trouble.help) = (Exit::Failed, None);
     let log = std::fs::read(folder.join(LOG)).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
     let lines: Vec<&str> = log.lines().collect();
     if !lines.is_empty() {
         trouble.details.push("last lines of the app".into());
         let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
-        trouble.details.extend(last.iter().map(|line| format!(" {}", crate::text::clean(line))));
+        trouble
+            .details
+            .extend(last.iter().map(|line| format!(" {}", text::cut(&for_people(line), LOG_WIDTH))));
     }
     trouble
+}
+
+/// A line of the log: an event as JSON, or anything else as it is.
+fn for_people(line: &str) -> String {
+    const PLAIN: Look = Look { redraw: false, color: false, width: LOG_WIDTH, height: 1 };
+    match serde_json::from_str::<Event>(line) {
+        Ok(event) => event_line::human(&event, BROKER.len(), &TimeZone::system(), PLAIN),
+        Err(_) => text::clean(line),
+    }
 }
 
 /// The type of the demo's workers.
@@ -338,10 +353,14 @@ pub(super) const RATE: u32 = 200;
 pub(super) const CAP: Duration = Duration::from_secs(2);
 /// What should take moments is given up after this.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// What an interrupted app's workers may take to finish: longer than a slow request.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 const VERSION: &str = "version";
 const CONFIG: &str = "shiftboss.toml";
 const SOCKET: &str = "demo.sock";
 const LOG: &str = "app.log";
-const LOG_LINES: usize = 5;
+/// Lines of the log that are shown, and their width.
+const LOG_LINES: usize = 8;
+const LOG_WIDTH: usize = 74;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const REDRAW: Duration = Duration::from_millis(100);

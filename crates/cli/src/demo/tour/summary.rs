@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::acts::Act;
-use super::judge::{Counts, Span, number};
+use super::judge::{Counts, Span, milliseconds, number};
 use crate::exit::Trouble;
 use crate::output::{BAD, FAINT, GOOD, Look, Output};
 use crate::text;
@@ -68,22 +68,17 @@ impl Summary<'_> {
         let (requests, took) = (number(self.total().requests), text::took(self.took));
         if self.held() {
             let verdict = look.paint("All promises held", GOOD);
-            return format!("{verdict}: {requests} requests in {took}, 0 failed that should not.");
+            return format!("{verdict}: of {requests} requests in {took} none failed but these:");
         }
         let count = text::count(u32::try_from(broken).unwrap_or(u32::MAX), "promise");
         let verdict = look.paint(&format!("{count} broken"), BAD);
         let unexpected = number(self.unexpected());
-        format!("{verdict}: {requests} requests in {took}, {unexpected} failed that should not have.")
+        format!("{verdict}: {requests} requests in {took}, {unexpected} failed besides these:")
     }
 
     fn accounts(&self) -> Vec<String> {
         let (inside, drained) = self.excused;
-        let ms = |ms: Option<f64>| {
-            ms.map_or_else(
-                || "-".into(),
-                |ms| text::took(Duration::from_secs_f64((ms / 1e3).clamp(0.0, 1e9))),
-            )
-        };
+        let ms = |ms: Option<f64>| ms.map_or_else(|| "-".into(), milliseconds);
         vec![
             format!("  {:>7} inside the worker we killed: lost with it", number(inside)),
             format!("  {:>7} refused while the broker was drained, as asked", number(drained)),
@@ -170,7 +165,7 @@ mod tests {
 1  steady         held         1,200       0   a remark
 2  kill -9        held         1,200       9   a remark
 
-All promises held: 2,400 requests in 1m 0s, 0 failed that should not.
+All promises held: of 2,400 requests in 1m 0s none failed but these:
         9 inside the worker we killed: lost with it
         0 refused while the broker was drained, as asked
   latency p50 -, p99 - (a tenth of the requests ask for 0.5 to 3 s)";

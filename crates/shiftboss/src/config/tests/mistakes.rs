@@ -372,7 +372,7 @@ error: broker `api`: `environment.A`: the name of a variable holds no `=`
   │                                                   ^";
     assert_eq!(broker_errors(lines), expected);
     for name in [
-        "LISTEN_X",
+        "LISTEN_PID",
         "NOTIFY_SOCKET",
         "SHIFTBOSS_X",
         "NODE_CHANNEL_FD",

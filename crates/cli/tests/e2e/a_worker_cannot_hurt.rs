@@ -1,0 +1,79 @@
+//! A worker cannot hurt the broker or another worker: floods, ignored signals, stopped processes, shut sockets.
+
+use rustix::process::Signal;
+
+use crate::app::*;
+use crate::load::*;
+use crate::ready_before_retire::web;
+
+fn beside(command: &str) -> String {
+    let port = free_port();
+    format!(
+        "{}\n[broker.bad]\ncommand = {command}\nready = {{ after = \"0s\" }}\n\
+         stop = [{{ signal = \"TERM\", wait = \"200ms\" }}, {{ signal = \"KILL\" }}]\n",
+        web(port)
+    )
+}
+
+fn port_of(app: &App) -> u16 {
+    let status = app.status();
+    let web = status.brokers.iter().find(|broker| broker.name == "web").unwrap();
+    web.listen[0].rsplit(':').next().unwrap().parse().unwrap()
+}
+
+fn is_harmless(command: &str) -> App {
+    let app = App::ready(&beside(command));
+    let mut load = Load::on(port_of(&app), &["--no-keep-alive"]);
+    load.a_second();
+    app.does(&["recycle", "web"]);
+    none_lost(&load.end());
+    app
+}
+
+#[test]
+fn a_flood_of_output_costs_the_others_nothing() {
+    let app = is_harmless(r#"["WORKER", "--flood-output"]"#);
+    app.does(&["recycle", "bad"]);
+    let (status, log) = app.stop();
+    assert!(status.success());
+    assert!(log.len() > 1000, "it was heard");
+}
+
+#[test]
+fn a_worker_that_ignores_its_ladder_is_killed_and_that_is_said() {
+    let app = App::ready(&beside(r#"["WORKER", "--ignore-term"]"#));
+    let said = app.does(&["recycle", "bad"]);
+    assert!(said.contains("1 was cut off"), "{said}");
+}
+
+#[test]
+fn a_stopped_process_can_be_recycled() {
+    let app = App::ready(&beside(r#"["WORKER"]"#));
+    let bad = app.status().brokers.into_iter().find(|broker| broker.name == "bad").unwrap();
+    signal_process(bad.workers[0].pid.unwrap(), Signal::STOP);
+    app.does(&["recycle", "bad"]);
+}
+
+#[test]
+fn output_of_any_kind_is_one_line_of_text_each() {
+    let script = r#"["sh", "-c", "printf 'a\\377b\\n\\033[2Jc\\nno end'; head -c 100000 /dev/zero | tr '\\0' x >&2; exit 3"]"#;
+    let app = App::of(&beside(script));
+    let log = app.until("it died", |log| named(log, "worker_death") > 0);
+    let said = lines(&log);
+    assert!(said.contains(&"a\u{fffd}b".to_owned()), "{said:?}");
+    assert!(said.contains(&"no end".to_owned()), "{said:?}");
+    assert!(said.iter().any(|line| line.starts_with("xxx") && line.ends_with('…') && line.len() < 9000));
+}
+
+#[test]
+fn a_worker_that_shuts_the_shared_socket_is_repaired_at_the_next_worker() {
+    let port = free_port();
+    let script = "import socket, time; socket.socket(fileno=3).shutdown(socket.SHUT_RDWR); time.sleep(1000)";
+    let app = App::ready(&format!(
+        "app = \"e2e\"\n[broker.bad]\ncommand = [\"python3\", \"-c\", {script:?}]\n\
+         listen = [\"tcp://127.0.0.1:{port}\"]\nready = {{ after = \"500ms\" }}\n"
+    ));
+    // Whoever becomes ready finds the socket listening again: here the very one that shut it.
+    eventually("clients are let in", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    drop(app);
+}

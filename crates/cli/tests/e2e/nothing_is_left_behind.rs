@@ -1,0 +1,103 @@
+//! No orphan, zombie, leaked descriptor or held port.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+
+use crate::app::*;
+use crate::ready_before_retire::web;
+
+/// Kinds of descriptors that the app has open; which numbers does not matter.
+fn descriptors(pid: u32) -> Vec<String> {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let targets = links.flatten().filter_map(|link| std::fs::read_link(link.path()).ok());
+    let mut kinds: Vec<String> =
+        targets.map(|target| target.to_string_lossy().split(":[").next().unwrap().to_owned()).collect();
+    kinds.sort();
+    kinds
+}
+
+fn children(pid: u32) -> BTreeSet<u32> {
+    let read = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    read.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+#[test]
+fn recycles_deaths_and_drains_leave_no_descriptor_and_no_process() {
+    let app = App::ready(&web(free_port()));
+    let before = descriptors(app.pid());
+    for _ in 0..3 {
+        app.does(&["recycle", "web"]);
+        signal_process(app.pids()[0], Signal::KILL);
+        app.does(&["wait", "web", "--for", "ready"]);
+        app.does(&["drain", "web"]);
+        app.does(&["resume", "web"]);
+    }
+    eventually("the last client is gone", || descriptors(app.pid()).len() <= before.len());
+    assert_eq!(descriptors(app.pid()), before);
+    assert_eq!(children(app.pid()), app.pids().into_iter().collect());
+}
+
+#[test]
+fn a_stop_takes_the_workers_their_children_the_port_and_the_socket() {
+    let port = free_port();
+    let app = App::ready(&format!(
+        r#"
+        app = "e2e"
+        [broker.parent]
+        command = ["WORKER", "--fork-child", "--ready", "notify"]
+        kind = "notify"
+        workers = 2
+        listen = ["tcp://127.0.0.1:{port}"]
+        "#
+    ));
+    let log = app.until("each says its child", |log| lines(log).len() >= 2);
+    let grandchildren: Vec<u32> =
+        lines(&log).iter().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    let workers = app.pids();
+    let socket = app.socket();
+    let (status, log) = app.stop();
+    assert!(status.success());
+    assert_eq!(named(&log, "worker_ended"), 2);
+    for pid in workers {
+        assert!(is_gone(pid), "worker {pid}");
+    }
+    for pid in grandchildren {
+        eventually("the grandchild is gone", || is_gone(pid));
+    }
+    assert!(!socket.exists());
+    TcpListener::bind(("127.0.0.1", port)).unwrap();
+}
+
+#[test]
+fn workers_do_not_outlive_a_killed_broker() {
+    let mut app = App::ready(&web(free_port()));
+    let workers = app.pids();
+    app.signal(Signal::KILL);
+    app.ended();
+    for pid in workers {
+        eventually("the worker is gone", || is_gone(pid));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_what_the_first_one_only_asked() {
+    let mut app = App::ready(
+        r#"
+        app = "e2e"
+        [broker.deaf]
+        command = ["WORKER", "--ignore-term", "--ready", "notify"]
+        kind = "notify"
+        workers = 3
+        "#,
+    );
+    let workers = app.pids();
+    app.signal(Signal::TERM);
+    app.until_event("worker_stopping", 3);
+    app.signal(Signal::TERM);
+    assert!(app.ended().success());
+    let log = app.log();
+    assert_eq!(log.iter().filter(|event| event["forced"] == true).count(), 3);
+    assert!(workers.into_iter().all(is_gone));
+}
