@@ -46,7 +46,7 @@ async fn tour(plan: Plan, output: &Output) -> Result<Exit, Trouble> {
     welcome(&stage, output);
     let played = tokio::select! {
         played = acts::play(&stage) => played,
-        () = stage.show() => unreachable!("it is shown for ever"),
+        never = stage.show() => match never {},
     };
     stage.screen.borrow_mut().clear();
     let (acts, counts) = played.map_err(|trouble| stage.with_log(trouble))?;

@@ -2,6 +2,7 @@
 //! the time, and eyes on both. What is done to the app is left to `acts`.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -197,7 +198,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Redraws the picture for ever, ten times a second; does nothing without a terminal.
-    pub(super) async fn show(&self) {
+    pub(super) async fn show(&self) -> Infallible {
         loop {
             sleep(REDRAW).await;
             if self.screen.borrow().is_drawn()
