@@ -42,7 +42,8 @@ fn socket_for(
     match app_of_file(config)? {
         Some(app) => return Ok(socket_of(&app)),
         None if global.config.is_some() => {
-            return Err(Trouble::new(Exit::Config, format!("there is no {}", config.display())));
+            return Err(Trouble::new(Exit::Config, format!("there is no {}", config.display()))
+                .help("--app NAME or --socket PATH asks an app without its file"));
         }
         None => {}
     }
@@ -73,11 +74,15 @@ fn app_of_file(config: &Path) -> Result<Option<String>, Trouble> {
     let wrong = |why: String| Trouble::new(Exit::Config, format!("{}: {why}", config.display()));
     match std::fs::metadata(config) {
         Ok(file) if file.is_file() && file.len() <= LARGEST_CONFIG => {}
-        Ok(_) => return Err(wrong("not a configuration file".to_owned())),
+        Ok(file) if file.is_file() => return Err(wrong("larger than 1 MiB".to_owned())),
+        Ok(_) => return Err(wrong("expected a regular file".to_owned())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(wrong(error.to_string())),
     }
-    let text = std::fs::read_to_string(config).map_err(|error| wrong(error.to_string()))?;
+    let text = std::fs::read_to_string(config).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => wrong("not valid UTF-8".to_owned()),
+        _ => wrong(error.to_string()),
+    })?;
     let app = match app_of_text(&text) {
         Some(app) => app.to_owned(),
         None => directory_of(config)

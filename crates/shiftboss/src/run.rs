@@ -20,7 +20,7 @@ use crate::os::instance::{ClaimError, Instance};
 use crate::os::listener::BindError;
 use crate::os::rlimit;
 use crate::os::signals::SignalFd;
-use crate::os::{clock, signals};
+use crate::os::{clock, kernel, signals};
 use crate::sockets::Sockets;
 
 /// Where and as what an app runs.
@@ -35,6 +35,9 @@ pub struct Setting {
 /// Why an app did not start, or ended other than by a stop.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The kernel is too old.
+    #[error("{0}")]
+    Kernel(#[from] kernel::TooOld),
     /// A worker could never be started.
     #[error("{0}")]
     Launch(#[from] LaunchError),
@@ -80,6 +83,7 @@ pub fn check(options: &AppOptions) -> Result<(), Vec<LaunchError>> {
 /// [`RunError`]; then nothing was started.
 pub fn run(options: &AppOptions, setting: &Setting, mut log: Box<dyn Log>) -> Result<(), RunError> {
     let os = |what| move |source| RunError::Os { what, source };
+    kernel::check()?;
     signals::restore_child_signal();
     let nofile = rlimit::raise_nofile().map_err(os("cannot read the limit of open files"))?;
     let launches = options

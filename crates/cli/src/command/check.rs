@@ -11,12 +11,6 @@ pub(crate) fn run(global: &Global, asked: &CheckArgs, output: &Output) -> Result
     let file = run::file(global);
     let loaded = run::read(&file, output)?;
     run::environment(global, false)?;
-    if let Err(wrong) = shiftboss::check(&loaded.options) {
-        for error in wrong {
-            output.trouble(&Trouble::new(Exit::Config, error.to_string()));
-        }
-        return Err(Trouble::new(Exit::Config, ""));
-    }
     if asked.explain {
         output.line(loaded.explain().trim_end())?;
     } else {

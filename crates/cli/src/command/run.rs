@@ -3,12 +3,16 @@
 mod line;
 mod log;
 
+use std::io::Write as _;
 use std::path::Path;
 
 use shiftboss::config::{self, ConfigErrors, Loaded};
+use shiftboss::log::{Line, Log};
 use shiftboss::os::instance::{ClaimError, default_socket};
 use shiftboss::os::listener::BindError;
-use shiftboss::{AppOptions, RunError, Setting};
+use shiftboss::os::spawn::LookUpError;
+use shiftboss::{AppOptions, LaunchError, RunError, Setting};
+use shiftboss_api::Event;
 
 use self::log::RunLog;
 use crate::args::{Global, RunArgs};
@@ -20,14 +24,17 @@ use crate::output::Output;
 pub(crate) fn run(global: &Global, asked: &RunArgs, output: &Output) -> Result<Exit, Trouble> {
     let from_line = !asked.command.is_empty();
     let mut app = if from_line { line::app(asked, output)? } else { read(&file(global), output)?.options };
+    if from_line {
+        can_be_launched(&app, output, Exit::Failed, |_| true)?;
+    }
     if let Some(name) = &global.app {
         app.app = find::name(name)?.to_owned();
     }
     let environment = environment(global, from_line)?;
     let socket = global.socket.clone().unwrap_or_else(|| default_socket(&app.app));
-    welcome(&app, &socket, output);
+    let welcome = if output.quiet { String::new() } else { welcome(&app, &socket) };
     let setting = Setting { socket, environment };
-    shiftboss::run(&app, &setting, Box::new(RunLog::standard(output)))
+    shiftboss::run(&app, &setting, Box::new(Welcome { text: welcome, log: RunLog::standard(output) }))
         .map(|()| Exit::Done)
         .map_err(|error| refused(&error, from_line))
 }
@@ -37,7 +44,8 @@ pub(crate) fn file(global: &Global) -> std::path::PathBuf {
     global.config.clone().unwrap_or_else(|| find::DEFAULT_CONFIG.into())
 }
 
-/// Reads the file; says its warnings. All its mistakes are one trouble.
+/// Reads the file; says its warnings. All its mistakes are shown, and everything that could not be launched: where it
+/// says so when it is a directory, by the broker's name when it is a program.
 pub(crate) fn read(file: &Path, output: &Output) -> Result<Loaded, Trouble> {
     if !file.exists() {
         let trouble = Trouble::new(Exit::Config, format!("there is no {}", file.display()));
@@ -48,13 +56,45 @@ pub(crate) fn read(file: &Path, output: &Output) -> Result<Loaded, Trouble> {
         output.say(&warning.to_string());
     }
     let missing = loaded.check_files();
-    if missing.is_empty() {
-        return Ok(loaded);
-    }
-    for diagnostic in missing {
+    for diagnostic in &missing {
         output.draw(&format!("{diagnostic}\n"));
     }
-    Err(Trouble::new(Exit::Config, ""))
+    can_be_launched(&loaded.options, output, Exit::Config, |error| {
+        !matches!(error, LaunchError::Directory { .. }) || missing.is_empty()
+    })?;
+    if missing.is_empty() { Ok(loaded) } else { Err(Trouble::new(Exit::Config, "")) }
+}
+
+/// Shows all that keeps workers from being launched, but only what is `news`.
+fn can_be_launched(
+    app: &AppOptions,
+    output: &Output,
+    exit: Exit,
+    news: impl Fn(&LaunchError) -> bool,
+) -> Result<(), Trouble> {
+    let wrong = shiftboss::check(app).err().unwrap_or_default();
+    let mut news = wrong.iter().filter(|error| news(error)).map(|error| unlaunched(error, exit)).peekable();
+    if news.peek().is_none() {
+        return Ok(());
+    }
+    news.for_each(|trouble| output.trouble(&trouble));
+    Err(Trouble::new(exit, ""))
+}
+
+fn unlaunched(error: &LaunchError, exit: Exit) -> Trouble {
+    let trouble = Trouble::new(exit, error.to_string());
+    match error {
+        LaunchError::Program { source, .. } => match source {
+            LookUpError::NotFound { .. } => {
+                trouble.help("no shell is involved: give the program's path, or correct PATH")
+            }
+            LookUpError::NotExecutable(file) => trouble.help(format!("`chmod +x {}`", file.display())),
+            LookUpError::Missing(_) | LookUpError::IsDirectory(_) | LookUpError::Unreachable { .. } => {
+                trouble
+            }
+        },
+        LaunchError::Empty { .. } | LaunchError::Directory { .. } | LaunchError::Nul { .. } => trouble,
+    }
 }
 
 fn mistakes(errors: &ConfigErrors, output: &Output) -> Trouble {
@@ -78,17 +118,42 @@ pub(crate) fn environment(global: &Global, any: bool) -> Result<String, Trouble>
     }
 }
 
-fn welcome(app: &AppOptions, socket: &Path, output: &Output) {
-    let brokers: Vec<&str> = app.brokers.iter().map(|(name, _)| name.as_str()).collect();
-    output.say(&format!(
-        "{}: keeping {} on shift; asked at {}",
-        app.app,
-        brokers.join(", "),
-        socket.display()
-    ));
-    if rustix::process::geteuid().is_root() {
-        output.say("running as root: the workers are root too");
+/// A log that begins with a word of welcome on standard error: only an app that holds its name and its addresses logs.
+struct Welcome {
+    text: String,
+    log: RunLog,
+}
+
+impl Welcome {
+    fn say(&mut self) {
+        let text = std::mem::take(&mut self.text);
+        // Nobody is left who could be told.
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }
+}
+
+impl Log for Welcome {
+    fn event(&mut self, event: &Event) {
+        self.say();
+        self.log.event(event);
+    }
+
+    fn line(&mut self, line: &Line<'_>) {
+        self.say();
+        self.log.line(line);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.say();
+        self.log.note(text);
+    }
+}
+
+fn welcome(app: &AppOptions, socket: &Path) -> String {
+    let brokers: Vec<&str> = app.brokers.iter().map(|(name, _)| name.as_str()).collect();
+    let root =
+        if rustix::process::geteuid().is_root() { "running as root: the workers are root too\n" } else { "" };
+    format!("{}: keeping {} on shift; asked at {}\n{root}", app.app, brokers.join(", "), socket.display())
 }
 
 fn refused(error: &RunError, from_line: bool) -> Trouble {
@@ -97,6 +162,11 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
         RunError::Launch(_) => Trouble::new(if from_line { Exit::Failed } else { Exit::Config }, text),
         RunError::Claim(ClaimError::AlreadyRunning { .. }) => Trouble::new(Exit::Busy, text)
             .help("`shiftboss status` shows it, `shiftboss stop --all` ends it; --app NAME starts another"),
+        RunError::Claim(ClaimError::Os { source, .. })
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Trouble::new(Exit::NotAllowed, text).help("--socket PATH puts the control socket elsewhere")
+        }
         RunError::Claim(_) => {
             Trouble::new(Exit::Failed, text).help("--socket PATH puts the control socket elsewhere")
         }
@@ -108,7 +178,9 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
                 "choose a higher port, or give the capability: `setcap cap_net_bind_service=+ep shiftboss`",
             )
         }
-        RunError::Listen { .. } | RunError::Os { .. } => Trouble::new(Exit::Failed, text),
+        RunError::Kernel(_) | RunError::Listen { .. } | RunError::Os { .. } => {
+            Trouble::new(Exit::Failed, text)
+        }
     }
 }
 

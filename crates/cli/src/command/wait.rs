@@ -32,7 +32,7 @@ pub(crate) async fn run(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit,
 /// Looks once the stream is live, so that no change falls between the look and the first event, and again after
 /// every event of the broker.
 async fn wait(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> {
-    let mut events = session.client.events(None).await?;
+    let mut events = begin(session).await?;
     let mut live = false;
     let mut lost: Option<Instant> = None;
     loop {
@@ -64,6 +64,19 @@ async fn wait(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> 
         lost = None;
         if live && is_reached(asked.goal, targets::find(&session.client.status().await?, &asked.broker)?) {
             return Ok(Exit::Done);
+        }
+    }
+}
+
+/// The app may just be starting: it is waited for, too; without `--timeout` only for a moment.
+async fn begin(session: &Session<'_>) -> Result<EventStream, ClientError> {
+    let began = Instant::now();
+    loop {
+        match session.client.events(None).await {
+            Err(ClientError::NotRunning { .. }) if session.timeout.is_some() || began.elapsed() < ABSENCE => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            stream => return stream,
         }
     }
 }

@@ -58,14 +58,19 @@ async fn tour(plan: Plan, output: &Output) -> Result<Exit, Trouble> {
 }
 
 fn welcome(stage: &Stage<'_>, output: &Output) {
-    let binary = std::env::args().next().unwrap_or_else(|| "shiftboss".into());
-    output.say(&format!(
-        "A real app: {WORKERS} workers share port {} and get {RATE} requests a second for {} s.",
-        stage.port,
-        stage.plan.seconds()
+    let screen = stage.screen.borrow();
+    screen.print(&format!(
+        "{WORKERS} workers share a port and get {RATE} requests a second, while they are treated badly."
     ));
-    output.say("Look at it from another terminal:");
-    output.say(&format!("  {binary} status --socket {}", stage.socket().display()));
+    screen.print("It is a real app, and this is its whole configuration:");
+    screen.print("");
+    for line in stage.config.lines().filter(|line| !line.is_empty()) {
+        screen.quote(line);
+    }
+    let binary = std::env::args().next().unwrap_or_else(|| "shiftboss".into());
+    screen.print("");
+    screen.print("Look at it from another terminal:");
+    screen.print(&format!("  {binary} status --socket {}", stage.socket().display()));
 }
 
 /// How long each act lasts.
@@ -134,5 +139,5 @@ const ENDS: [f64; ACTS] = [0.08, 0.18, 0.42, 0.50, 0.74, 0.93, 1.0];
 /// How long it takes when nobody says.
 const SECONDS: u64 = 60;
 /// How long it takes at least, and at most.
-const LEAST: u64 = 25;
+const LEAST: u64 = 28;
 const MOST: u64 = 24 * 3600;

@@ -19,7 +19,8 @@ fn a_version_that_cannot_start_leaves_the_old_one_serving_and_shows_its_last_wor
     assert_eq!(app.pids(), before);
     let log = app.log();
     assert_eq!(named(&log, "recycle_failed"), 1);
-    let stopped = |pid: &u32| log.iter().any(|event| event["event"] == "worker_stopping" && event["pid"] == *pid);
+    let stopped =
+        |pid: &u32| log.iter().any(|event| event["event"] == "worker_stopping" && event["pid"] == *pid);
     assert!(!before.iter().any(stopped), "no predecessor was asked to leave");
 
     std::fs::write(app.path("version"), "good").unwrap();

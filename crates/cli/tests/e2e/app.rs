@@ -177,7 +177,7 @@ impl ArgIf for Command {
     }
 }
 
-fn socket(folder: &TempDir) -> PathBuf {
+pub(crate) fn socket(folder: &TempDir) -> PathBuf {
     folder.path().join("app.sock")
 }
 

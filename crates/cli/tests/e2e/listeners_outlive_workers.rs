@@ -25,7 +25,8 @@ fn clients_that_come_while_no_worker_lives_are_served_by_the_next_one() {
         signal_process(pid, Signal::KILL);
     }
     app.until("nobody lives", |log| named(log, "worker_death") >= 8);
-    let mut clients: Vec<TcpStream> = (0..50).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let mut clients: Vec<TcpStream> =
+        (0..50).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     std::fs::write(app.path("version"), "good").unwrap();
     for client in &mut clients {
         assert!(ask(client).starts_with("HTTP/1.1 200"));

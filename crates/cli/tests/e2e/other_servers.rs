@@ -23,13 +23,16 @@ struct Server {
 
 fn python(module: &str) -> String {
     let venv = std::env::var("SHIFTBOSS_TEST_VENV").unwrap_or_else(|_| {
-        panic!("SHIFTBOSS_TEST_VENV is not set: run `cargo xtask test`, or see CONTRIBUTING.md for a single test")
+        panic!(
+            "SHIFTBOSS_TEST_VENV is not set: run `cargo xtask test`, or see CONTRIBUTING.md for a single test"
+        )
     });
     PathBuf::from(venv).join("bin").join(module).to_str().unwrap().to_owned()
 }
 
 fn gunicorn() -> Server {
-    let arguments = "--preload --workers 1 --threads 64 --worker-class gthread --graceful-timeout 20 --log-level warning";
+    let arguments =
+        "--preload --workers 1 --threads 64 --worker-class gthread --graceful-timeout 20 --log-level warning";
     let arguments = arguments.split(' ').map(str::to_owned);
     let command = [python("gunicorn")].into_iter().chain(arguments).chain(["wsgi:app".to_owned()]).collect();
     Server { command, kind: "notify", program: "wsgi.py", load: &[], may_cross: 1 }
@@ -38,7 +41,8 @@ fn gunicorn() -> Server {
 /// When told to leave it closes at once every connection whose request it has not received to the end: none may arrive
 /// slowly here. Of those that do not, 3 of 24,800 were seen to cross such a close, in 96 retirements.
 fn uvicorn() -> Server {
-    let arguments = "--fd 3 --no-access-log --log-level warning --lifespan on asgi:app".split(' ').map(str::to_owned);
+    let arguments =
+        "--fd 3 --no-access-log --log-level warning --lifespan on asgi:app".split(' ').map(str::to_owned);
     let command = [python("uvicorn")].into_iter().chain(arguments).collect();
     Server { command, kind: "plain", program: "asgi.py", load: &["--trickle-share", "0"], may_cross: 2 }
 }
@@ -107,13 +111,18 @@ impl Server {
         let resumed = load.now();
         load.a_second();
         let counts = load.end();
-        let in_time = |second: f64| (killed..killed + 2.0).contains(&second) || (drained..resumed + 1.0).contains(&second);
+        let in_time = |second: f64| {
+            (killed..killed + 2.0).contains(&second) || (drained..resumed + 1.0).contains(&second)
+        };
         let by_second = counts["failed_by_second"].as_object().unwrap();
         for (second, failed) in by_second {
             assert!(in_time(second.parse().unwrap()), "{failed} failed in second {second}: {counts}");
         }
         let kinds = counts["by_kind"].as_object().unwrap();
-        assert!(kinds.keys().all(|kind| ["refused", "reset", "closed_early"].contains(&kind.as_str())), "{counts}");
+        assert!(
+            kinds.keys().all(|kind| ["refused", "reset", "closed_early"].contains(&kind.as_str())),
+            "{counts}"
+        );
         let died = app.log().into_iter().filter(|event| event["event"] == "worker_death").count();
         assert_eq!(died, 1);
     }

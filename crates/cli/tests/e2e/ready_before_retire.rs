@@ -1,5 +1,6 @@
 //! A planned replacement starts the successor, waits until it is ready, then retires the predecessor.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::app::*;
@@ -66,4 +67,30 @@ fn a_recycle_under_load_loses_no_request_with_a_connection_for_each() {
 #[test]
 fn a_recycle_under_saturation_loses_no_request() {
     recycled_under_load(&["--closed", "16"]);
+}
+
+#[test]
+fn a_hang_up_recycles_every_broker() {
+    let app = App::ready(&web(free_port()));
+    let before = app.pids();
+    app.signal(Signal::HUP);
+    app.until_event("recycle_finished", 1);
+    assert!(app.pids().iter().all(|pid| !before.contains(pid)));
+}
+
+#[test]
+fn an_app_runs_straight_from_the_line_and_recycles_a_program_that_says_nothing() {
+    let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+    let address = format!("127.0.0.1:{port}");
+    let worker = worker();
+    let line = ["run", "-w", "2", "-p", &address, "--socket", socket(&folder).to_str().unwrap(), "--"]
+        .map(str::to_owned);
+    let line: Vec<String> =
+        line.into_iter().chain([worker.to_str().unwrap().to_owned(), "--http".to_owned()]).collect();
+    let app = App::started(folder, &line.iter().map(String::as_str).collect::<Vec<_>>(), |_| {});
+    app.until_event("app_ready", 1);
+    assert!(app.stderr().contains("kind = plain, guessed"), "{}", app.stderr());
+    let said = app.does(&["recycle", "test-worker"]);
+    assert!(said.contains("2 of 2"), "{said}");
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
 }

@@ -8,7 +8,8 @@ use crate::ready_before_retire::web;
 /// How often any thread of the process has begun to run.
 fn wake_ups(pid: u32) -> u64 {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let status = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("status")).unwrap());
+    let status =
+        threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("status")).unwrap());
     let count = |status: String| {
         let switches = status.lines().filter(|line| line.contains("ctxt_switches"));
         switches.map(|line| line.split_whitespace().last().unwrap().parse::<u64>().unwrap()).sum::<u64>()

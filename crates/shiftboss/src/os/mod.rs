@@ -6,6 +6,7 @@ pub mod clock;
 pub mod filter;
 pub mod holder;
 pub mod instance;
+pub mod kernel;
 pub mod lines;
 pub mod listener;
 pub mod notify;

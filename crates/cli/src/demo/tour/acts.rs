@@ -183,6 +183,7 @@ async fn drain(stage: &Stage<'_>) -> Result<Act, Trouble> {
     let began = Instant::now();
     let resumed = outcome(stage.client.resume(BROKER, &Options::default())).await?;
     let after = text::took(began.elapsed());
+    sleep(TELLING).await;
     let window = stage.boundary().await?;
     match &resumed {
         Outcome::Done { .. } => {
@@ -389,7 +390,9 @@ const RECOVERY: Duration = Duration::from_secs(3);
 /// Between two lines of the clients, on average.
 const LINE: Duration = Duration::from_millis(500);
 /// After a line of the clients, almost until the next.
-const BEFORE_LINE: Duration = Duration::from_millis(850);
+const BEFORE_LINE: Duration = Duration::from_millis(800);
+/// Clients that were refused have counted it by then.
+const TELLING: Duration = Duration::from_millis(100);
 /// A SYN that was dropped has been sent again by then.
 const RETRANSMIT: Duration = Duration::from_millis(1200);
 /// Lines of a failed worker that are shown.

@@ -33,6 +33,8 @@ pub(super) struct Stage<'a> {
     app: RefCell<Process>,
     pub(super) client: Client,
     pub(super) port: u16,
+    /// The app's configuration.
+    pub(super) config: String,
     pub(super) plan: Plan,
     pub(super) screen: RefCell<Screen<'a>>,
     output: &'a Output,
@@ -65,8 +67,8 @@ impl<'a> Stage<'a> {
         let binary = std::env::current_exe().map_err(cannot("find this binary"))?;
         let port = free_port().map_err(cannot("find a free port"))?;
         std::fs::write(folder.path().join(VERSION), "good\n").map_err(cannot("write a file"))?;
-        std::fs::write(folder.path().join(CONFIG), config(&binary, folder.path(), port, plan)?)
-            .map_err(cannot("write a file"))?;
+        let config = config(&binary, folder.path(), port, plan)?;
+        std::fs::write(folder.path().join(CONFIG), &config).map_err(cannot("write a file"))?;
 
         let mut app = start_app(&binary, folder.path())?;
         let client = Client::new(folder.path().join(SOCKET));
@@ -78,6 +80,7 @@ impl<'a> Stage<'a> {
             app: RefCell::new(app),
             client,
             port,
+            config,
             plan,
             screen: RefCell::new(Screen::new(output)),
             output,
