@@ -43,7 +43,7 @@ pub(crate) fn run(seconds: Option<u64>, output: &Output) -> Result<Exit, Trouble
 
 async fn tour(plan: Plan, output: &Output) -> Result<Exit, Trouble> {
     let stage = Stage::set(plan, output).await?;
-    welcome(&stage, output);
+    welcome(&stage);
     let played = tokio::select! {
         played = acts::play(&stage) => played,
         never = stage.show() => match never {},
@@ -57,10 +57,10 @@ async fn tour(plan: Plan, output: &Output) -> Result<Exit, Trouble> {
     Ok(if summary.held() { Exit::Done } else { Exit::Failed })
 }
 
-fn welcome(stage: &Stage<'_>, output: &Output) {
+fn welcome(stage: &Stage<'_>) {
     let screen = stage.screen.borrow();
     screen.print(&format!(
-        "{WORKERS} workers share a port and get {RATE} requests a second, while they are treated badly."
+        "{WORKERS} workers share a port and {RATE} requests a second, and are treated badly."
     ));
     screen.print("It is a real app, and this is its whole configuration:");
     screen.print("");

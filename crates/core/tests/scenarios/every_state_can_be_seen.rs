@@ -86,11 +86,3 @@ fn the_last_failure_says_who_and_why() {
     let told = format!("worker {worker} (slot 0) ended by SIGSEGV");
     assert_eq!((world.status().deaths, world.status().last_failure), (1, Some(told)));
 }
-
-#[test]
-fn at_rest_nothing_is_waited_for() {
-    let mut world = World::ready([spec(3), listening(2)]);
-    world.ask(API, Verb::Recycle(None));
-    world.everybody_obeys();
-    assert_eq!(world.app.deadline(), None);
-}

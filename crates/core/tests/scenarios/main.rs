@@ -2,6 +2,7 @@
 
 mod a_bad_version_never_replaces_a_good_one;
 mod a_crash_is_repaired_at_once;
+mod a_worker_cannot_hurt;
 mod budget;
 mod commands_meet;
 mod every_state_can_be_seen;
@@ -10,4 +11,5 @@ mod nothing_is_left_behind;
 mod ready_before_retire;
 mod recycle_limits;
 mod scaling;
+mod small_and_silent;
 mod world;

@@ -111,23 +111,6 @@ fn an_exit_that_overtakes_the_news_of_the_start_is_taken() {
 }
 
 #[test]
-fn news_of_the_dead_are_dropped() {
-    let mut world = World::ready([spec(1)]);
-    let dead = world.newest(0);
-    world.crash(dead);
-    world.all_ready();
-    for input in [
-        Input::Exited { worker: dead, exit: CRASH },
-        Input::Ready { worker: dead },
-        Input::Spawned { worker: dead, pid: Pid(1) },
-        Input::SpawnFailed { worker: dead, reason: String::new() },
-    ] {
-        assert_eq!(world.feed(input), []);
-    }
-    assert_eq!(world.status().deaths, 1);
-}
-
-#[test]
 fn a_clock_that_goes_back_is_a_clock_that_stands() {
     let mut world = World::ready([spec(1)]);
     world.feed(Input::Stop { now: false });

@@ -1,0 +1,74 @@
+//! Limits of the machine: workers beyond them fail with the step and the reason, everything else goes on.
+
+use std::os::unix::process::CommandExt as _;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::users::{app_of, can_change_users};
+use super::*;
+
+#[test]
+fn at_the_limit_of_open_files_only_the_workers_beyond_it_fail() {
+    let folder = folder_with(&shop());
+    let app = App::started(folder, &["run", "-c", "shiftboss.toml"], at_most(Resource::Nofile, 64));
+    fails_beyond_and_recovers(&app, &["Too many open files"]);
+}
+
+#[test]
+fn at_the_limit_of_processes_only_the_workers_beyond_it_fail() {
+    if !can_change_users() {
+        return;
+    }
+    // The limit counts all processes of a user (getrlimit(2)), so this one has to be alone.
+    let user = 40_000 + std::process::id() % 20_000;
+    let app = app_of(user, &shop(), at_most(Resource::Nproc, 12));
+    fails_beyond_and_recovers(
+        &app,
+        &["clone: ", "(EAGAIN)", "the limit of processes is reached: RLIMIT_NPROC"],
+    );
+}
+
+fn shop() -> String {
+    let backoff = "[broker.api]\nbackoff = { base = \"100ms\", cap = \"500ms\", healthy_after = \"100ms\" }";
+    SHOP.replace("[broker.api]", backoff)
+}
+
+fn at_most(resource: Resource, most: u64) -> impl FnOnce(&mut Command) {
+    let limit = Rlimit { current: Some(most), maximum: Some(most) };
+    move |command| {
+        // SAFETY: the closure makes one system call and allocates nothing.
+        unsafe { command.pre_exec(move || setrlimit(resource, limit.clone()).map_err(Into::into)) };
+    }
+}
+
+#[track_caller]
+fn fails_beyond_and_recovers(app: &App, why: &[&str]) {
+    app.until_event("app_ready", 1);
+    let before = all_pids(app);
+    app.does(&["scale", "api", "40", "--no-wait"]);
+    let log = app.until_event("broker_degraded", 1);
+    let deaths: Vec<_> = log.iter().filter(|event| event["event"] == "worker_death").collect();
+    for death in &deaths {
+        let reason = death["reason"].as_str().unwrap();
+        assert!(why.iter().all(|word| reason.contains(word)), "{reason}");
+        assert!(death["pid"].is_null() && death["broker"] == "api", "{death}");
+    }
+    assert!(deaths.len() > 10, "{deaths:?}");
+
+    let status = app.status();
+    let (api, jobs) = (&status.brokers[0], &status.brokers[1]);
+    assert!(api.degraded && api.wanted == 40 && (3..40).contains(&api.ready), "{} are ready", api.ready);
+    assert!(!jobs.degraded && jobs.ready == 1);
+    let now: Vec<u32> = all_pids(app);
+    assert!(before.iter().all(|pid| now.contains(pid)), "all that served go on: {before:?} {now:?}");
+    assert_eq!(app.ask(&["status", "--check"]).status.code(), Some(3));
+    let tried = named(&app.log(), "worker_death");
+    app.until_event("worker_death", tried + 5);
+
+    app.does(&["scale", "api", "2"]);
+    app.until_event("broker_recovered", 1);
+    assert_eq!(app.ask(&["status", "--check"]).status.code(), Some(0));
+    app.does(&["recycle", "--all"]);
+    let status = app.status();
+    assert!(status.brokers.iter().all(|broker| broker.ready == broker.wanted && !broker.degraded));
+}

@@ -1,0 +1,122 @@
+//! What one user may not do to another, and what only root may do. These tests give up root, so they need it.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt as _;
+
+use super::*;
+
+#[test]
+fn an_app_of_root_does_not_answer_to_somebody_else() {
+    if !can_change_users() {
+        return;
+    }
+    let app = App::ready(SHOP);
+    let before = all_pids(&app);
+    refuses(&app, SOMEBODY);
+    goes_on(&app, &before);
+}
+
+#[test]
+fn an_app_of_somebody_answers_to_its_owner_and_to_root_only() {
+    if !can_change_users() {
+        return;
+    }
+    let app = app_of(SOMEBODY, SHOP, |_| {});
+    app.until_event("app_ready", 1);
+    let before = all_pids(&app);
+    refuses(&app, STRANGER);
+    let said = say_with(app.folder.path(), &["status"], become_user(SOMEBODY));
+    assert_eq!(said.code, Some(0), "{said}");
+    let said = say(app.folder.path(), &["recycle", "jobs"]);
+    assert_eq!(said.code, Some(0), "root may: {said}");
+    assert_eq!(all_pids(&app)[..2], before[..2]);
+}
+
+/// By the mode of its socket's folder, by the mode of the socket, and by whom it sees asking.
+#[track_caller]
+fn refuses(app: &App, uid: u32) {
+    let folder = app.folder.path();
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    let socket = app.socket();
+    let ask = |verb: &[&str]| {
+        let line = [&["--socket", socket.to_str().unwrap()], verb].concat();
+        // It may not even enter the app's folder.
+        let said = say_with(Path::new("/"), &line, become_user(uid));
+        said.is_one_error(77, &["only the app's own user and root may ask it"]);
+        said
+    };
+    mode(folder, 0o700);
+    ask(&["status"]);
+    mode(folder, 0o755);
+    assert!(ask(&["status"]).err.contains("permission denied"));
+    mode(&socket, 0o666);
+    for verb in [&["status"] as &[&str], &["stop", "--all"], &["recycle", "api"], &["events"]] {
+        ask(verb);
+    }
+}
+
+#[test]
+fn a_privileged_port_is_refused_with_the_right_that_it_needs() {
+    if !can_change_users() {
+        return;
+    }
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    let first: u16 = first.trim().parse().unwrap();
+    let Some(port) = first.checked_sub(1).filter(|port| *port > 0) else {
+        eprintln!(
+            "every port is for everybody here (net.ipv4.ip_unprivileged_port_start = {first}): not tested"
+        );
+        return;
+    };
+    let folder = folder_of(SOMEBODY);
+    let (port, below) = (format!("127.0.0.1:{port}"), format!("ports below {first}"));
+    let line = ["run", "-p", &port, "--", "sleep", "60"];
+    let said = say_with(folder.path(), &line, become_user(SOMEBODY));
+    said.is_one_error(77, &[&port, "may not be bound", &below, "CAP_NET_BIND_SERVICE", "a higher port"]);
+}
+
+#[test]
+fn a_control_socket_where_one_may_not_write_is_refused() {
+    if !can_change_users() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let said = say_with(folder.path(), &["run", "--", "sleep", "60"], become_user(SOMEBODY));
+    said.is_one_error(77, &["app.sock", "Permission denied", "--socket PATH"]);
+}
+
+/// False, and said, where these tests cannot be run.
+pub(super) fn can_change_users() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("needs root: not tested");
+    }
+    root
+}
+
+/// Runs the app as that user, in a folder that is theirs.
+pub(super) fn app_of(uid: u32, config: &str, prepare: impl FnOnce(&mut Command)) -> App {
+    let folder = folder_of(uid);
+    std::fs::write(folder.path().join("shiftboss.toml"), fill(config, folder.path())).unwrap();
+    App::started(folder, &["run", "-c", "shiftboss.toml"], |command| {
+        become_user(uid)(command);
+        prepare(command);
+    })
+}
+
+fn folder_of(uid: u32) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    chown(folder.path(), Some(uid), Some(uid)).unwrap();
+    folder
+}
+
+/// Also gives up every further group (`CommandExt::uid`).
+fn become_user(uid: u32) -> impl FnOnce(&mut Command) {
+    move |command| {
+        command.uid(uid).gid(uid);
+    }
+}
+
+const SOMEBODY: u32 = 65534;
+const STRANGER: u32 = 65533;
