@@ -157,6 +157,9 @@ pub(crate) struct RunArgs {
     /// Run without a keeper above the broker process
     #[arg(long)]
     pub(crate) no_keeper: bool,
+    /// End when the process that started this one does
+    #[arg(long, hide = true)]
+    pub(crate) with_parent: bool,
     /// The workers' program and its arguments, instead of a configuration
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,

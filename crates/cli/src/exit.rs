@@ -91,11 +91,12 @@ impl From<ClientError> for Trouble {
         match error {
             ClientError::NotRunning { .. } => Trouble::new(Exit::NoApp, text)
                 .help("`shiftboss run` starts one here; --socket PATH or --app NAME asks another"),
-            ClientError::NotPermitted { .. } => {
-                Trouble::new(Exit::NotAllowed, text).help("only the app's own user and root may ask it")
-            }
+            ClientError::NotPermitted { .. } => Trouble::new(Exit::NotAllowed, text).help(WHO_MAY_ASK),
             ClientError::Server { status, failure } => {
-                Trouble { help: failure.help, ..Trouble::new(exit_of(status), failure.error) }
+                let exit = exit_of(status);
+                let help =
+                    failure.help.or_else(|| (exit == Exit::NotAllowed).then(|| WHO_MAY_ASK.to_owned()));
+                Trouble { help, ..Trouble::new(exit, failure.error) }
             }
             ClientError::Protocol { .. } => Trouble::new(Exit::Failed, text)
                 .help("the app may run another version of shiftboss: see `shiftboss status`"),
@@ -115,6 +116,8 @@ fn exit_of(status: u16) -> Exit {
         _ => Exit::Failed,
     }
 }
+
+const WHO_MAY_ASK: &str = "only the app's own user and root may ask it";
 
 #[cfg(test)]
 mod tests {

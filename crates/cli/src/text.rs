@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// How long something took: "812 ms", "1.9 s", "42 s", "3m 12s", "2h 5m".
+/// How long something took: "0.4 ms", "812 ms", "1.9 s", "42 s", "3m 12s", "2h 5m".
 pub(crate) fn took(span: Duration) -> String {
     match span.as_secs() {
+        0 if span < Duration::from_millis(10) => format!("{:.1} ms", span.as_secs_f64() * 1e3),
         0 => format!("{} ms", span.as_millis()),
         1..=9 => format!("{}.{} s", span.as_secs(), span.subsec_millis() / 100),
         10..=59 => format!("{} s", span.as_secs()),

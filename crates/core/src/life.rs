@@ -201,6 +201,7 @@ impl Broker {
         let Some(worker) = self.remove(cx, id) else { return };
         let slot = worker.slot;
         let forced = matches!(worker.state, State::Stopping { forced: true, .. });
+        let unready = matches!(worker.state, State::Starting { .. });
         let home = self.goes_home();
         let proved = worker.proved(cx.now, self.spec.backoff.healthy_after);
         let (death, reason) = match worker.leaving() {
@@ -236,6 +237,7 @@ impl Broker {
             self.emit(cx, None, what);
         }
         let reason = if death { reason } else { exit.to_string() };
+        let reason = if unready { format!("{reason} before it was ready") } else { reason };
         self.gone(cx, id, slot, failed.then_some(Failure { reason, proved }).as_ref(), forced);
     }
 

@@ -354,7 +354,7 @@ impl Broker {
                 cx.budget.ask(self.id, slot, false);
             }
             Stage::Starting(successor) | Stage::Proving(successor, _) if successor == id => {
-                let reason = failure.unwrap_or("left before it was ready").to_owned();
+                let reason = failure.unwrap_or("left while it was on trial").to_owned();
                 self.fail_recycle(cx, Some(id), Some(slot), &reason);
             }
             Stage::Leaving(_)

@@ -180,7 +180,7 @@ mod tests {
 
     fn without_time(line: &str) -> String {
         let Some((before, rest)) = line.split_once(" in ") else { return line.to_owned() };
-        let after = rest.find([';', '.']).map_or("", |at| &rest[at..]);
+        let after = rest.find(';').or_else(|| rest.rfind('.')).map_or("", |at| &rest[at..]);
         format!("{before} in T{after}")
     }
 

@@ -22,6 +22,9 @@ use crate::output::Output;
 
 /// Runs the verb.
 pub(crate) fn run(global: &Global, asked: &RunArgs, output: &Output) -> Result<Exit, Trouble> {
+    if asked.with_parent {
+        end_with_parent()?;
+    }
     let from_line = !asked.command.is_empty();
     let mut app = if from_line { line::app(asked, output)? } else { read(&file(global), output)?.options };
     if from_line {
@@ -37,6 +40,12 @@ pub(crate) fn run(global: &Global, asked: &RunArgs, output: &Output) -> Result<E
     shiftboss::run(&app, &setting, Box::new(Welcome { text: welcome, log: RunLog::standard(output) }))
         .map(|()| Exit::Done)
         .map_err(|error| refused(&error, from_line))
+}
+
+/// The kernel sends us TERM when the thread that started us ends (`PR_SET_PDEATHSIG`, prctl(2)).
+fn end_with_parent() -> Result<(), Trouble> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .map_err(|error| Trouble::new(Exit::Failed, format!("cannot end with the parent: {error}")))
 }
 
 /// The configuration that is meant.

@@ -107,6 +107,7 @@ fn goes_on(app: &App, before: &[u32]) {
     let brokers = app.status().brokers;
     assert!(brokers.iter().all(|broker| broker.ready == broker.wanted && !broker.degraded), "{brokers:?}");
     assert_eq!(named(&app.log(), "worker_death"), 0);
+    assert!(!app.stderr().contains("panicked"), "{}", app.stderr());
 }
 
 fn all_pids(app: &App) -> Vec<u32> {

@@ -6,6 +6,7 @@ mod a_crash_is_repaired_at_once;
 mod a_worker_cannot_hurt;
 mod app;
 mod bad_input;
+mod demo;
 mod every_state_can_be_seen;
 mod listeners_outlive_workers;
 mod load;

@@ -257,7 +257,12 @@ fn start_app(binary: &Path, folder: &Path) -> Result<Process, Trouble> {
     let log = File::create(folder.join(LOG)).map_err(cannot("write a log"))?;
     let errors = log.try_clone().map_err(cannot("write a log"))?;
     let mut command = Command::new(binary);
-    command.arg("run").arg("-c").arg(folder.join(CONFIG)).arg("--socket").arg(folder.join(SOCKET));
+    command
+        .args(["run", "--with-parent"])
+        .arg("-c")
+        .arg(folder.join(CONFIG))
+        .arg("--socket")
+        .arg(folder.join(SOCKET));
     // What the shell around the demo says of environments and readiness is not meant for this app.
     command.env_remove("env").env_remove("NOTIFY_SOCKET");
     command.stdin(Stdio::null()).stdout(log).stderr(errors);

@@ -50,10 +50,13 @@ fn fails_beyond_and_recovers(app: &App, why: &[&str]) {
     let deaths: Vec<_> = log.iter().filter(|event| event["event"] == "worker_death").collect();
     for death in &deaths {
         let reason = death["reason"].as_str().unwrap();
+        let step = ["no pipe for its output: ", "no notify socket: ", "cannot start `"];
+        assert!(step.iter().any(|step| reason.starts_with(step)), "{reason}");
         assert!(why.iter().all(|word| reason.contains(word)), "{reason}");
         assert!(death["pid"].is_null() && death["broker"] == "api", "{death}");
     }
     assert!(deaths.len() > 10, "{deaths:?}");
+    app.until("those within it are ready", |log| named(log, "worker_ready") > before.len());
 
     let status = app.status();
     let (api, jobs) = (&status.brokers[0], &status.brokers[1]);
@@ -71,4 +74,5 @@ fn fails_beyond_and_recovers(app: &App, why: &[&str]) {
     app.does(&["recycle", "--all"]);
     let status = app.status();
     assert!(status.brokers.iter().all(|broker| broker.ready == broker.wanted && !broker.degraded));
+    assert!(!app.stderr().contains("panicked"), "{}", app.stderr());
 }
