@@ -118,14 +118,17 @@ impl Driver {
         self.perform(effects);
         while !self.ended {
             self.feed_core();
+            // After the effects: a successor is started before its predecessor's death is written down.
+            self.log.flush();
             if self.ended {
                 break;
             }
+            // Whoever asks gets an answer, however much the workers have to say.
+            tokio::task::yield_now().await;
             let now = clock::now();
             match self.deadline() {
                 Some(at) if at <= now => {
-                    // Due: the rest of the process gets its turn, then what has happened meanwhile comes first.
-                    tokio::task::yield_now().await;
+                    // What has happened meanwhile comes first.
                     let events = self.poller.get_mut().wait_now()?.to_vec();
                     self.take_events(&events);
                     while let Ok(order) = self.orders.try_recv() {

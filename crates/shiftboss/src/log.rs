@@ -25,4 +25,6 @@ pub trait Log: Send {
     fn line(&mut self, line: &Line<'_>);
     /// Something that is no event and that somebody should read.
     fn note(&mut self, text: &str);
+    /// All is said for now: what was held back, to be written at once, is to be written. Default: nothing.
+    fn flush(&mut self) {}
 }

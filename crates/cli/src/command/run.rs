@@ -156,6 +156,10 @@ impl Log for Welcome {
         self.say();
         self.log.note(text);
     }
+
+    fn flush(&mut self) {
+        self.log.flush();
+    }
 }
 
 fn welcome(app: &AppOptions, socket: &Path) -> String {

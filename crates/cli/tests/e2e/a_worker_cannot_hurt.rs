@@ -1,5 +1,8 @@
 //! A worker cannot hurt the broker or another worker: floods, ignored signals, stopped processes, shut sockets.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
 use rustix::process::Signal;
 
 use crate::app::*;
@@ -76,4 +79,31 @@ fn a_worker_that_shuts_the_shared_socket_is_repaired_at_the_next_worker() {
     // Whoever becomes ready finds the socket listening again: here the very one that shut it.
     eventually("clients are let in", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     drop(app);
+}
+
+#[test]
+fn a_log_that_nobody_reads_blocks_nobody_and_says_what_was_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shiftboss.toml");
+    std::fs::write(folder.path().join("version"), "good").unwrap();
+    std::fs::write(&file, fill(&beside(r#"["WORKER", "--flood-output"]"#), folder.path())).unwrap();
+    let socket = socket(&folder);
+    let mut run = Command::new(BIN)
+        .args(["run", "--with-parent", "-c", file.to_str().unwrap(), "--socket", socket.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ask = |words: &[&str]| {
+        let output = Command::new(BIN).args(words).arg("--socket").arg(&socket).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
+    };
+    ask(&["wait", "web", "--for", "ready", "--timeout", "30s"]);
+    for _ in 0..3 {
+        ask(&["recycle", "--all"]);
+    }
+    let log = BufReader::new(run.stdout.take().unwrap()).lines();
+    assert!(log.map_while(Result::ok).any(|line| line.contains("lines_lost")));
+    ask(&["stop", "--all"]);
+    assert!(run.wait().unwrap().success());
 }

@@ -314,7 +314,7 @@ fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindErro
         }
         Ok(_) => match UnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(failed)?
+                fs::remove_file(path).map_err(failed)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Ok(_) | Err(_) => {

@@ -4,7 +4,9 @@
 //! counted and said.
 
 use std::io::{self, Write as _};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,7 +23,10 @@ use crate::output::{FAINT, Look, Output};
 pub(super) struct RunLog {
     writer: Writer,
     form: Form,
-    /// Lines that the writer could not take since the last one that it took.
+    /// Lines not yet handed to the writer, and how many.
+    batch: String,
+    lines: u64,
+    /// Lines that the writer could not take since the last ones that it took.
     lost: u64,
 }
 
@@ -56,19 +61,15 @@ impl RunLog {
         } else {
             Form::Json
         };
-        RunLog { writer: Writer::default(), form, lost: 0 }
+        RunLog { writer: Writer::default(), form, batch: String::new(), lines: 0, lost: 0 }
     }
 
-    fn put(&mut self, line: String) {
-        if self.lost > 0 {
-            let said = format!("{} lines lost here: standard output was read too slowly", self.lost);
-            let said = self.noted("lines_lost", &said);
-            if self.writer.send(said).is_ok() {
-                self.lost = 0;
-            }
-        }
-        if self.lost > 0 || self.writer.send(line).is_err() {
-            self.lost += 1;
+    fn put(&mut self, line: &str) {
+        self.batch.push_str(line);
+        self.batch.push('\n');
+        self.lines += 1;
+        if self.batch.len() >= BATCH {
+            self.flush();
         }
     }
 
@@ -93,7 +94,7 @@ impl Log for RunLog {
                 event_line::human(event, *name, zone, *look)
             }
         };
-        self.put(line);
+        self.put(&line);
     }
 
     fn line(&mut self, line: &Line<'_>) {
@@ -113,12 +114,28 @@ impl Log for RunLog {
                 format!("{} {}", look.paint(&head, FAINT), printable(line.text))
             }
         };
-        self.put(text);
+        self.put(&text);
     }
 
     fn note(&mut self, text: &str) {
         let line = self.noted("note", text);
-        self.put(line);
+        self.put(&line);
+    }
+
+    fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let lines = std::mem::take(&mut self.lines);
+        let mut batch = std::mem::take(&mut self.batch);
+        if self.lost > 0 {
+            let said = format!("{} lines lost here: standard output was read too slowly", self.lost);
+            batch.insert_str(0, &(self.noted("lines_lost", &said) + "\n"));
+        }
+        match self.writer.send(batch) {
+            Ok(()) => self.lost = 0,
+            Err(Full) => self.lost += lines,
+        }
     }
 }
 
@@ -130,36 +147,47 @@ fn now() -> String {
     format!("{:.3}", Timestamp::now())
 }
 
-/// Lines on their way to standard output.
+/// Text on its way to standard output.
 #[derive(Default)]
 struct Writer {
-    /// None before the first line: the thread inherits the signal mask of the one that starts it.
+    /// None before the first text: the thread inherits the signal mask of the one that starts it.
     thread: Option<Thread>,
+    /// Bytes that wait to be written.
+    waiting: Arc<AtomicUsize>,
 }
 
 struct Thread {
-    lines: SyncSender<String>,
+    texts: Sender<String>,
     /// Disconnects when all is written.
     done: Receiver<()>,
 }
 
+/// Too much waits already.
+struct Full;
+
 impl Writer {
-    /// A reader that has gone for good is no reason to count.
-    fn send(&mut self, line: String) -> Result<(), ()> {
-        match self.thread().map(|thread| thread.lines.try_send(line)) {
-            Some(Err(TrySendError::Full(_))) | None => Err(()),
-            Some(Ok(()) | Err(TrySendError::Disconnected(_))) => Ok(()),
+    fn send(&mut self, text: String) -> Result<(), Full> {
+        let length = text.len();
+        if self.waiting.load(Ordering::Relaxed) + length > MOST {
+            return Err(Full);
         }
+        let waiting = Arc::clone(&self.waiting);
+        let Some(thread) = self.thread() else { return Err(Full) };
+        waiting.fetch_add(length, Ordering::Relaxed);
+        // A reader that has gone for good misses nothing.
+        let _ = thread.texts.send(text);
+        Ok(())
     }
 
     fn thread(&mut self) -> Option<&Thread> {
         if self.thread.is_none() {
-            let (lines, taken) = sync_channel(QUEUE);
+            let (texts, taken) = channel();
             let (end, done) = channel();
+            let waiting = Arc::clone(&self.waiting);
             let builder = std::thread::Builder::new().name("log".to_owned()).stack_size(STACK);
-            // Without a thread now, the next line tries again.
-            builder.spawn(move || write_all(&taken, end)).ok()?;
-            self.thread = Some(Thread { lines, done });
+            // Without a thread now, the next text tries again.
+            builder.spawn(move || write_all(&taken, &waiting, end)).ok()?;
+            self.thread = Some(Thread { texts, done });
         }
         self.thread.as_ref()
     }
@@ -168,33 +196,30 @@ impl Writer {
 impl Drop for Writer {
     /// Lets the last lines out, but does not wait for ever.
     fn drop(&mut self) {
-        if let Some(Thread { lines, done }) = self.thread.take() {
-            drop(lines);
+        if let Some(Thread { texts, done }) = self.thread.take() {
+            drop(texts);
             // Only ever disconnects or runs out of time; both end the wait.
             let _ = done.recv_timeout(LAST_LINES);
         }
     }
 }
 
-/// Writes line by line, flushes when nothing more waits. `_end` lives as long as the work does.
-fn write_all(lines: &Receiver<String>, _end: Sender<()>) {
-    let mut out = io::BufWriter::with_capacity(BUFFER, io::stdout());
-    let mut next = lines.recv().ok();
-    while let Some(line) = next {
-        if writeln!(out, "{line}").is_err() {
+/// Writes until nobody sends any more, or nobody reads. `_end` lives as long as the work does.
+fn write_all(texts: &Receiver<String>, waiting: &AtomicUsize, _end: Sender<()>) {
+    let mut out = io::stdout();
+    while let Ok(text) = texts.recv() {
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        waiting.fetch_sub(text.len(), Ordering::Relaxed);
+        if written.is_err() {
             return;
         }
-        next = match lines.try_recv() {
-            Ok(line) => Some(line),
-            Err(_) if out.flush().is_err() => return,
-            Err(_) => lines.recv().ok(),
-        };
     }
 }
 
 const NAME: usize = 6;
-/// Lines that may wait; more are lost and counted.
-const QUEUE: usize = 4096;
-const BUFFER: usize = 32 * 1024;
+/// Bytes collected before they are handed over, however busy it is.
+const BATCH: usize = 32 * 1024;
+/// Bytes that may wait for a slow reader; more are lost and counted.
+const MOST: usize = 1024 * 1024;
 const STACK: usize = 64 * 1024;
 const LAST_LINES: Duration = Duration::from_secs(1);

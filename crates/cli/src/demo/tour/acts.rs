@@ -138,7 +138,7 @@ async fn bad_version(stage: &Stage<'_>) -> Result<Act, Trouble> {
     let note = match &outcome {
         Outcome::Failed { reason, total, replaced, last_lines, .. } => {
             let why = text::clean(reason);
-            let text = format!("given up after {took}, {replaced} of {total} replaced: the new one {why}");
+            let text = format!("given up after {took}, {replaced} of {total} replaced: {why}");
             play.found(Finding::new(*replaced == 0, text));
             for line in last_lines.iter().rev().take(LINES).rev() {
                 stage.screen.borrow().quote(line);

@@ -37,7 +37,7 @@ fn at_most(resource: Resource, most: u64) -> impl FnOnce(&mut Command) {
     let limit = Rlimit { current: Some(most), maximum: Some(most) };
     move |command| {
         // SAFETY: the closure makes one system call and allocates nothing.
-        unsafe { command.pre_exec(move || setrlimit(resource, limit.clone()).map_err(Into::into)) };
+        unsafe { command.pre_exec(move || setrlimit(resource, limit).map_err(Into::into)) };
     }
 }
 
