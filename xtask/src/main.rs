@@ -1,2 +1,53 @@
-//! x
-fn main() {}
+//! The project's own chores, run as `cargo xtask CHORE`. Reads the command line and hands over to one chore.
+
+mod bare;
+mod bench;
+mod sim;
+mod test;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    let chore = words.next().unwrap_or_default();
+    let words: Vec<OsString> = words.collect();
+    let done = match chore.to_str() {
+        Some("test") if words.is_empty() => test::run(),
+        Some("sim") => sim::run(&words),
+        Some("bench") => bench::run(&words),
+        Some("bare-supervisor") => bare::run(&words),
+        Some("help" | "--help" | "-h") => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Some(_) | None => {
+            eprintln!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The value after a flag, as a number.
+fn number<T: std::str::FromStr>(flag: &str, word: Option<&OsString>) -> anyhow::Result<T> {
+    word.and_then(|word| word.to_str()?.parse().ok()).ok_or_else(|| anyhow::anyhow!("{flag} needs a number"))
+}
+
+const HELP: &str = "\
+Usage: cargo xtask CHORE
+
+  test                          All that must hold before a change is taken
+  sim [--seconds N] [--seed S]  The simulation of the rules, optimised: for N
+                                seconds (default: 60), or seed S alone
+  bench [ROW...] [--quick] [--json]
+                                Measures beside a baseline of the same run
+  bare-supervisor N -- CMD...   That baseline: N workers, respawned, no more";

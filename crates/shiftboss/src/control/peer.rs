@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(super) struct Peers {
     listener: UnixListener,
     places: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
     uid: u32,
 }
 
@@ -28,7 +29,9 @@ impl Peers {
     pub(super) fn new(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let uid = rustix::process::geteuid().as_raw();
-        Ok(Peers { listener: UnixListener::from_std(listener)?, places: Arc::new(Semaphore::new(MOST)), uid })
+        let listener = UnixListener::from_std(listener)?;
+        let (places, strangers) = (Arc::new(Semaphore::new(MOST)), Arc::new(Semaphore::new(STRANGERS)));
+        Ok(Peers { listener, places, strangers, uid })
     }
 
     fn allows(&self, stream: &UnixStream) -> bool {
@@ -50,11 +53,15 @@ impl Listener for Peers {
                 Ok((stream, address)) if self.allows(&stream) => {
                     return (Peer { stream, _place: place }, address);
                 }
-                Ok((mut stream, _)) => {
-                    tokio::spawn(async move {
-                        // A stranger that does not wait for the answer needs none.
-                        let _ = stream.write_all(NOT_ALLOWED).await;
-                    });
+                Ok((stream, _)) => {
+                    // One of many strangers is told nothing.
+                    if let Ok(door) = Arc::clone(&self.strangers).try_acquire_owned() {
+                        tokio::spawn(async move {
+                            // A stranger that does not wait for the answer needs none.
+                            let _ = tokio::time::timeout(PATIENCE, refuse(stream)).await;
+                            drop(door);
+                        });
+                    }
                 }
                 // Out of descriptors, most likely: trying again at once would only burn a core.
                 Err(_) => tokio::time::sleep(PAUSE).await,
@@ -65,6 +72,25 @@ impl Listener for Peers {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
+}
+
+/// Hears the question first, since an answer before it confuses clients, and to its end, since closing on unread words
+/// takes the answer back (a reset).
+async fn refuse(mut stream: UnixStream) -> io::Result<()> {
+    let mut heard = [0; 1024];
+    let mut end = Vec::new();
+    while !end.ends_with(b"\r\n\r\n") {
+        let length = stream.read(&mut heard).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        end.extend_from_slice(&heard[..length]);
+        end.drain(..end.len().saturating_sub(4));
+    }
+    stream.write_all(NOT_ALLOWED).await?;
+    stream.shutdown().await?;
+    while stream.read(&mut heard).await? > 0 {}
+    Ok(())
 }
 
 impl AsyncRead for Peer {
@@ -92,6 +118,9 @@ impl AsyncWrite for Peer {
 }
 
 const MOST: usize = 64;
+/// Strangers that are answered at once, and how long each may take.
+const STRANGERS: usize = 16;
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 const NOT_ALLOWED: &[u8] =
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 59\r\n\

@@ -82,8 +82,8 @@ impl Holder {
     fn new() -> Holder {
         let program = "import socket, sys\ns = socket.create_server(('127.0.0.1', 0))\n\
             print(s.getsockname()[1], flush=True)\nsys.stdin.read()";
-        let mut child = Command::new("python3")
-            .args(["-c", program])
+        let mut child = Command::new(python())
+            .args(["-I", "-S", "-c", program])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -146,12 +146,12 @@ fn serves(port: u16) -> u16 {
 
 #[test]
 fn a_program_that_is_never_seen_accepting_is_told_what_to_set_while_the_others_serve() {
-    let port = free_port();
+    let (port, python) = (free_port(), python());
     let app = App::of(&format!(
         r#"
         app = "shop"
         [broker.blocking]
-        command = ["python3", "-c", """
+        command = ["{python}", "-I", "-S", "-c", """
 import socket
 listener = socket.socket(fileno=3)
 print('accepts', flush=True)
@@ -187,4 +187,10 @@ while True: listener.accept()[0].close()
     assert_eq!(serves(port), 200);
     let said = say(app.folder.path(), &["wait", "blocking", "--for", "ready", "--timeout", "50ms"]);
     said.is_one_error(75, &["blocking"]);
+}
+
+/// The interpreter itself, which starts far sooner than the scripts that choose among several.
+fn python() -> String {
+    let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+    text(&output.stdout).trim().to_owned()
 }

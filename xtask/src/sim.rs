@@ -1,0 +1,28 @@
+//! `cargo xtask sim`: the simulation test of core, optimised, so that it gets through many more seeds than in `test`.
+
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
+
+use crate::number;
+use crate::workspace::{cargo, succeed};
+
+pub(crate) fn run(words: &[OsString]) -> Result<bool> {
+    let (mut seconds, mut seed) = (60_u64, None::<u64>);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--seconds") => seconds = number("--seconds", words.next())?,
+            Some("--seed") => seed = Some(number("--seed", words.next())?),
+            Some(_) | None => bail!("unknown argument {word:?}; `cargo xtask help` lists them"),
+        }
+    }
+    let words = ["test", "--release", "-p", "shiftboss-core", "--test", "simulation", "--", "--nocapture"];
+    let mut command = cargo(words);
+    command.env("SIM_SECONDS", seconds.to_string()).env_remove("SIM_SEED");
+    if let Some(seed) = seed {
+        command.env("SIM_SEED", seed.to_string());
+    }
+    succeed(&mut command)?;
+    Ok(true)
+}

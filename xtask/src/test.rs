@@ -1,0 +1,64 @@
+//! `cargo xtask test`: all that must hold before a change is taken, a step after the other, up to the first that fails.
+
+mod directions;
+mod machine;
+mod sources;
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::workspace::{cargo, root, succeed};
+
+pub(crate) fn run() -> Result<bool> {
+    let mut steps = Steps { passed: 0, begun: Instant::now() };
+    let ran = all(&mut steps);
+    let failed = u32::from(ran.is_err());
+    println!("\n== {:.1} s in all", steps.begun.elapsed().as_secs_f64());
+    println!("steps: {} passed, {failed} failed", steps.passed);
+    ran.map(|()| true)
+}
+
+fn all(steps: &mut Steps) -> Result<()> {
+    let venv = root().join("target/venv");
+    steps.run("machine: what the tests need is there", || machine::prepare(&venv))?;
+    steps.run("format: cargo fmt", || succeed(&mut cargo(["fmt", "--all", "--check"])))?;
+    steps.run("directions: who may depend on whom", directions::check)?;
+    steps.run("sources: who may do what", || sources::check(&root()))?;
+    steps.run("lint: cargo clippy", || {
+        succeed(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    })?;
+    steps.run("doc: cargo doc", || {
+        succeed(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    // The tests start the programs of other packages.
+    steps.run("programs: cargo build", || succeed(&mut cargo(["build", "--workspace", "--bins"])))?;
+    steps.run("examples: cargo build", || succeed(&mut cargo(["build", "--workspace", "--examples"])))?;
+    steps.run("doc tests: cargo test --doc", || succeed(&mut cargo(["test", "--workspace", "--doc"])))?;
+    steps.run("tests", || {
+        let mut tests = if machine::has_nextest() {
+            cargo(["nextest", "run", "--workspace", "--no-fail-fast"])
+        } else {
+            cargo(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
+        };
+        succeed(tests.env("SHIFTBOSS_TEST_VENV", &venv))
+    })
+}
+
+struct Steps {
+    passed: u32,
+    begun: Instant,
+}
+
+impl Steps {
+    fn run(&mut self, name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+        println!("\n== {name}");
+        let begun = Instant::now();
+        let ran = step().with_context(|| format!("step `{name}` failed"));
+        let word = if ran.is_ok() { "passed" } else { "failed" };
+        println!("-- {name}: {word} in {:.1} s", begun.elapsed().as_secs_f64());
+        ran?;
+        self.passed += 1;
+        Ok(())
+    }
+}
