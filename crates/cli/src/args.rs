@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shiftboss::options::MAX_WORKERS;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -146,7 +147,14 @@ Example:
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// How many workers [default: 1]; only with a command
-    #[arg(short, long, value_name = "N", requires = "command")]
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        requires = "command",
+        allow_negative_numbers = true,
+        value_parser = read_workers
+    )]
     pub(crate) workers: Option<u32>,
     /// Address that the workers share: 3000, 127.0.0.1:3000, tcp://:3000, udp://…, unix:///PATH; may be given again
     #[arg(short = 'p', long = "listen", value_name = "ADDR", requires = "command")]
@@ -214,7 +222,7 @@ pub(crate) struct ScaleArgs {
     #[arg(value_name = "TYPE")]
     pub(crate) broker: String,
     /// How many workers it shall keep
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", allow_negative_numbers = true, value_parser = read_workers)]
     pub(crate) workers: u32,
     /// Do not wait; print the request's id
     #[arg(long)]
@@ -331,6 +339,12 @@ pub(crate) struct DemoLoadArgs {
     /// Longest a request may take, in seconds
     #[arg(long, default_value_t = 15.0)]
     pub(crate) timeout_seconds: f64,
+}
+
+/// A number of workers that one broker may keep.
+fn read_workers(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number <= MAX_WORKERS);
+    number.ok_or_else(|| format!("`{text}` is no number of workers: expected 0 to {MAX_WORKERS}"))
 }
 
 /// "30s", "500ms", "2m", "1h"; a number alone is seconds.

@@ -134,7 +134,8 @@ impl Broker {
         if let Some(slot) = slot
             && slot.0 >= self.wanted
         {
-            let reason = format!("`{}` has no slot {slot}: it has {} workers", self.spec.name, self.wanted);
+            let reason =
+                format!("`{}` has no slot {slot}: it keeps {}, from slot 0 on", self.spec.name, self.wanted);
             return cx.reply(request, Outcome::Refused(reason));
         }
         let note = match self.phase {

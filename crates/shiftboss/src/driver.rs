@@ -26,6 +26,7 @@ use crate::os::notify::{Message, NotifySocket};
 use crate::os::poll::{self, Interest, Poller};
 use crate::os::reaper::{self, Reaper};
 use crate::os::signals::SignalFd;
+use crate::os::spawn::cannot;
 use crate::os::{clock, pidfd};
 use crate::output::{Output, Remains};
 use crate::readiness::Probes;
@@ -401,7 +402,7 @@ impl Driver {
     ) -> Result<Pid, String> {
         let shell = self.shells.get(broker.0 as usize).ok_or("its broker is gone")?;
         let launch = self.launches.get(launch.0 as usize).ok_or("its specification is gone")?;
-        let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+        let failed = |what: &'static str| move |error: std::io::Error| cannot(what, &error);
         let (stdout, write_stdout) = lines::pipe().map_err(failed("no pipe for its output"))?;
         let (stderr, write_stderr) = lines::pipe().map_err(failed("no pipe for its output"))?;
         let notify = launch
@@ -433,7 +434,7 @@ impl Driver {
             self.reaper.kill_tree(worker.0);
             self.reaper.await_end(worker.0);
             self.forget(worker);
-            return Err(format!("cannot watch it: {error}"));
+            return Err(cannot("cannot watch it", &error));
         }
         Ok(Pid(pid))
     }

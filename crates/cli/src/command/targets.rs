@@ -31,7 +31,14 @@ pub(super) fn resolve(
     let mut targets = Vec::new();
     for word in &asked.types {
         let target = read(word, verb, slots)?;
-        find(status, &target.name)?;
+        let broker = find(status, &target.name)?;
+        if let Some(slot) = target.slot.filter(|slot| *slot >= broker.wanted) {
+            let wanted = text::count(broker.wanted, "worker");
+            return Err(Trouble::usage(format!(
+                "{} has no slot {slot}: it keeps {wanted}, from slot 0 on",
+                broker.name
+            )));
+        }
         if !targets.contains(&target) {
             targets.push(target);
         }
@@ -120,11 +127,16 @@ mod tests {
 
     #[test]
     fn only_a_recycle_takes_a_slot() {
-        let target = resolve(&asked(&["api/2"], false), "recycle", true, Ok(&shop())).unwrap();
-        assert_eq!(target, [Target { name: "api".into(), slot: Some(2) }]);
+        let target = resolve(&asked(&["api/0"], false), "recycle", true, Ok(&shop())).unwrap();
+        assert_eq!(target, [Target { name: "api".into(), slot: Some(0) }]);
         let drain = resolve(&asked(&["api/2"], false), "drain", false, Ok(&shop())).unwrap_err();
         assert_eq!((drain.exit, drain.help.as_deref()), (Exit::Usage, Some("`shiftboss drain api`")));
         let wrong = resolve(&asked(&["api/x"], false), "recycle", true, Ok(&shop())).unwrap_err();
         assert_eq!(wrong.exit, Exit::Usage);
+        let beyond = resolve(&asked(&["api/1"], false), "recycle", true, Ok(&shop())).unwrap_err();
+        assert_eq!(
+            (beyond.exit, beyond.error.as_str()),
+            (Exit::Usage, "api has no slot 1: it keeps 1 worker, from slot 0 on")
+        );
     }
 }

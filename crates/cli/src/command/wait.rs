@@ -62,8 +62,16 @@ async fn wait(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> 
             Err(error) => return Err(error.into()),
         }
         lost = None;
-        if live && is_reached(asked.goal, targets::find(&session.client.status().await?, &asked.broker)?) {
-            return Ok(Exit::Done);
+        if !live {
+            continue;
+        }
+        match session.client.status().await {
+            Ok(status) if is_reached(asked.goal, targets::find(&status, &asked.broker)?) => {
+                return Ok(Exit::Done);
+            }
+            // The stream ends, too, and says what is to be done about it.
+            Ok(_) | Err(ClientError::NotRunning { .. } | ClientError::Io { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -129,7 +129,7 @@ fn directories(
     asked
         .map(|(name, cwd)| {
             let span = set.get(&(name.clone(), "cwd".to_owned())).cloned();
-            let message = format!("broker `{name}`: the directory `{}` does not exist", cwd.display());
+            let message = format!("broker `{name}`: there is no directory `{}`", cwd.display());
             (cwd, source.diagnose(Problem { span, ..Problem::of_file(message) }))
         })
         .collect()

@@ -25,7 +25,7 @@ use self::child::{Failure, Move, PidVariable, Plan};
 use self::stack::Stack;
 use super::rlimit::Nofile;
 
-pub use self::error::{SpawnError, Step};
+pub use self::error::{SpawnError, Step, cannot};
 pub use self::look_up::{LookUpError, look_up};
 
 /// What is run, without a shell in between.

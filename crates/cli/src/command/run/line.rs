@@ -14,12 +14,6 @@ pub(super) fn app(asked: &RunArgs, output: &Output) -> Result<AppOptions, Troubl
     broker.workers = match asked.workers {
         None => 1,
         Some(0) => return Err(Trouble::usage("-w 0 would keep no worker alive").help("expected 1 or more")),
-        Some(workers) if workers > shiftboss::options::MAX_WORKERS => {
-            let most = shiftboss::options::MAX_WORKERS;
-            return Err(Trouble::usage(format!(
-                "-w {workers} is more than the {most} that one broker keeps"
-            )));
-        }
         Some(workers) => workers,
     };
     broker.listen = listen(&asked.listen)?;

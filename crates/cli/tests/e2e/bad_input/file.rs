@@ -92,7 +92,7 @@ cwd = "/no/such/folder"
             78,
             &[
                 "shiftboss.toml:8:1\n8 │ cwd = \"/no/such/folder\"\n  │ ^^^",
-                "broker `mail`: the directory `/no/such/folder` does not exist",
+                "broker `mail`: there is no directory `/no/such/folder`",
                 "broker `api`: `no-such-program` is in none of the",
                 "broker `jobs`: ",
                 "shiftboss.toml` is not executable",

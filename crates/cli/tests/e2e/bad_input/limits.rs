@@ -1,16 +1,12 @@
 //! Limits of the machine: workers beyond them fail with the step and the reason, everything else goes on.
 
-use std::os::unix::process::CommandExt as _;
-
-use rustix::process::{Resource, Rlimit, setrlimit};
-
 use super::users::{app_of, can_change_users};
 use super::*;
 
 #[test]
 fn at_the_limit_of_open_files_only_the_workers_beyond_it_fail() {
     let folder = folder_with(&shop());
-    let app = App::started(folder, &["run", "-c", "shiftboss.toml"], at_most(Resource::Nofile, 64));
+    let app = App::started(folder, &["run", "-c", "shiftboss.toml"], at_most("--nofile=64:64".to_owned()));
     fails_beyond_and_recovers(&app, &["Too many open files"]);
 }
 
@@ -21,7 +17,7 @@ fn at_the_limit_of_processes_only_the_workers_beyond_it_fail() {
     }
     // The limit counts all processes of a user (getrlimit(2)), so this one has to be alone.
     let user = 40_000 + std::process::id() % 20_000;
-    let app = app_of(user, &shop(), at_most(Resource::Nproc, 12));
+    let app = app_of(user, &shop(), at_most("--nproc=12:12".to_owned()));
     fails_beyond_and_recovers(
         &app,
         &["clone: ", "(EAGAIN)", "the limit of processes is reached: RLIMIT_NPROC"],
@@ -33,11 +29,14 @@ fn shop() -> String {
     SHOP.replace("[broker.api]", backoff)
 }
 
-fn at_most(resource: Resource, most: u64) -> impl FnOnce(&mut Command) {
-    let limit = Rlimit { current: Some(most), maximum: Some(most) };
+/// Runs the same under a limit (prlimit(1)).
+fn at_most(limit: String) -> impl FnOnce(&mut Command) {
     move |command| {
-        // SAFETY: the closure makes one system call and allocates nothing.
-        unsafe { command.pre_exec(move || setrlimit(resource, limit).map_err(Into::into)) };
+        let mut limited = Command::new("prlimit");
+        limited.arg(limit).arg("--").arg(command.get_program()).args(command.get_args());
+        limited.current_dir(command.get_current_dir().unwrap());
+        limited.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        *command = limited;
     }
 }
 

@@ -100,8 +100,8 @@ pub(super) fn app_of(uid: u32, config: &str, prepare: impl FnOnce(&mut Command))
     let folder = folder_of(uid);
     std::fs::write(folder.path().join("shiftboss.toml"), fill(config, folder.path())).unwrap();
     App::started(folder, &["run", "-c", "shiftboss.toml"], |command| {
-        become_user(uid)(command);
         prepare(command);
+        become_user(uid)(command);
     })
 }
 

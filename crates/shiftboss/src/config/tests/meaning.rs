@@ -198,7 +198,7 @@ fn a_missing_directory_is_found_at_its_line() {
     assert_eq!(
         missing.iter().map(ToString::to_string).collect::<String>(),
         "\
-error: broker `api`: the directory `/nowhere/at/all` does not exist
+error: broker `api`: there is no directory `/nowhere/at/all`
   ┌ shop/s:3:1
 3 │ cwd = \"/nowhere/at/all\"
   │ ^^^"

@@ -97,9 +97,7 @@ fn advice(step: Step, errno: i32, program: &Program) -> Option<&'static str> {
         (Step::Execute | Step::Clone, libc::EAGAIN) => {
             Some("the limit of processes is reached: RLIMIT_NPROC, pids.max of the cgroup, or kernel.pid_max")
         }
-        (Step::Null | Step::Clone | Step::Descriptor(_), libc::EMFILE) => {
-            Some("our limit of open files (RLIMIT_NOFILE) is reached")
-        }
+        (Step::Null | Step::Clone | Step::Descriptor(_), libc::EMFILE) => Some(NOFILE),
         _ => None,
     }
 }
@@ -108,6 +106,14 @@ fn there(program: &Program) -> bool {
     let path = |text: &CString| Path::new(std::ffi::OsStr::from_bytes(text.as_bytes())).to_owned();
     let base = program.cwd.as_ref().map(path).unwrap_or_default();
     base.join(path(&program.path)).exists()
+}
+
+/// Why something that a start needs could not be made, with what is meant by it.
+#[must_use]
+pub fn cannot(what: &str, error: &io::Error) -> String {
+    let limit = error.raw_os_error() == Some(libc::EMFILE);
+    let advice = if limit { format!("; {NOFILE}") } else { String::new() };
+    format!("{what}: {}{advice}", error.raw_os_error().map_or_else(|| error.to_string(), reason))
 }
 
 /// "Permission denied (EACCES)".
@@ -120,6 +126,7 @@ fn reason(errno: i32) -> String {
     }
 }
 
+const NOFILE: &str = "our limit of open files (RLIMIT_NOFILE) is reached";
 /// Those that the man pages of the steps name.
 const NAMES: [(i32, &str); 22] = [
     (libc::EPERM, "EPERM"),
