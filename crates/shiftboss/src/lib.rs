@@ -41,6 +41,7 @@ mod readiness;
 mod run;
 mod sockets;
 mod usages;
+mod workers;
 
 pub use launch::LaunchError;
 pub use options::{AppOptions, BrokerOptions};

@@ -158,7 +158,7 @@ fn shell(name: &str, options: &BrokerOptions) -> Result<Shell, RunError> {
     match sockets.bind() {
         // An address that is not there yet is waited for; one that is taken is not.
         Err(source) if !source.is_temporary() => Err(RunError::Listen { broker: name.to_owned(), source }),
-        Ok(()) | Err(_) => Ok(Shell { name: name.to_owned(), ready: options.effective_ready(), sockets }),
+        Ok(()) | Err(_) => Ok(Shell { name: name.into(), ready: options.effective_ready(), sockets }),
     }
 }
 
