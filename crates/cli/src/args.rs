@@ -14,11 +14,11 @@ use shiftboss::options::MAX_WORKERS;
     about = "Keeps workers on shift: replaces the dead at once, changes the whole shift without dropping a request",
     before_help = "\
 Examples:
-  shiftboss demo                                       see it work
-  shiftboss run -w 4 -p 3000 -- python3 server.py      four workers on port 3000
-  shiftboss run                                        the app of ./shiftboss.toml
+  shiftboss demo                            see it work
+  shiftboss run -w 4 -p 3000 -- ./server    four workers that share port 3000
+  shiftboss run                             the app of ./shiftboss.toml
   shiftboss status
-  shiftboss recycle api                                new workers, no dropped request",
+  shiftboss recycle api                     new workers, no dropped request",
     after_help = "\
 Exit codes: 0 done, 1 failed, 2 usage, 3 --check: not as wanted, 69 no app answers,
 75 busy or timed out, 77 not allowed, 78 configuration invalid, 130 interrupted",
@@ -162,8 +162,8 @@ pub(crate) struct RunArgs {
     /// How the workers take part [default: guessed from the command]
     #[arg(long, value_enum, requires = "command")]
     pub(crate) kind: Option<Kind>,
-    /// Run without a keeper above the broker process
-    #[arg(long)]
+    /// Run without a keeper above the broker process, as this version always does
+    #[arg(long, hide = true)]
     pub(crate) no_keeper: bool,
     /// End when the process that started this one does
     #[arg(long, hide = true)]

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use shiftboss::os::instance::holder_of;
 use shiftboss_api::client::ClientError;
 
 /// The exit codes. 69, 75, 77 and 78 have the meaning they have in `sysexits.h`.
@@ -89,8 +90,17 @@ impl From<ClientError> for Trouble {
     fn from(error: ClientError) -> Self {
         let text = error.to_string();
         match error {
-            ClientError::NotRunning { .. } => Trouble::new(Exit::NoApp, text)
-                .help("`shiftboss run` starts one here; --socket PATH or --app NAME asks another"),
+            ClientError::NotRunning { socket, .. } => match holder_of(&socket) {
+                Some(pid) => {
+                    let error =
+                        format!("the app runs as pid {pid}, but nobody answers at {}", socket.display());
+                    Trouble::new(Exit::NoApp, error).help(format!(
+                        "if the socket is gone: `kill -TERM {pid}` ends the app gracefully, then start it again"
+                    ))
+                }
+                None => Trouble::new(Exit::NoApp, text)
+                    .help("`shiftboss run` starts one here; --socket PATH or --app NAME asks another"),
+            },
             ClientError::NotPermitted { .. } => Trouble::new(Exit::NotAllowed, text).help(WHO_MAY_ASK),
             ClientError::Server { status, failure } => {
                 let exit = exit_of(status);
@@ -111,7 +121,7 @@ fn exit_of(status: u16) -> Exit {
     match status {
         404 => Exit::Usage,
         403 => Exit::NotAllowed,
-        409 => Exit::Busy,
+        409 | 429 => Exit::Busy,
         503 => Exit::NoApp,
         _ => Exit::Failed,
     }

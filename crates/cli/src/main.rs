@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 use args::{Cli, DemoLoadArgs, Verb};
 use exit::{Exit, Trouble};
@@ -63,7 +64,30 @@ fn dispatch(verb: Verb, global: &args::Global, output: &Output) -> Result<ExitCo
 fn usage(error: &clap::Error) -> ExitCode {
     // Nobody is left who could be told.
     let _ = error.print();
+    if let Some(hint) = hint(error, std::env::args().nth(1).as_deref()) {
+        eprintln!("help: {hint}");
+    }
     if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+}
+
+/// What was probably meant, in the words of other tools.
+fn hint(error: &clap::Error, first: Option<&str>) -> Option<&'static str> {
+    match (error.kind(), first?) {
+        (ErrorKind::UnknownArgument, "run") => {
+            Some("the workers' command comes after `--`: shiftboss run -- CMD")
+        }
+        (ErrorKind::InvalidSubcommand, "restart" | "reload") => {
+            Some("`shiftboss recycle TYPE` replaces workers without losing a request")
+        }
+        (ErrorKind::InvalidSubcommand, "start") => {
+            Some("`shiftboss run` runs an app, `shiftboss resume TYPE` starts drained workers")
+        }
+        (ErrorKind::InvalidSubcommand, "list" | "ls" | "ps") => Some("`shiftboss status`"),
+        (ErrorKind::InvalidSubcommand, "logs" | "log") => {
+            Some("what workers write is in the output of `shiftboss run`; what happened: `shiftboss events`")
+        }
+        _ => None,
+    }
 }
 
 fn load_args(args: DemoLoadArgs, json: bool) -> demo::load::LoadArgs {

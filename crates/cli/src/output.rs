@@ -1,5 +1,6 @@
 //! Where words go: data on standard output, talk on standard error; whether they are coloured, how wide they may be.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -21,6 +22,8 @@ pub(crate) struct Output {
     pub(crate) out: Look,
     /// What standard error is.
     pub(crate) err: Look,
+    /// How this command line said which app it means, to be repeated in commands that we propose.
+    selection: String,
     data: RefCell<Box<dyn Write>>,
     talk: RefCell<Box<dyn Write>>,
 }
@@ -47,6 +50,7 @@ impl Output {
             quiet: global.quiet,
             out: Look::of(&io::stdout(), global.color, variable),
             err: Look::of(&io::stderr(), global.color, variable),
+            selection: selection(global),
             data: RefCell::new(Box::new(io::stdout())),
             talk: RefCell::new(Box::new(io::stderr())),
         }
@@ -54,6 +58,7 @@ impl Output {
 
     /// A line of data on standard output. A reader that has gone ends the command without a word.
     pub(crate) fn line(&self, text: &str) -> Result<(), Trouble> {
+        let text = if self.json { text.into() } else { self.selected(text) };
         let mut data = self.data.borrow_mut();
         writeln!(data, "{text}").and_then(|()| data.flush()).map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe => Trouble::new(Exit::Failed, ""),
@@ -64,8 +69,20 @@ impl Output {
     /// A line of talk on standard error, unless `-q`.
     pub(crate) fn say(&self, text: &str) {
         if !self.quiet {
-            self.draw(&format!("{text}\n"));
+            self.draw(&format!("{}\n", self.selected(text)));
         }
+    }
+
+    /// With every command that the text proposes meant for the same app.
+    fn selected<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.selection.is_empty() || !text.contains(COMMAND) {
+            return text.into();
+        }
+        // `run` makes an app, it does not look for one.
+        let meant = |rest: &str| if rest.starts_with("run") { "" } else { self.selection.as_str() };
+        let mut parts = text.split(COMMAND);
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |text, rest| text + COMMAND + meant(rest) + rest).into()
     }
 
     /// Text for standard error as it is, with its movements.
@@ -80,7 +97,7 @@ impl Output {
         if trouble.error.is_empty() {
             return;
         }
-        let text = trouble.render();
+        let text = self.selected(&trouble.render()).into_owned();
         let text = match text.strip_prefix("error:") {
             Some(rest) => format!("{}{rest}", self.err.paint("error:", BAD)),
             None => text,
@@ -107,6 +124,22 @@ impl Look {
     }
 }
 
+/// "--app shop ", as a shell reads it.
+fn selection(global: &Global) -> String {
+    let words = [
+        global.socket.as_ref().map(|path| ("--socket", path.display().to_string())),
+        global.app.as_ref().map(|name| ("--app", name.clone())),
+        global.config.as_ref().map(|path| ("--config", path.display().to_string())),
+    ];
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    let quoted = |word: String| match word.chars().all(plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    };
+    let first = words.into_iter().flatten().next();
+    first.map_or_else(String::new, |(flag, word)| format!("{flag} {} ", quoted(word)))
+}
+
 /// `--color` decides; else a terminal is coloured unless `NO_COLOR` (no-color.org) is set and not empty, or it is dumb.
 fn colored(asked: Color, terminal: bool, variable: &impl Fn(&str) -> Option<OsString>) -> bool {
     match asked {
@@ -122,6 +155,8 @@ fn is_dumb(variable: &impl Fn(&str) -> Option<OsString>) -> bool {
     variable("TERM").is_some_and(|term| term == "dumb")
 }
 
+/// How a proposed command begins.
+const COMMAND: &str = "`shiftboss ";
 /// As wanted.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 /// On its way.
@@ -181,6 +216,7 @@ pub(crate) mod capture {
             quiet: false,
             out: PLAIN,
             err: PLAIN,
+            selection: String::new(),
             data: RefCell::new(Box::new(data.clone())),
             talk: RefCell::new(Box::new(talk.clone())),
         };
@@ -209,6 +245,22 @@ mod tests {
     fn the_command_line_has_the_last_word_on_colour() {
         assert!(colored(Color::Always, false, &with(&[("NO_COLOR", "1")])));
         assert!(!colored(Color::Never, true, &with(&[])));
+    }
+
+    #[test]
+    fn a_proposed_command_is_meant_for_the_same_app() {
+        let (mut output, written) = capture::output();
+        output.selection = "--app shop ".to_owned();
+        output.say("`shiftboss wait api --for drained` waits for it");
+        output.trouble(&Trouble::usage("wrong").help("`shiftboss status`"));
+        output.json = true;
+        output.line("{\"reason\":\"`shiftboss x`\"}").unwrap();
+        let talk = "`shiftboss --app shop wait api --for drained` waits for it\n\
+                    error: wrong\nhelp: `shiftboss --app shop status`\n";
+        assert_eq!(
+            (written.talk().as_str(), written.data().as_str()),
+            (talk, "{\"reason\":\"`shiftboss x`\"}\n")
+        );
     }
 
     #[test]

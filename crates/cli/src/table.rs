@@ -29,8 +29,12 @@ fn broker_lines(broker: &Broker, name_width: usize, look: Look, now: Timestamp) 
     let mut lines = vec![head(broker, name_width, look)];
     lines.extend(workers(broker, look, now));
     if let Some(failure) = &broker.last_failure {
-        let line = format!("  last failure: {}", text::clean(failure));
-        lines.push(look.paint(&text::cut(&line, look.width), if broker.degraded { BAD } else { FAINT }));
+        let style = if broker.degraded { BAD } else { FAINT };
+        let line = format!("last failure: {}", text::clean(failure));
+        for (at, part) in text::wrap(&line, look.width.saturating_sub(4)).iter().enumerate() {
+            let indent = if at == 0 { "  " } else { "    " };
+            lines.push(look.paint(&text::cut(&format!("{indent}{part}"), look.width), style));
+        }
     }
     if broker.state == BrokerState::Drained {
         let wanted = text::count(broker.wanted, "worker");

@@ -74,6 +74,24 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     short
 }
 
+/// In lines of at most so many columns, broken between words where that can be.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("there is always one");
+        let columns = last.chars().count();
+        if columns > 0 && columns + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else {
+            if columns > 0 {
+                last.push(' ');
+            }
+            last.push_str(word);
+        }
+    }
+    lines
+}
+
 /// Without control characters, which could redraw a terminal: what workers wrote is not ours.
 pub(crate) fn clean(text: &str) -> String {
     let harmless = |c: char| {
@@ -124,6 +142,13 @@ mod tests {
     fn what_is_cut_is_marked() {
         assert_eq!(cut("tcp://:3000", 11), "tcp://:3000");
         assert_eq!(cut("tcp://:30001", 11), "tcp://:300…");
+    }
+
+    #[test]
+    fn lines_are_broken_between_words() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("a-very-long-word x", 5), ["a-very-long-word", "x"]);
+        assert_eq!(wrap("", 5), [""]);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub enum Input {
         /// What is asked.
         command: Command,
     },
-    /// The app shall end: gracefully; a second time, or at once: now.
+    /// The app shall end: gracefully, or now. Asked gracefully again it goes on as it does.
     Stop {
         /// Kill instead of asking.
         now: bool,

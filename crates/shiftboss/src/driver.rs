@@ -39,6 +39,7 @@ pub(crate) struct Driver {
     waiting: BTreeMap<RequestId, Vec<oneshot::Sender<api::Outcome>>>,
     inputs: VecDeque<Input>,
     own_requests: u128,
+    /// By a signal.
     stop_asked: bool,
     ended: bool,
 }
@@ -190,8 +191,13 @@ impl Driver {
         }
     }
 
+    /// The first signal asks, whatever commands have asked before; the second does not.
     fn stop(&mut self) {
         let now = std::mem::replace(&mut self.stop_asked, true);
+        if !now {
+            self.log
+                .note("stopping: every worker finishes what it has; the same signal again ends them at once");
+        }
         self.inputs.push_back(Input::Stop { now });
     }
 
@@ -207,7 +213,6 @@ impl Driver {
     fn take_order(&mut self, order: Order) {
         match order {
             Order::Command { request, command, reply } => {
-                self.stop_asked |= command == Command::Stop;
                 self.waiting.entry(request).or_default().push(reply);
                 self.inputs.push_back(Input::Command { request, command });
             }

@@ -26,6 +26,10 @@ pub(crate) fn run(global: &Global, asked: &RunArgs, output: &Output) -> Result<E
         end_with_parent()?;
     }
     let from_line = !asked.command.is_empty();
+    if let (true, Some(file)) = (from_line, &global.config) {
+        let error = format!("both a file, {}, and a command are given", file.display());
+        return Err(Trouble::usage(error).help("the file names its commands; leave one of the two out"));
+    }
     let mut app = if from_line { line::app(asked, output)? } else { read(&file(global), output)?.options };
     if from_line {
         can_be_launched(&app, output, Exit::Failed, |_| true)?;

@@ -107,3 +107,19 @@ fn a_log_that_nobody_reads_blocks_nobody_and_says_what_was_lost() {
     ask(&["stop", "--all"]);
     assert!(run.wait().unwrap().success());
 }
+
+#[test]
+fn a_full_disk_under_the_log_is_said_and_stops_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("shiftboss.toml"), fill(&beside(r#"["WORKER"]"#), folder.path()))
+        .unwrap();
+    std::fs::write(folder.path().join("version"), "good").unwrap();
+    let app = App::started(folder, &["run"], |command| {
+        command.stdout(Stdio::from(std::fs::File::create("/dev/full").unwrap()));
+    });
+    app.does(&["wait", "web", "--for", "ready", "--timeout", "30s"]);
+    eventually("it is said", || {
+        app.stderr().contains("standard output cannot be written, lines are lost: No space")
+    });
+    app.does(&["recycle", "--all"]);
+}

@@ -51,11 +51,12 @@ impl App {
         prepare(&mut command);
         let mut child = command.spawn().unwrap();
         let said = Arc::new(Said::default());
-        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        listen(out, &said, |heard, line| {
-            heard.0.push(serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
-        });
-        listen(err, &said, |heard, line| {
+        if let Some(out) = child.stdout.take() {
+            listen(out, &said, |heard, line| {
+                heard.0.push(serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
+            });
+        }
+        listen(child.stderr.take().unwrap(), &said, |heard, line| {
             heard.1.push_str(line);
             heard.1.push('\n');
         });

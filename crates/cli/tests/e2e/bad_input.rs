@@ -78,7 +78,9 @@ fn say_with(folder: &Path, arguments: &[&str], prepare: impl FnOnce(&mut Command
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let output = child.wait_with_output().unwrap();
-    Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    // The commands that it proposes repeat what was added here.
+    let err = text(&output.stderr).replace(&format!(" --socket {}", folder.join("app.sock").display()), "");
+    Said { code: output.status.code(), out: text(&output.stdout), err }
 }
 
 /// A folder with this as its `shiftboss.toml`.

@@ -101,3 +101,22 @@ fn a_second_signal_ends_what_the_first_one_only_asked() {
     assert_eq!(log.iter().filter(|event| event["forced"] == true).count(), 3);
     assert!(workers.into_iter().all(is_gone));
 }
+
+#[test]
+fn a_signal_after_a_stop_command_still_only_asks() {
+    let mut app = App::ready(
+        r#"
+        app = "e2e"
+        [broker.slow]
+        command = ["WORKER", "--stop-delay", "500", "--ready", "notify"]
+        kind = "notify"
+        "#,
+    );
+    app.does(&["stop", "--all", "--no-wait"]);
+    app.until_event("worker_stopping", 1);
+    app.signal(Signal::TERM);
+    assert!(app.ended().success());
+    let log = app.log();
+    let ended = log.iter().find(|event| event["event"] == "worker_ended").unwrap();
+    assert_eq!((&ended["forced"], &ended["code"]), (&false.into(), &0.into()), "it has finished");
+}

@@ -20,14 +20,20 @@ pub enum DurationError {
     #[error("expected a number at `{0}`")]
     NoNumber(String),
     /// A bare number.
-    #[error("it has no unit; write \"{0}s\"")]
+    #[error("a unit has to follow {0}: ms, s, m, h or d, as in \"{0}s\"")]
     NoUnit(String),
+    /// A number and its unit with a space between.
+    #[error("no spaces; write \"{0}\"")]
+    Space(String),
     /// A point or comma.
-    #[error("only whole numbers; write \"1s500ms\" for 1.5 s")]
+    #[error("only whole numbers, which may be summed: \"1h30m\", \"1s500ms\"")]
     Fraction,
     /// Letters that are none of ours.
     #[error("unknown unit `{0}`; expected ms, s, m, h or d")]
     UnknownUnit(String),
+    /// A unit written out.
+    #[error("write \"{0}\"")]
+    Word(String),
     /// "5m1h", "1s1s".
     #[error("units go from the largest to the smallest, each once")]
     Order,
@@ -56,11 +62,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         let (unit, after) = split(after, |character| !character.is_alphabetic());
         let factor = match unit {
             "" if after.starts_with(['.', ',']) => return Err(DurationError::Fraction),
-            "" => return Err(DurationError::NoUnit(word(number))),
-            unit => *UNITS
-                .iter()
-                .find_map(|(name, factor)| (*name == unit).then_some(factor))
-                .ok_or_else(|| DurationError::UnknownUnit(word(unit)))?,
+            "" => return Err(spaced(number, after)),
+            unit => *UNITS.iter().find_map(|(name, factor)| (*name == unit).then_some(factor)).ok_or_else(
+                || match meant(unit) {
+                    Some(short) => DurationError::Word(format!("{}{short}", word(number))),
+                    None => DurationError::UnknownUnit(word(unit)),
+                },
+            )?,
         };
         if factor >= smallest {
             return Err(DurationError::Order);
@@ -85,6 +93,27 @@ pub fn show_duration(duration: Duration) -> String {
         }
     }
     if shown.is_empty() { "0s".to_owned() } else { shown }
+}
+
+/// "6 hours", "5 s", or a number and nothing.
+fn spaced(number: &str, after: &str) -> DurationError {
+    match meant(after.trim()) {
+        Some(short) => DurationError::Space(format!("{}{short}", word(number))),
+        None => DurationError::NoUnit(word(number)),
+    }
+}
+
+/// The unit that somebody wrote out.
+fn meant(unit: &str) -> Option<&'static str> {
+    let whole = unit.to_lowercase();
+    let words: [(&str, &[&str]); 5] = [
+        ("ms", &["ms", "msec", "msecs", "millis", "millisecond", "milliseconds"]),
+        ("s", &["s", "sec", "secs", "second", "seconds"]),
+        ("m", &["min", "mins", "minute", "minutes"]),
+        ("h", &["h", "hr", "hrs", "hour", "hours"]),
+        ("d", &["d", "day", "days"]),
+    ];
+    words.iter().find(|(_, words)| words.contains(&whole.as_str())).map(|(short, _)| *short)
 }
 
 fn split(text: &str, ends: impl Fn(char) -> bool) -> (&str, &str) {
@@ -262,8 +291,12 @@ mod tests {
             ("-5s", DurationError::NoNumber("-5s".into())),
             ("s", DurationError::NoNumber("s".into())),
             ("1.5s", DurationError::Fraction),
-            ("5 s", DurationError::NoUnit("5".into())),
-            ("5sec", DurationError::UnknownUnit("sec".into())),
+            ("5 s", DurationError::Space("5s".into())),
+            ("6 hours", DurationError::Space("6h".into())),
+            ("10 minutes", DurationError::Space("10m".into())),
+            ("5 x", DurationError::NoUnit("5".into())),
+            ("5sec", DurationError::Word("5s".into())),
+            ("1day", DurationError::Word("1d".into())),
             ("5M", DurationError::UnknownUnit("M".into())),
             ("30m1h", DurationError::Order),
             ("1s1s", DurationError::Order),

@@ -1,27 +1,32 @@
 //! Who may connect: processes of our own user and root, by the credentials that the kernel took at connect
-//! (`SO_PEERCRED`, unix(7)); at most so many at once.
+//! (`SO_PEERCRED`, unix(7)); at most so many at once, each of which has to ask something soon. All others are told why
+//! not.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 
 pub(super) struct Peers {
     listener: UnixListener,
     places: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
     uid: u32,
 }
 
 /// A connection that holds its place.
 pub(super) struct Peer {
     stream: UnixStream,
+    /// When it gives up its place; none once the first answer has begun.
+    silent_until: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -30,12 +35,23 @@ impl Peers {
         listener.set_nonblocking(true)?;
         let uid = rustix::process::geteuid().as_raw();
         let listener = UnixListener::from_std(listener)?;
-        let (places, strangers) = (Arc::new(Semaphore::new(MOST)), Arc::new(Semaphore::new(STRANGERS)));
-        Ok(Peers { listener, places, strangers, uid })
+        let (places, refusals) = (Arc::new(Semaphore::new(MOST)), Arc::new(Semaphore::new(REFUSALS)));
+        Ok(Peers { listener, places, refusals, uid })
     }
 
     fn allows(&self, stream: &UnixStream) -> bool {
         stream.peer_cred().is_ok_and(|peer| peer.uid() == self.uid || peer.uid() == 0)
+    }
+
+    fn refuse(&self, stream: UnixStream, answer: &'static [u8]) {
+        // One of too many is told nothing.
+        if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+            tokio::spawn(async move {
+                // Whoever does not wait for the answer needs none.
+                let _ = tokio::time::timeout(REFUSED_WITHIN, refuse(stream, answer)).await;
+                drop(place);
+            });
+        }
     }
 }
 
@@ -45,26 +61,21 @@ impl Listener for Peers {
 
     async fn accept(&mut self) -> (Peer, SocketAddr) {
         loop {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-                // The semaphore is never closed; if it were, nobody could be let in.
-                return std::future::pending().await;
-            };
-            match self.listener.accept().await {
-                Ok((stream, address)) if self.allows(&stream) => {
-                    return (Peer { stream, _place: place }, address);
-                }
-                Ok((stream, _)) => {
-                    // One of many strangers is told nothing.
-                    if let Ok(door) = Arc::clone(&self.strangers).try_acquire_owned() {
-                        tokio::spawn(async move {
-                            // A stranger that does not wait for the answer needs none.
-                            let _ = tokio::time::timeout(PATIENCE, refuse(stream)).await;
-                            drop(door);
-                        });
-                    }
-                }
+            let Ok((stream, address)) = self.listener.accept().await else {
                 // Out of descriptors, most likely: trying again at once would only burn a core.
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            if !self.allows(&stream) {
+                self.refuse(stream, NOT_ALLOWED);
+                continue;
+            }
+            match Arc::clone(&self.places).try_acquire_owned() {
+                Ok(place) => {
+                    let silent_until = Some(Box::pin(tokio::time::sleep(PATIENCE)));
+                    return (Peer { stream, silent_until, _place: place }, address);
+                }
+                Err(_) => self.refuse(stream, BUSY),
             }
         }
     }
@@ -76,7 +87,7 @@ impl Listener for Peers {
 
 /// Hears the question first, since an answer before it confuses clients, and to its end, since closing on unread words
 /// takes the answer back (a reset).
-async fn refuse(mut stream: UnixStream) -> io::Result<()> {
+async fn refuse(mut stream: UnixStream, answer: &[u8]) -> io::Result<()> {
     let mut heard = [0; 1024];
     let mut end = Vec::new();
     while !end.ends_with(b"\r\n\r\n") {
@@ -87,7 +98,7 @@ async fn refuse(mut stream: UnixStream) -> io::Result<()> {
         end.extend_from_slice(&heard[..length]);
         end.drain(..end.len().saturating_sub(4));
     }
-    stream.write_all(NOT_ALLOWED).await?;
+    stream.write_all(answer).await?;
     stream.shutdown().await?;
     while stream.read(&mut heard).await? > 0 {}
     Ok(())
@@ -99,12 +110,18 @@ impl AsyncRead for Peer {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(end) = &mut self.silent_until
+            && end.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Peer {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.silent_until = None;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -117,11 +134,17 @@ impl AsyncWrite for Peer {
     }
 }
 
-const MOST: usize = 64;
-/// Strangers that are answered at once, and how long each may take.
-const STRANGERS: usize = 16;
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+/// Connections at once: each costs some tens of KB and a descriptor.
+const MOST: usize = 256;
+/// A connection without an answer by then has asked nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Refusals under way, and how long each may take.
+const REFUSALS: usize = 16;
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(100);
+const BUSY: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 57\r\n\
+    Connection: close\r\n\r\n{\"error\":\"busy: 256 clients ask this app at the moment\"}\n";
 const NOT_ALLOWED: &[u8] =
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 59\r\n\
     Connection: close\r\n\r\n{\"error\":\"this app belongs to another user than yourself\"}\n";

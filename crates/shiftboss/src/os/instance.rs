@@ -24,7 +24,7 @@ use rustix::net::{
 };
 use rustix::process::geteuid;
 
-use super::notify::LONGEST_PATH;
+use super::notify::{LONGEST_PATH, longest_path};
 
 /// The claim to be the app; given back when dropped, or by the kernel when the process ends.
 #[derive(Debug)]
@@ -58,9 +58,14 @@ pub enum ClaimError {
     /// The path is there and is something else; it is left alone.
     #[error("cannot put the control socket at {}: something else is there", .0.display())]
     NotASocket(PathBuf),
-    /// More bytes than the path of a socket may have (`unix(7)`).
-    #[error("the path of a socket has at most {LONGEST_PATH} bytes, `{}` has {}", .0.display(), .0.as_os_str().len())]
-    TooLong(PathBuf),
+    /// Its path, or one that is made from it, has more bytes than the path of a socket may have (`unix(7)`).
+    #[error("the path of the control socket is {shorten_by} bytes too long: {}", socket.display())]
+    TooLong {
+        /// The control socket.
+        socket: PathBuf,
+        /// How much too long.
+        shorten_by: usize,
+    },
     /// The folder for our sockets is open to others, or belongs to them.
     #[error("cannot use the folder {}: it must be ours and closed to others (`chmod 700`)", .0.display())]
     NotPrivate(PathBuf),
@@ -94,8 +99,12 @@ impl Instance {
         };
         let runtime_dir = folder.join(beside(app_of(name), ".d"));
         let new = runtime_dir.join(NEW);
-        if let Some(long) = [&socket, &new].into_iter().find(|path| path.as_os_str().len() > LONGEST_PATH) {
-            return Err(ClaimError::TooLong(long.clone()));
+        // What is made later has to fit, too: the sockets that workers notify on.
+        let paths = [&socket, &new, &longest_path(&runtime_dir)];
+        if let Some(most) =
+            paths.map(|path| path.as_os_str().len()).into_iter().max().filter(|most| *most > LONGEST_PATH)
+        {
+            return Err(ClaimError::TooLong { shorten_by: most - LONGEST_PATH, socket });
         }
         make_folder(folder).map_err(os("cannot make the folder", folder))?;
         if folder == temporary && !is_private(folder) {
@@ -218,8 +227,7 @@ fn lock(socket: &Path, name: &OsStr) -> Result<Lock, ClaimError> {
 
 /// What the other one wrote into the lock, and when.
 fn already_running(socket: &Path, name: &OsStr, lock: &mut File) -> ClaimError {
-    let mut text = String::new();
-    let pid = lock.take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+    let pid = written_pid(lock);
     let written = lock.metadata().and_then(|met| met.modified()).ok();
     ClaimError::AlreadyRunning {
         app: app_of(name).to_string_lossy().into_owned(),
@@ -227,6 +235,23 @@ fn already_running(socket: &Path, name: &OsStr, lock: &mut File) -> ClaimError {
         pid,
         up: written.filter(|_| pid.is_some()).and_then(|written| written.elapsed().ok()),
     }
+}
+
+/// The process that is the app of this socket, whether or not the socket's file is still there.
+#[must_use]
+pub fn holder_of(socket: &Path) -> Option<u32> {
+    let mut lock = File::open(socket.with_file_name(beside(socket.file_name()?, ".lock"))).ok()?;
+    match flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Err(Errno::WOULDBLOCK) => written_pid(&mut lock),
+        // Given back with the descriptor.
+        Ok(()) | Err(_) => None,
+    }
+}
+
+fn written_pid(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 /// Whether there is nothing at the path, or a socket that nobody serves.

@@ -42,7 +42,10 @@ impl NotifySocket {
     /// # Errors
     /// `InvalidFilename` for a path of more than 107 bytes, which `unix(7)` cannot name; else that of `bind(2)`.
     pub fn bind(dir: &Path, worker: u64) -> io::Result<Self> {
-        let path = dir.join(format!("notify-{worker}.sock"));
+        let path = path_in(dir, worker);
+        if path.as_os_str().len() > LONGEST_PATH {
+            return Err(too_long(&path));
+        }
         let address = SocketAddrUnix::new(&path).map_err(|_| too_long(&path))?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
@@ -122,6 +125,15 @@ fn printable(text: &[u8]) -> String {
     let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
     text.truncate(ends.take_while(|end| *end <= LONGEST_STATUS).last().unwrap_or(0));
     text
+}
+
+/// The path of the worker with the longest id: whoever makes the folder sees to it that it fits.
+pub(super) fn longest_path(dir: &Path) -> PathBuf {
+    path_in(dir, u64::MAX)
+}
+
+fn path_in(dir: &Path, worker: u64) -> PathBuf {
+    dir.join(format!("notify-{worker}.sock"))
 }
 
 fn too_long(path: &Path) -> io::Error {

@@ -5,12 +5,14 @@
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use serde::Serialize;
 use shiftboss::log::{Line, Log};
 use shiftboss::os::lines::printable;
@@ -109,8 +111,13 @@ impl Log for RunLog {
                 line: line.text,
             }),
             Form::People { look, zone, name } => {
-                let head =
-                    format!("{} {:name$} {}/{} │", Self::clock(zone), line.broker, line.worker, line.slot);
+                let head = format!(
+                    "{} {:name$} #{} slot {} │",
+                    Self::clock(zone),
+                    line.broker,
+                    line.worker,
+                    line.slot
+                );
                 format!("{} {}", look.paint(&head, FAINT), printable(line.text))
             }
         };
@@ -128,8 +135,9 @@ impl Log for RunLog {
         }
         let lines = std::mem::take(&mut self.lines);
         let mut batch = std::mem::take(&mut self.batch);
+        self.lost += self.writer.shared.lost.swap(0, Ordering::Relaxed);
         if self.lost > 0 {
-            let said = format!("{} lines lost here: standard output was read too slowly", self.lost);
+            let said = format!("{} lines lost here: standard output was full, or read too slowly", self.lost);
             batch.insert_str(0, &(self.noted("lines_lost", &said) + "\n"));
         }
         match self.writer.send(batch) {
@@ -152,8 +160,16 @@ fn now() -> String {
 struct Writer {
     /// None before the first text: the thread inherits the signal mask of the one that starts it.
     thread: Option<Thread>,
+    shared: Arc<Shared>,
+}
+
+/// What both ends count.
+#[derive(Default)]
+struct Shared {
     /// Bytes that wait to be written.
-    waiting: Arc<AtomicUsize>,
+    waiting: AtomicUsize,
+    /// Lines that could not be written, not yet told.
+    lost: AtomicU64,
 }
 
 struct Thread {
@@ -168,12 +184,12 @@ struct Full;
 impl Writer {
     fn send(&mut self, text: String) -> Result<(), Full> {
         let length = text.len();
-        if self.waiting.load(Ordering::Relaxed) + length > MOST {
+        if self.shared.waiting.load(Ordering::Relaxed) + length > MOST {
             return Err(Full);
         }
-        let waiting = Arc::clone(&self.waiting);
+        let shared = Arc::clone(&self.shared);
         let Some(thread) = self.thread() else { return Err(Full) };
-        waiting.fetch_add(length, Ordering::Relaxed);
+        shared.waiting.fetch_add(length, Ordering::Relaxed);
         // A reader that has gone for good misses nothing.
         let _ = thread.texts.send(text);
         Ok(())
@@ -183,10 +199,10 @@ impl Writer {
         if self.thread.is_none() {
             let (texts, taken) = channel();
             let (end, done) = channel();
-            let waiting = Arc::clone(&self.waiting);
+            let shared = Arc::clone(&self.shared);
             let builder = std::thread::Builder::new().name("log".to_owned()).stack_size(STACK);
             // Without a thread now, the next text tries again.
-            builder.spawn(move || write_all(&taken, &waiting, end)).ok()?;
+            builder.spawn(move || write_all(&taken, &shared, end)).ok()?;
             self.thread = Some(Thread { texts, done });
         }
         self.thread.as_ref()
@@ -204,16 +220,50 @@ impl Drop for Writer {
     }
 }
 
-/// Writes until nobody sends any more, or nobody reads. `_end` lives as long as the work does.
-fn write_all(texts: &Receiver<String>, waiting: &AtomicUsize, _end: Sender<()>) {
-    let mut out = io::stdout();
+/// Writes until nobody sends any more, or nobody will ever read. `_end` lives as long as the work does.
+fn write_all(texts: &Receiver<String>, shared: &Shared, _end: Sender<()>) {
+    let mut torn = false;
+    let mut complained = false;
     while let Ok(text) = texts.recv() {
-        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        waiting.fetch_sub(text.len(), Ordering::Relaxed);
-        if written.is_err() {
+        let mut bytes = text.as_bytes();
+        // A line that was cut short by a failure ends here.
+        let written = if torn { put(&mut &b"\n"[..]) } else { Ok(()) }.and_then(|()| put(&mut bytes));
+        shared.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+        let Err(error) = written else {
+            torn = false;
+            continue;
+        };
+        if matches!(error, Errno::PIPE | Errno::BADF) {
             return;
         }
+        // A full disk, most likely: what is written there may be deleted one day.
+        torn = torn
+            || (bytes.len() < text.len() && !text.as_bytes()[..text.len() - bytes.len()].ends_with(b"\n"));
+        let lost = bytes.iter().filter(|byte| **byte == b'\n').count();
+        shared.lost.fetch_add(lost as u64, Ordering::Relaxed);
+        if !std::mem::replace(&mut complained, true) {
+            // Whoever reads neither standard output nor this cannot be told.
+            let _ = writeln!(io::stderr(), "standard output cannot be written, lines are lost: {error}");
+        }
+        std::thread::sleep(PAUSE);
     }
+}
+
+/// Writes all of it, however slowly it is taken; what is left in `bytes` was not written.
+fn put(bytes: &mut &[u8]) -> Result<(), Errno> {
+    let out = rustix::stdio::stdout();
+    while !bytes.is_empty() {
+        match rustix::io::write(out, bytes) {
+            Ok(count) => *bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            // Somebody else's choice for a shared descriptor.
+            Err(Errno::AGAIN) => {
+                let _ = rustix::event::poll(&mut [PollFd::new(&out, PollFlags::OUT)], None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 const NAME: usize = 6;
@@ -223,3 +273,5 @@ const BATCH: usize = 32 * 1024;
 const MOST: usize = 1024 * 1024;
 const STACK: usize = 64 * 1024;
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// Between attempts to write to what is full.
+const PAUSE: Duration = Duration::from_millis(200);

@@ -1,6 +1,8 @@
 //! What one user may not do to another, and what only root may do. These tests give up root, so they need it.
 
+use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 
 use super::*;
@@ -120,3 +122,21 @@ fn become_user(uid: u32) -> impl FnOnce(&mut Command) {
 
 const SOMEBODY: u32 = 65534;
 const STRANGER: u32 = 65533;
+
+#[test]
+fn too_many_clients_are_told_so_and_silent_ones_lose_their_place() {
+    let app = App::ready(SHOP);
+    let mut silent: Vec<UnixStream> = (0..256).map(|_| UnixStream::connect(app.socket()).unwrap()).collect();
+    let mut refused = app.ask(&["--version"]);
+    eventually("the app is full", || {
+        refused = app.ask(&["status"]);
+        !refused.status.success()
+    });
+    assert_eq!(refused.status.code(), Some(75), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("busy: 256 clients"), "{}", text(&refused.stderr));
+    // The app closes what says nothing.
+    for stream in &mut silent {
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+    app.does(&["status"]);
+}

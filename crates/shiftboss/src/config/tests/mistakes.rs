@@ -159,7 +159,7 @@ error: broker `api`: `recycle.min_ready`: expected a duration, found \"5\"
   ┌ shop/shiftboss.toml:6:50
 6 │ recycle = { jitter = 10, surge = -1, min_ready = \"5\" }
   │                                                  ^^^
-  │ it has no unit; write \"5s\"
+  │ a unit has to follow 5: ms, s, m, h or d, as in \"5s\"
 
 error: broker `api`: `backoff`: expected a table, found an array
   ┌ shop/shiftboss.toml:7:11

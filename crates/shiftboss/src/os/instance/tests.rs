@@ -2,6 +2,7 @@
 
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
+use super::super::notify::NotifySocket;
 use super::*;
 use crate::os::spawn::trial;
 
@@ -166,12 +167,27 @@ fn a_folder_for_the_run_that_others_may_use_is_refused() {
 fn a_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("x".repeat(90)).join("shop.sock");
-    assert!(refused(&socket).starts_with("the path of a socket has at most 107 bytes"));
+    assert!(refused(&socket).starts_with("the path of the control socket is "));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    let room = LONGEST_PATH - folder.path().as_os_str().len() - "//shop.sock".len();
+    let room =
+        LONGEST_PATH - folder.path().as_os_str().len() - "//shop.d/notify-18446744073709551615.sock".len();
     let longest = folder.path().join("x".repeat(room)).join("shop.sock");
-    let _instance = Instance::claim(&longest).unwrap();
+    let instance = Instance::claim(&longest).unwrap();
     assert!(UnixStream::connect(&longest).is_ok());
+    NotifySocket::bind(instance.runtime_dir(), u64::MAX).unwrap();
+    let one_more = folder.path().join("x".repeat(room + 1)).join("shop.sock");
+    assert!(refused(&one_more).starts_with("the path of the control socket is 1 bytes too long"));
+}
+
+#[test]
+fn an_app_without_its_socket_can_still_be_found() {
+    let (_folder, socket) = folder();
+    assert_eq!(holder_of(&socket), None);
+    let instance = Instance::claim(&socket).unwrap();
+    fs::remove_file(&socket).unwrap();
+    assert_eq!(holder_of(&socket), Some(std::process::id()));
+    drop(instance);
+    assert_eq!(holder_of(&socket), None);
 }
 
 #[test]
