@@ -51,7 +51,7 @@ pub(crate) fn run(words: &[OsString]) -> Result<bool> {
 type Measure = fn(&Bench) -> Result<Vec<Figure>>;
 
 /// In the order in which they are run.
-const ROWS: [(&str, Measure); 8] = [
+const ROWS: [(&str, Measure); 9] = [
     ("crash", crash::measure),
     ("start", start::measure),
     ("idle", idle::measure),
@@ -60,6 +60,7 @@ const ROWS: [(&str, Measure); 8] = [
     ("recycle-new", recycle::new_connections),
     ("recycle-full", recycle::saturated),
     ("recycle-gunicorn", recycle::gunicorn),
+    ("recycle-gunicorn-new", recycle::gunicorn_new),
 ];
 
 struct Asked {

@@ -76,6 +76,9 @@ impl FromStr for Address {
     /// Reads `tcp://HOST:PORT`, `udp://HOST:PORT`, `unix:///PATH`; a bare `PORT`, `:PORT` or `HOST:PORT` is TCP.
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let wrong = |why| AddressError { text: text.to_owned(), why };
+        if text.contains("{slot}") {
+            return Err(wrong("an address of its own for each worker, by {slot}, is not in this version"));
+        }
         if let Some(path) = text.strip_prefix("unix://") {
             if !path.starts_with('/') {
                 return Err(wrong("a UNIX socket needs an absolute path, like unix:///run/app.sock"));

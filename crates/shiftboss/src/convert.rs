@@ -36,10 +36,12 @@ pub(crate) fn request_text(request: RequestId) -> String {
     format!("{:032x}", request.0)
 }
 
-/// A request's number: 32 hexadecimal digits as they are, any other key by its hash (FNV-1a).
+/// A request's number: 32 hexadecimal digits as they are, any other key by its hash (FNV-1a). Numbers of 64 bits are
+/// the app's own.
 pub(crate) fn request_of(key: &str) -> RequestId {
     if key.len() == 32
         && let Ok(number) = u128::from_str_radix(key, 16)
+        && number > u128::from(u64::MAX)
     {
         return RequestId(number);
     }

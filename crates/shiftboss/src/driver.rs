@@ -17,14 +17,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::convert;
 use crate::feed::Feed;
-use crate::handle::{Order, Seen};
+use crate::handle::{Order, Pulse};
 use crate::launch::Launch;
 use crate::log::Log;
 use crate::os::clock;
 use crate::os::poll;
 use crate::os::signals::SignalFd;
 use crate::sockets::{Quieting, Sockets};
-use crate::workers::{self, Workers};
+use crate::workers::{self, Told, Workers};
 
 pub(crate) struct Driver {
     core: App,
@@ -41,6 +41,7 @@ pub(crate) struct Driver {
     own_requests: u128,
     /// By a signal.
     stop_asked: bool,
+    hang_up_stops: bool,
     ended: bool,
 }
 
@@ -84,6 +85,7 @@ impl Driver {
             inputs: VecDeque::new(),
             own_requests: 0,
             stop_asked: false,
+            hang_up_stops: hang_up_stops(),
             ended: false,
         })
     }
@@ -173,10 +175,21 @@ impl Driver {
 
     // What has happened.
 
+    /// What workers write waits for the next round once this one has taken long: it is told again.
     fn take_events(&mut self, events: &[poll::Ready]) {
+        let until = clock::now() + ROUND;
         for event in events {
-            if self.workers.take(*event, &mut *self.log, &mut self.inputs).is_some() {
-                self.take_signals();
+            if Workers::can_wait(*event) && clock::now() > until {
+                continue;
+            }
+            match self.workers.take(*event, &mut *self.log, &mut self.inputs) {
+                Some(Told::Signal) => self.take_signals(),
+                Some(Told::Listener(broker)) => {
+                    if let Some(shell) = self.shells.get_mut(broker.0 as usize) {
+                        shell.sockets.assert_backlog();
+                    }
+                }
+                None => {}
             }
         }
     }
@@ -184,7 +197,7 @@ impl Driver {
     fn take_signals(&mut self) {
         while let Some(signal) = self.signals.as_ref().and_then(SignalFd::read) {
             match Signal(signal) {
-                Signal::HUP if hang_up_stops() => self.stop(),
+                Signal::HUP if self.hang_up_stops => self.stop(),
                 Signal::HUP => self.recycle_all(),
                 _ => self.stop(),
             }
@@ -218,9 +231,10 @@ impl Driver {
             }
             // Whoever has stopped listening needs no answer.
             Order::Status(reply) => {
-                let status = self.feed.status();
-                let ready = status.ready && !status.stopping;
-                let _ = reply.send(Seen { brokers: self.feed.brokers(), ready });
+                let _ = reply.send(self.feed.brokers());
+            }
+            Order::Pulse(reply) => {
+                let _ = reply.send(Pulse { ready: self.feed.is_ready() });
             }
             Order::Subscribe { after, reply } => {
                 let _ = reply.send(self.feed.subscribe(after));
@@ -245,6 +259,7 @@ impl Driver {
                 Effect::OpenListeners { broker, round } => {
                     let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
                     let result = shell.sockets.open();
+                    self.workers.watch_listeners(broker, &shell.sockets);
                     self.quieting.remove(&broker);
                     self.inputs.push_back(Input::Opened { broker, round, result });
                 }
@@ -256,6 +271,7 @@ impl Driver {
                 Effect::ShutListeners { broker, round } => {
                     let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
                     self.quieting.remove(&broker);
+                    self.workers.leave_listeners(&shell.sockets);
                     let refused = shell.sockets.shut();
                     self.inputs.push_back(Input::Shut { broker, round, refused });
                 }
@@ -298,7 +314,11 @@ impl Driver {
     }
 }
 
-/// A hang-up means "stop" only for somebody who sits at a terminal; for everybody else it means "renew".
+/// A hang-up means "stop" only for somebody who sits at a terminal; for everybody else it means "renew". To be asked at
+/// the start: once it has hung up, a terminal is none any more.
 fn hang_up_stops() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdin())
 }
+
+/// How long output of workers may keep everything else waiting.
+const ROUND: Duration = Duration::from_millis(5);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shiftboss_api as api;
 use shiftboss_core::id::BrokerId;
+use shiftboss_core::status::BrokerState;
 use shiftboss_core::{Event, Status};
 use tokio::sync::broadcast;
 
@@ -75,8 +76,14 @@ impl Feed {
             .collect()
     }
 
-    pub(crate) fn status(&self) -> &Status {
-        &self.status
+    /// Every broker is open with as many workers ready as it wants, and the app is not ending.
+    pub(crate) fn is_ready(&self) -> bool {
+        let all = self
+            .status
+            .brokers
+            .iter()
+            .all(|broker| broker.state == BrokerState::Open && broker.ready() >= broker.wanted);
+        self.status.ready && !self.status.stopping && all
     }
 }
 

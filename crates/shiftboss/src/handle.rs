@@ -1,6 +1,7 @@
 //! The way to a running app from other threads and tasks: orders to its driver.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use shiftboss_api as api;
 use shiftboss_core::Command;
@@ -14,6 +15,8 @@ use crate::feed::Subscription;
 pub(crate) struct Handle {
     orders: mpsc::Sender<Order>,
     info: Arc<Info>,
+    /// What the last requests were about.
+    asked: Arc<Mutex<VecDeque<(RequestId, Command)>>>,
 }
 
 /// What never changes while the app runs.
@@ -28,14 +31,14 @@ pub(crate) struct Info {
 /// One order.
 pub(crate) enum Order {
     Command { request: RequestId, command: Command, reply: oneshot::Sender<api::Outcome> },
-    Status(oneshot::Sender<Seen>),
+    Status(oneshot::Sender<Vec<api::Broker>>),
+    Pulse(oneshot::Sender<Pulse>),
     Subscribe { after: Option<u64>, reply: oneshot::Sender<Subscription> },
 }
 
-/// What a look at the app shows.
-pub(crate) struct Seen {
-    pub(crate) brokers: Vec<api::Broker>,
-    /// Every broker has had all its workers ready, and the app is not ending.
+/// How the app is, without a look at its processes.
+pub(crate) struct Pulse {
+    /// Every broker is open with as many workers ready as it wants, and the app is not ending.
     pub(crate) ready: bool,
 }
 
@@ -45,7 +48,7 @@ pub(crate) struct Gone;
 
 impl Handle {
     pub(crate) fn new(orders: mpsc::Sender<Order>, info: Info) -> Self {
-        Handle { orders, info: Arc::new(info) }
+        Handle { orders, info: Arc::new(info), asked: Arc::default() }
     }
 
     pub(crate) fn info(&self) -> &Info {
@@ -55,6 +58,19 @@ impl Handle {
     pub(crate) fn broker(&self, name: &str) -> Option<BrokerId> {
         let at = self.info.brokers.iter().position(|known| known == name)?;
         u32::try_from(at).ok().map(BrokerId)
+    }
+
+    /// Whether this request is new, or the same command as before: a number is good for one command only.
+    pub(crate) fn is_consistent(&self, request: RequestId, command: &Command) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, before)) = asked.iter().find(|(known, _)| *known == request) {
+            return before == command;
+        }
+        if asked.len() == REMEMBERED {
+            asked.pop_front();
+        }
+        asked.push_back((request, command.clone()));
+        true
     }
 
     /// Asks for something; the outcome comes when it has been reached or given up.
@@ -69,7 +85,7 @@ impl Handle {
     }
 
     pub(crate) async fn status(&self) -> Result<api::Status, Gone> {
-        let seen = self.look().await?;
+        let brokers = self.brokers().await?;
         let pid = std::process::id();
         Ok(api::Status {
             app: self.info.app.clone(),
@@ -78,14 +94,20 @@ impl Handle {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             environment: self.info.environment.clone(),
             started_at: self.info.started_at.clone(),
-            brokers: seen.brokers,
+            brokers,
         })
     }
 
-    pub(crate) async fn look(&self) -> Result<Seen, Gone> {
-        let (reply, seen) = oneshot::channel();
+    async fn brokers(&self) -> Result<Vec<api::Broker>, Gone> {
+        let (reply, brokers) = oneshot::channel();
         self.send(Order::Status(reply)).await?;
-        seen.await.map_err(|_| Gone)
+        brokers.await.map_err(|_| Gone)
+    }
+
+    pub(crate) async fn pulse(&self) -> Result<Pulse, Gone> {
+        let (reply, pulse) = oneshot::channel();
+        self.send(Order::Pulse(reply)).await?;
+        pulse.await.map_err(|_| Gone)
     }
 
     pub(crate) async fn subscribe(&self, after: Option<u64>) -> Result<Subscription, Gone> {
@@ -98,3 +120,6 @@ impl Handle {
         self.orders.send(order).await.map_err(|_| Gone)
     }
 }
+
+/// As many as core remembers the outcomes of.
+const REMEMBERED: usize = 256;

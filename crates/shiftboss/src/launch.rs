@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use shiftboss_core::id::{Generation, Slot, WorkerId};
@@ -20,7 +21,10 @@ pub(crate) struct Launch {
     program: PathBuf,
     arguments: Vec<String>,
     cwd: Option<PathBuf>,
+    /// Inherited and ours, without what is set by the options.
     environment: BTreeMap<OsString, OsString>,
+    /// Set by the options; the slot is put in.
+    own: BTreeMap<String, String>,
     /// Names of the listeners a worker is given, in order.
     listeners: Vec<String>,
     notifies: bool,
@@ -102,7 +106,7 @@ impl Launch {
         let program = spawn::look_up(program, path.as_deref(), options.cwd.as_deref())
             .map_err(|source| LaunchError::Program { broker: name(), source })?;
         let mut environment = if options.clean_environment { BTreeMap::new() } else { inherited() };
-        environment.extend(options.environment.iter().map(|(key, value)| (key.into(), value.into())));
+        environment.retain(|key, _| key.to_str().is_none_or(|key| !options.environment.contains_key(key)));
         environment.insert("worker_type".into(), broker.into());
         environment.insert("env".into(), environment_name.into());
         Ok(Launch {
@@ -110,6 +114,7 @@ impl Launch {
             arguments: arguments.to_vec(),
             cwd: options.cwd.clone(),
             environment,
+            own: options.environment.clone(),
             listeners: options.listen.iter().map(|listen| listen.name.clone()).collect(),
             notifies: options.kind == Kind::Notify || options.effective_ready() == Ready::Notify,
             nofile,
@@ -126,6 +131,14 @@ impl Launch {
         &self.program
     }
 
+    /// Whether its workers outlive us if we are killed: the kernel takes the death signal from programs that gain rights
+    /// by being executed (`PR_SET_PDEATHSIG` in prctl(2)).
+    pub(crate) fn outlives_us(&self) -> bool {
+        let mode = std::fs::metadata(&self.program).map_or(0, |file| file.permissions().mode());
+        let capable = rustix::fs::getxattr(&self.program, "security.capability", &mut [0_u8; 64]).is_ok();
+        mode & (SET_USER | SET_GROUP) != 0 || capable
+    }
+
     /// Starts one worker.
     pub(crate) fn start(&self, worker: &Particulars<'_>) -> Result<Child, SpawnError> {
         let slot = worker.slot.to_string();
@@ -135,8 +148,10 @@ impl Launch {
         let mut environment: Vec<CString> = self
             .environment
             .iter()
-            .map(|(key, value)| fill(&[key.as_os_str(), value.as_os_str()].join(OsStr::new("="))))
+            .map(|(key, value)| c_string([key.as_bytes(), value.as_bytes()].join(&b'=')))
             .collect();
+        let own = self.own.iter().map(|(key, value)| fill(OsStr::new(&format!("{key}={value}"))));
+        environment.extend(own);
         let mut set = |key: &str, value: &OsStr| {
             environment.push(c_string([key.as_bytes(), b"=", value.as_bytes()].concat()));
         };
@@ -203,6 +218,10 @@ fn c_string(bytes: Vec<u8>) -> CString {
         CString::new(bytes).unwrap_or_default()
     })
 }
+
+// inode(7).
+const SET_USER: u32 = 0o4000;
+const SET_GROUP: u32 = 0o2000;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ use shiftboss_core::id::WorkerId;
 use shiftboss_core::time::Time;
 
 use crate::os::accepting::{self, ListenerKey, Seen};
+use crate::os::clock;
 
 /// Workers that are looked at from outside until they are seen waiting for connections.
 #[derive(Default)]
@@ -52,12 +53,15 @@ impl Probes {
             }
             self.due.pop_first();
             let Some(probe) = self.probes.get_mut(&worker) else { continue };
+            let begun = clock::now();
             let input = match accepting::look(probe.pid, &probe.listeners) {
                 Seen::Accepting => Input::Ready { worker },
                 Seen::NotPermitted => Input::Unseen { worker },
                 Seen::NotYet => {
-                    probe.wait = (probe.wait * 2).min(LAST).max(crowd);
-                    probe.next = now + probe.wait;
+                    // A tree that takes long to look at is looked at less often.
+                    let took = clock::now().since(begun);
+                    probe.wait = (probe.wait * 2).min(LAST).max(crowd).max(took * SHARE);
+                    probe.next = now + took + probe.wait;
                     self.due.insert((probe.next, worker));
                     continue;
                 }
@@ -73,4 +77,6 @@ impl Probes {
 const FIRST: Duration = Duration::from_millis(5);
 const LAST: Duration = Duration::from_millis(50);
 const COST: Duration = Duration::from_millis(1);
+/// Of the time between two looks a look takes at most one part in so many.
+const SHARE: u32 = 20;
 const AT_ONCE: usize = 16;

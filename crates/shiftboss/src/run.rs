@@ -91,10 +91,11 @@ pub fn run(options: &AppOptions, setting: &Setting, mut log: Box<dyn Log>) -> Re
         .iter()
         .map(|(name, broker)| Launch::prepare(name, &setting.environment, broker, Some(nofile)))
         .collect::<Result<Vec<_>, _>>()?;
+    // From here on a signal waits for the driver, and nothing of ours is left behind by one.
+    let signals = SignalFd::new(&HEARD).map_err(os("cannot take signals"))?;
     let instance = Instance::claim(&setting.socket)?;
     let shells =
         options.brokers.iter().map(|(name, broker)| shell(name, broker)).collect::<Result<Vec<_>, _>>()?;
-    let signals = SignalFd::new(&HEARD).map_err(os("cannot take signals"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -102,6 +103,9 @@ pub fn run(options: &AppOptions, setting: &Setting, mut log: Box<dyn Log>) -> Re
         .map_err(os("cannot start the runtime"))?;
     for ((name, _), launch) in options.brokers.iter().zip(&launches) {
         log.note(&format!("{name} runs {}", launch.program().display()));
+        if launch.outlives_us() {
+            log.note(&format!("{name}: set-uid or with capabilities, its workers live on if we are killed"));
+        }
     }
     let listener = instance.listener().map_err(os("cannot serve the control socket"))?;
     let names: Arc<[String]> = options.brokers.iter().map(|(name, _)| name.clone()).collect();

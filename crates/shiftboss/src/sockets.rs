@@ -86,6 +86,11 @@ impl Sockets {
         }
     }
 
+    /// The sockets that a worker can shut for everybody, and we can open again.
+    pub(crate) fn mendable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.bound.iter().filter(|listener| listener.can_be_mended()).map(AsFd::as_fd)
+    }
+
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.bound.iter().map(AsFd::as_fd).collect()
     }

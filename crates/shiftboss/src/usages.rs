@@ -1,6 +1,7 @@
 //! Memory and CPU of the workers, looked up when somebody asks and never in between.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use shiftboss_core::time::Time;
 
@@ -11,6 +12,7 @@ use crate::os::{clock, usage};
 pub(crate) struct Usages {
     before: BTreeMap<u32, Sample>,
     now: BTreeMap<u32, Sample>,
+    begun: Option<Time>,
 }
 
 #[derive(Clone, Copy)]
@@ -20,9 +22,16 @@ struct Sample {
 }
 
 impl Usages {
-    /// A new look at all processes begins; those not looked at are forgotten.
+    /// A new look at all processes begins. What was seen at the last one is what CPU time is measured from, unless that
+    /// is so short ago that nothing can be measured.
     pub(crate) fn begin(&mut self) {
-        self.before = std::mem::take(&mut self.now);
+        let now = clock::now();
+        if self.begun.is_none_or(|begun| now.since(begun) >= SHORTEST) {
+            self.begun = Some(now);
+            self.before = std::mem::take(&mut self.now);
+        } else {
+            self.now.clear();
+        }
     }
 
     /// Resident bytes, and CPU in percent of a core since the last look (since its start at the first).
@@ -38,3 +47,6 @@ impl Usages {
         (usage::rss_bytes(pid), cpu)
     }
 }
+
+/// CPU time is counted in ticks of 10 ms.
+const SHORTEST: Duration = Duration::from_secs(1);

@@ -1,13 +1,14 @@
 //! The workers' processes: started, heard, signalled, collected. What any of it means is core's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shiftboss_core::Input;
-use shiftboss_core::id::{Generation, Pid, Slot, WorkerId};
+use shiftboss_core::id::{BrokerId, Generation, Pid, Slot, WorkerId};
 use shiftboss_core::input::Exit;
 use shiftboss_core::spec::{Ready, Signal};
 use shiftboss_core::time::Time;
@@ -34,6 +35,9 @@ pub(crate) struct Workers {
     remains: Remains,
     buffer: Vec<u8>,
     notify_dir: PathBuf,
+    /// Ended, not reaped.
+    held: BTreeSet<WorkerId>,
+    next_try: Option<Time>,
 }
 
 struct Process {
@@ -41,6 +45,14 @@ struct Process {
     slot: Slot,
     output: Output,
     notify: Option<NotifySocket>,
+}
+
+/// An event that is not about a worker.
+pub(crate) enum Told {
+    /// The descriptor of [`Workers::also_wait_for`].
+    Signal,
+    /// A listener of this broker listens no more.
+    Listener(BrokerId),
 }
 
 /// Which worker is to be started, and with what.
@@ -65,12 +77,14 @@ impl Workers {
             remains: Remains::default(),
             buffer: vec![0; READ_AT_ONCE],
             notify_dir,
+            held: BTreeSet::new(),
+            next_try: None,
         })
     }
 
-    /// Hears of a descriptor of the caller's, too: its events are those that [`Workers::take`] gives back.
+    /// Hears of a descriptor of the caller's, too.
     pub(crate) fn also_wait_for(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.poller.get_ref().add(fd, Token::OTHERS, Interest::READ)
+        self.poller.get_ref().add(fd, Token::SIGNALS, Interest::READ)
     }
 
     /// Waits for something to happen; may tell that nothing has. Dropping it loses nothing.
@@ -89,30 +103,60 @@ impl Workers {
         Ok(self.poller.get_mut().wait_now()?.to_vec())
     }
 
-    /// Turns an event into lines and inputs; gives it back if it is the caller's.
+    /// Hears of it when a worker has shut one of these for everybody.
+    pub(crate) fn watch_listeners(&self, broker: BrokerId, sockets: &Sockets) {
+        for listener in sockets.mendable() {
+            // There already is as good; what cannot be watched is mended when the next worker is ready.
+            let _ = self.poller.get_ref().add(
+                listener,
+                Token::LISTENER | u64::from(broker.0) << 3,
+                Interest::NONE,
+            );
+        }
+    }
+
+    /// The opposite, before they are shut by ourselves.
+    pub(crate) fn leave_listeners(&self, sockets: &Sockets) {
+        sockets.mendable().for_each(|listener| self.leave_poller(listener));
+    }
+
+    /// Whether the event is of a kind that is told again until it is dealt with, and is no news of life or death.
+    pub(crate) fn can_wait(event: poll::Ready) -> bool {
+        matches!(Token::read(event.token).0, Token::STDOUT | Token::STDERR)
+    }
+
+    /// Turns an event into lines and inputs; tells of one that is the caller's.
     pub(crate) fn take(
         &mut self,
         event: poll::Ready,
         log: &mut dyn Log,
         inputs: &mut VecDeque<Input>,
-    ) -> Option<poll::Ready> {
+    ) -> Option<Told> {
         match Token::read(event.token) {
             (Token::EXIT, worker) => self.collect(worker, log, inputs),
             (Token::NOTIFY, worker) => self.hear(worker, inputs),
             (Token::STDOUT, worker) => self.read(worker, 0, log),
             (Token::STDERR, worker) => self.read(worker, 1, log),
-            _ => return Some(event),
+            (Token::LISTENER, WorkerId(broker)) => {
+                return Some(Told::Listener(BrokerId(u32::try_from(broker).unwrap_or(u32::MAX))));
+            }
+            _ => return Some(Told::Signal),
         }
         None
     }
 
     /// When the next look at a starting worker is due.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.probes.deadline()
+        [self.probes.deadline(), self.next_try].into_iter().flatten().min()
     }
 
-    /// Looks at starting workers whose time has come.
+    /// Looks at starting workers whose time has come, and for ended ones that could not be reaped.
     pub(crate) fn look(&mut self, now: Time) -> Vec<Input> {
+        if self.next_try.is_some_and(|at| at <= now) {
+            let reaper = &mut self.reaper;
+            self.held.retain(|worker| reaper.reap(worker.0).is_none());
+            self.next_try = (!self.held.is_empty()).then(|| now + TRY_AGAIN);
+        }
         self.probes.look(now)
     }
 
@@ -194,7 +238,10 @@ impl Workers {
     /// A worker's process has ended: what it said last comes before the news.
     fn collect(&mut self, worker: WorkerId, log: &mut dyn Log, inputs: &mut VecDeque<Input>) {
         self.hear(worker, inputs);
-        let Some(death) = self.reaper.reap(worker.0) else { return };
+        let exit = match self.reaper.reap(worker.0) {
+            Some(death) => death.exit,
+            None => self.hold(worker),
+        };
         for stream in 0..2 {
             for _ in 0..LAST_PORTIONS {
                 if self.read_portion(worker, stream, log) != Reading::More {
@@ -203,11 +250,23 @@ impl Workers {
             }
         }
         self.forget(worker, log);
-        let exit = match death.exit {
+        let exit = match exit {
             reaper::Exit::Code(code) => Exit::Code(code),
             reaper::Exit::Signal(number) => Exit::Signal(Signal(number)),
         };
         inputs.push_back(Input::Exited { worker, exit });
+    }
+
+    /// It has ended and cannot be reaped: somebody traces it (ptrace(2)). The pid stays taken until that one lets go, so
+    /// it is reaped later; how it ended is not waited for.
+    fn hold(&mut self, worker: WorkerId) -> reaper::Exit {
+        self.reaper.kill_tree(worker.0);
+        if let Some(pidfd) = self.reaper.pidfd(worker.0) {
+            self.leave_poller(pidfd);
+        }
+        self.held.insert(worker);
+        self.next_try = Some(clock::now() + TRY_AGAIN);
+        reaper::Exit::Code(reaper::LOST)
     }
 
     fn forget(&mut self, worker: WorkerId, log: &mut dyn Log) {
@@ -283,11 +342,13 @@ impl Log for Deaf {
 struct Token;
 
 impl Token {
-    const OTHERS: u64 = 0;
+    const SIGNALS: u64 = 0;
     const EXIT: u64 = 1;
     const NOTIFY: u64 = 2;
     const STDOUT: u64 = 3;
     const STDERR: u64 = 4;
+    /// With its broker instead of a worker.
+    const LISTENER: u64 = 5;
 
     fn of(kind: u64, worker: WorkerId) -> u64 {
         worker.0 << 3 | kind
@@ -298,6 +359,8 @@ impl Token {
     }
 }
 
-const READ_AT_ONCE: usize = 64 * 1024;
-/// Portions read from a dead worker's pipe: more than a pipe holds.
+const READ_AT_ONCE: usize = 4 * 1024;
+/// Between attempts to reap what is held by a tracer.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Portions read from a dead worker's pipe: more than a pipe holds, unless somebody made it larger.
 const LAST_PORTIONS: usize = 17;

@@ -26,6 +26,8 @@ pub(super) struct Counted {
     pub(super) crossed: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
+    /// Of requests that were neither slow nor slowly sent.
+    pub(super) plain_p99_ms: f64,
     /// The first failures, as it told them.
     pub(super) failures: Vec<Value>,
 }
@@ -90,6 +92,7 @@ impl Load {
             crossed: number("crossed")?,
             p50_ms: number("p50_ms")?,
             p99_ms: number("p99_ms")?,
+            plain_p99_ms: last["plain_ms"]["p99"].as_f64().context("the load told no plain_ms")?,
             failures: last["failures"].as_array().cloned().unwrap_or_default(),
         })
     }

@@ -37,6 +37,15 @@ pub(super) fn saturated(bench: &Bench) -> Result<Vec<Figure>> {
 /// A server that was not written for us, with kept connections. It closes idle ones when it leaves, which can cross a
 /// request on the wire: that is HTTP's own race, counted apart.
 pub(super) fn gunicorn(bench: &Bench) -> Result<Vec<Figure>> {
+    measure(bench, &gunicorn_command(bench)?, &[], Reach::AtMost(MOST_CROSSED))
+}
+
+/// The same with a connection for each request.
+pub(super) fn gunicorn_new(bench: &Bench) -> Result<Vec<Figure>> {
+    measure(bench, &gunicorn_command(bench)?, &["--no-keep-alive"], Reach::AtMost(MOST_CROSSED))
+}
+
+fn gunicorn_command(bench: &Bench) -> Result<Vec<String>> {
     let program = bench.venv.join("bin/gunicorn");
     if !program.exists() {
         bail!("{} is missing; `cargo xtask test` installs it", program.display());
@@ -47,7 +56,7 @@ pub(super) fn gunicorn(bench: &Bench) -> Result<Vec<Figure>> {
         "--preload",
         "--workers=1",
         "--worker-class=gthread",
-        "--threads=16",
+        "--threads=64",
         "--keep-alive=5",
         "--no-control-socket",
         "--log-level=warning",
@@ -55,7 +64,7 @@ pub(super) fn gunicorn(bench: &Bench) -> Result<Vec<Figure>> {
         &folder,
         "app:app",
     ];
-    measure(bench, &words.map(str::to_owned), &[], Reach::AtMost(MOST_CROSSED))
+    Ok(words.map(str::to_owned).to_vec())
 }
 
 /// The worker of the demo.
@@ -64,7 +73,6 @@ fn built_in(bench: &Bench) -> Vec<String> {
 }
 
 fn measure(bench: &Bench, command: &[String], flags: &[&str], crossed: Reach) -> Result<Vec<Figure>> {
-    let flags: Vec<&str> = flags.iter().chain(&SLOW).copied().collect();
     let port = free_port()?;
     let settings = format!(
         "kind = \"notify\"\nlisten = [\"tcp://127.0.0.1:{port}\"]\nrecycle = {{ surge = {WORKERS} }}"
@@ -74,8 +82,8 @@ fn measure(bench: &Bench, command: &[String], flags: &[&str], crossed: Reach) ->
     let mut hand = Hand::start(command, WORKERS)?;
     ours.wait_ready(PATIENCE)?;
     // Both loads share the machine from beginning to end, so that neither has it to itself.
-    let mut load = Load::start(bench, port, &flags)?;
-    let mut hand_load = Load::start(bench, hand.port()?, &flags)?;
+    let mut load = Load::start(bench, port, flags)?;
+    let mut hand_load = Load::start(bench, hand.port()?, flags)?;
     load.wait_answered()?;
     hand_load.wait_answered()?;
     let rounds = bench.times(20, 3);
@@ -116,6 +124,13 @@ fn measure(bench: &Bench, command: &[String], flags: &[&str], crossed: Reach) ->
         ),
         beside("latency, p50", "ms", control.p50_ms, loaded.p50_ms, Reach::Shown),
         beside("latency, p99", "ms", control.p99_ms, loaded.p99_ms, Reach::TimesOrMore(1.5, 5.0)),
+        beside(
+            "p99 of plain ones",
+            "ms",
+            control.plain_p99_ms,
+            loaded.plain_p99_ms,
+            Reach::TimesOrMore(1.5, 5.0),
+        ),
     ])
 }
 
@@ -140,12 +155,10 @@ fn free_port() -> Result<u16> {
 }
 
 const WORKERS: usize = 4;
-/// Slow requests take so long: always some in flight, and a stall of a fraction of a second still shows in p99.
-const SLOW: [&str; 2] = ["--slow-path", "/slow?ms=300"];
 /// Between two recycles.
 const PAUSE: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// No further recycle is begun after this long; the figures then tell that some are missing.
-const LONGEST: Duration = Duration::from_secs(160);
+const LONGEST: Duration = Duration::from_secs(240);
 /// Of 5,000 requests.
 const MOST_CROSSED: f64 = 1.0;

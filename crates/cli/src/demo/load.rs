@@ -25,6 +25,7 @@
 //! {"final":true,"t":10.0,"sent":2000,"ok":1998,"failed":2,"refused":1,"crossed":0,"in_flight":0,
 //!  "p50_ms":0.9,"p99_ms":2950.0,"started_unix_ms":1700000000000,
 //!  "latency_ms":{"p50":0.9,"p90":1800.0,"p99":2950.0,"max":3001.2},
+//!  "plain_ms":{"p50":0.8,"p90":1.2,"p99":3.1,"max":9.9},
 //!  "by_kind":{"refused":1,"timeout":1},
 //!  "failures":[{"at":3.21,"begun":3.2,"kind":"refused","detail":"connection refused"}],
 //!  "failed_by_second":{"3":1,"9":1},
@@ -37,6 +38,7 @@
 //! | `sent` | requests whose time came, also those that still wait for a connection under the cap |
 //! | `ok` | answered with 200-299; latencies are of these only, within 1.6 % |
 //! | `failed` | all failures, `refused` among them, `crossed` not |
+//! | `plain_ms` | latencies of those that were neither slow to answer nor slow to arrive |
 //! | `by_kind` | `refused reset closed_early bad_status timeout malformed other crossed`; those that occurred |
 //! | `failures` | the first ten, crossed ones included |
 //! | `failed_by_second` | failures by the second (rounded down) in which they ended, crossed ones not included |
@@ -276,7 +278,7 @@ impl Load {
         });
         let mut tally = self.tally.borrow_mut();
         match outcome {
-            Ok(response) => tally.answered(due.elapsed(), &response.body),
+            Ok(response) => tally.answered(due.elapsed(), shape == Shape::Plain, &response.body),
             Err(failure) => {
                 tally.failure(due - self.start, self.start.elapsed(), failure);
                 return false;

@@ -69,16 +69,24 @@ fn output_of_any_kind_is_one_line_of_text_each() {
 }
 
 #[test]
-fn a_worker_that_shuts_the_shared_socket_is_repaired_at_the_next_worker() {
+fn a_shared_socket_that_a_worker_shuts_listens_again_at_once() {
     let port = free_port();
-    let script = "import socket, time; socket.socket(fileno=3).shutdown(socket.SHUT_RDWR); time.sleep(1000)";
+    // It waits for connections, and shuts the socket for everybody when it is asked to leave.
+    let script = "import select, signal, socket, sys\nlistener = socket.socket(fileno=3)\n\
+                  def leave(*_):\n    listener.shutdown(socket.SHUT_RDWR)\n    sys.exit()\n\
+                  signal.signal(signal.SIGTERM, leave)\nwaits = select.epoll()\nwaits.register(3, select.EPOLLIN)\n\
+                  while True: signal.pause()";
     let app = App::ready(&format!(
         "app = \"e2e\"\n[broker.bad]\ncommand = [\"python3\", \"-c\", {script:?}]\n\
-         listen = [\"tcp://127.0.0.1:{port}\"]\nready = {{ after = \"500ms\" }}\n"
+         listen = [\"tcp://127.0.0.1:{port}\"]\n"
     ));
-    // Whoever becomes ready finds the socket listening again: here the very one that shut it.
+    let said = app.does(&["recycle", "bad"]);
+    assert!(said.contains("1 of 1"), "{said}");
     eventually("clients are let in", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    drop(app);
+    app.does(&["drain", "bad"]);
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "a drain is no accident");
+    app.does(&["resume", "bad"]);
+    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
 }
 
 #[test]

@@ -94,3 +94,14 @@ fn an_app_runs_straight_from_the_line_and_recycles_a_program_that_says_nothing()
     assert!(said.contains("2 of 2"), "{said}");
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
 }
+
+#[test]
+fn a_recycle_by_time_comes_by_itself_and_takes_the_same_path() {
+    let config = web(free_port()).replace("surge = 2", "surge = 4, every = \"1s\", jitter = \"20%\"");
+    let app = App::ready(&config);
+    let before = app.pids();
+    let log = app.until_event("recycle_finished", 1);
+    let started = log.iter().find(|event| event["event"] == "recycle_started").unwrap();
+    assert_eq!((&started["reason"], &started["request"]), (&"by time".into(), &Value::Null));
+    assert!(app.pids().iter().all(|pid| !before.contains(pid)));
+}

@@ -79,6 +79,14 @@ async fn run(
         }
     };
     let request: RequestId = convert::request_of(&key);
+    if !handle.is_consistent(request, &command) {
+        let error = "this Idempotency-Key was used for another command".to_owned();
+        return failure(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            error,
+            Some("a new command needs a new key".to_owned()),
+        );
+    }
     // Subscribed before the command is given, so that its first event is not missed.
     let subscription = match handle.subscribe(Some(u64::MAX)).await {
         Ok(subscription) => subscription,

@@ -8,7 +8,7 @@ mod status;
 use std::future::Future;
 use std::os::unix::net::UnixListener;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -30,8 +30,15 @@ pub(crate) async fn serve(
         .route("/livez", get(status::livez))
         .route("/readyz", get(status::readyz))
         .fallback(unknown)
+        .layer(axum::middleware::map_response(one_answer))
         .with_state(handle);
     axum::serve(peer::Peers::new(listener)?, routes).with_graceful_shutdown(shutdown).await
+}
+
+/// One answer a connection: nobody holds a place that asks nothing.
+async fn one_answer(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn unknown(uri: axum::http::Uri) -> Response {

@@ -13,19 +13,11 @@ pub(super) async fn status(State(handle): State<Handle>) -> Result<Json<Status>,
 
 /// The driver answers: the app lives.
 pub(super) async fn livez(State(handle): State<Handle>) -> Result<&'static str, Gone> {
-    handle.look().await.map(|_| "ok\n")
+    handle.pulse().await.map(|_| "ok\n")
 }
 
 /// Every broker has what it wants: open with all workers ready.
 pub(super) async fn readyz(State(handle): State<Handle>) -> Result<(StatusCode, &'static str), Gone> {
-    let seen = handle.look().await?;
-    let all = seen
-        .brokers
-        .iter()
-        .all(|broker| broker.state == shiftboss_api::BrokerState::Open && broker.ready >= broker.wanted);
-    Ok(if seen.ready && all {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    })
+    let ready = handle.pulse().await?.ready;
+    Ok(if ready { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") })
 }

@@ -4,9 +4,10 @@
 //! Sources: `proc(5)` on `/proc/PID/fd`, `/proc/PID/fdinfo` (lines `tfd:`), `/proc/PID/task/TID/children`. Programs
 //! that wait by `select`, `poll`, a blocking `accept` or io_uring are never seen. How often to look is the caller's.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{fstat, major, minor};
 use rustix::net::SocketType;
@@ -48,21 +49,25 @@ impl ListenerKey {
 }
 
 /// Looks once whether all listeners are waited on by the process and its descendants together; of no listeners that
-/// is never so. Looks at 256 processes and 4096 descriptors of each at most, from the process downwards.
+/// is never so. Gives up after 256 processes, 4096 descriptors of one, or 20 ms: what is larger is not seen.
 #[must_use]
 pub fn look(pid: u32, listeners: &[ListenerKey]) -> Seen {
     let mut missing = listeners.to_vec();
     if missing.is_empty() {
         return Seen::NotYet;
     }
+    let until = Instant::now() + LONGEST;
     let mut tree = vec![pid];
     let mut at = 0;
     while let Some(process) = tree.get(at).copied() {
-        match strike_out(process, &mut missing) {
+        match strike_out(process, &mut missing, until) {
             Ok(()) if missing.is_empty() => return Seen::Accepting,
             // A descendant that hides may not be the one that matters.
             Err(error) if at == 0 && is_refusal(&error) && !has_ended(pid) => return Seen::NotPermitted,
             Ok(()) | Err(_) => {}
+        }
+        if Instant::now() > until {
+            break;
         }
         at += 1;
         let room = MOST_PROCESSES.saturating_sub(tree.len());
@@ -72,8 +77,11 @@ pub fn look(pid: u32, listeners: &[ListenerKey]) -> Seen {
 }
 
 /// Removes what the epoll sets of one process wait on.
-fn strike_out(pid: u32, missing: &mut Vec<ListenerKey>) -> io::Result<()> {
+fn strike_out(pid: u32, missing: &mut Vec<ListenerKey>, until: Instant) -> io::Result<()> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.take(MOST_DESCRIPTORS) {
+        if Instant::now() > until {
+            break;
+        }
         let entry = entry?;
         // One that was closed meanwhile is none any more.
         let Ok(kind) = fs::read_link(entry.path()) else { continue };
@@ -81,7 +89,11 @@ fn strike_out(pid: u32, missing: &mut Vec<ListenerKey>) -> io::Result<()> {
             continue;
         }
         let Some(number) = entry.file_name().to_str().map(str::to_owned) else { continue };
-        let Ok(set) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")) else { continue };
+        let Ok(file) = File::open(format!("/proc/{pid}/fdinfo/{number}")) else { continue };
+        let mut set = String::new();
+        if file.take(LARGEST_SET).read_to_string(&mut set).is_err() {
+            continue;
+        }
         for waited_on in set.lines().filter_map(member) {
             missing.retain(|key| *key != waited_on);
         }
@@ -109,7 +121,10 @@ fn hexadecimal(text: &str) -> Option<u64> {
 
 fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let lists = threads.flatten().map(|thread| fs::read_to_string(thread.path().join("children")));
+    let lists = threads
+        .flatten()
+        .take(MOST_PROCESSES)
+        .map(|thread| fs::read_to_string(thread.path().join("children")));
     let mut found = Vec::new();
     for list in lists {
         match list {
@@ -155,6 +170,9 @@ fn stat(pid: u32) -> Option<(char, u32)> {
 const EPOLLIN: u64 = 1;
 const MOST_PROCESSES: usize = 256;
 const MOST_DESCRIPTORS: usize = 4096;
+/// Bytes of an epoll set's description: some 3,000 members.
+const LARGEST_SET: u64 = 256 * 1024;
+const LONGEST: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -167,6 +185,8 @@ mod tests {
 
     use super::*;
     use crate::os::spawn::{Child, Start, spawn, trial};
+
+    const SOON: Duration = Duration::from_secs(60);
 
     fn listener() -> (TcpListener, ListenerKey) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -233,7 +253,7 @@ mod tests {
             said += rustix::io::read(&reader, &mut [0; 2]).unwrap();
         }
         let mut held_by_the_outer = vec![key];
-        strike_out(child.pid, &mut held_by_the_outer).unwrap();
+        strike_out(child.pid, &mut held_by_the_outer, Instant::now() + SOON).unwrap();
         assert_eq!(held_by_the_outer, [key]);
         assert_eq!(look(child.pid, &[key]), Seen::Accepting);
         assert_eq!(look(stranger.pid, &[key]), Seen::NotYet);
@@ -290,7 +310,7 @@ mod tests {
             eprintln!("skipped: this process may not change its user");
         } else {
             assert_eq!(look(running.pid, &[key]), Seen::NotPermitted);
-            assert!(is_refusal(&strike_out(ended.pid, &mut vec![key]).unwrap_err()));
+            assert!(is_refusal(&strike_out(ended.pid, &mut vec![key], Instant::now() + SOON).unwrap_err()));
             assert_eq!(look(ended.pid, &[key]), Seen::NotYet);
         }
     }

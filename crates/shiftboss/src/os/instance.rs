@@ -97,7 +97,7 @@ impl Instance {
         let (Some(name), Some(folder)) = (socket.file_name(), socket.parent()) else {
             return Err(ClaimError::NotASocket(socket));
         };
-        let runtime_dir = folder.join(beside(app_of(name), ".d"));
+        let runtime_dir = folder.join(beside(name, ".d"));
         let new = runtime_dir.join(NEW);
         // What is made later has to fit, too: the sockets that workers notify on.
         let paths = [&socket, &new, &longest_path(&runtime_dir)];

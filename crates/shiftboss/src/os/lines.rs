@@ -50,7 +50,7 @@ impl Lines {
         Lines { pipe, partial: Vec::new(), skipping: false, cut: 0 }
     }
 
-    /// Reads at most 64 KiB through `buffer` (shared by all pipes, any size but zero; a small one costs more calls) and
+    /// Reads at most 4 KiB through `buffer` (shared by all pipes, any size but zero; a small one costs more calls) and
     /// hands out each complete line, without its end (LF or CR LF). Bytes that are not UTF-8 become U+FFFD. A line longer
     /// than 8 KiB is cut there and ends in `…`. At the end an unfinished line is handed out too.
     pub fn read(&mut self, buffer: &mut [u8], mut line: impl FnMut(&str)) -> Reading {
@@ -179,8 +179,8 @@ fn character_end(bytes: &[u8]) -> usize {
     (LONGEST - 3..=LONGEST).rev().find(|at| !inside(*at)).unwrap_or(LONGEST)
 }
 
-/// Bytes read by one call, so that nobody waits long for a process that floods its pipe.
-const PORTION: usize = 64 * 1024;
+/// Bytes read by one call, so that nobody waits long for a process that floods its pipe: each may be a line.
+const PORTION: usize = 4 * 1024;
 /// Bytes of a line that are kept.
 const LONGEST: usize = 8 * 1024;
 

@@ -15,7 +15,6 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -158,9 +157,11 @@ impl Listener {
     pub fn reopen(&mut self) -> io::Result<()> {
         match (&self.address, self.state) {
             (_, State::Open) | (Address::Unix(_), State::Quiet) => {}
-            (Address::Tcp(_), State::Quiet) | (Address::Udp(_), State::Quiet | State::Shut) => {
+            (Address::Tcp(_), State::Quiet) => {
                 filter::detach(&self.socket)?;
+                self.socket.listen(BACKLOG)?;
             }
+            (Address::Udp(_), State::Quiet | State::Shut) => filter::detach(&self.socket)?,
             (Address::Tcp(_), State::Shut) => {
                 filter::detach(&self.socket)?;
                 self.socket.set_reuse_address(true)?;
@@ -219,6 +220,12 @@ impl Listener {
         }
         self.state = State::Shut;
         Ok(queued)
+    }
+
+    /// Whether one that a worker has shut down can listen again: a TCP socket can, and says by EPOLLHUP that it has to.
+    #[must_use]
+    pub fn can_be_mended(&self) -> bool {
+        matches!(self.address, Address::Tcp(_))
     }
 
     /// A worker may have shortened the queue by its own listen(2), or have shut the socket for everybody by
@@ -312,7 +319,7 @@ fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindErro
         Ok(file) if !file.file_type().is_socket() => {
             return Err(BindError::NotASocket { address: address.clone() });
         }
-        Ok(_) => match UnixStream::connect(path) {
+        Ok(_) => match connect_at_once(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 fs::remove_file(path).map_err(failed)?;
             }
@@ -329,6 +336,13 @@ fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindErro
     socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(failed)?;
     socket.listen(BACKLOG).map_err(failed)?;
     Ok((socket, file_of(path).map_err(failed)?))
+}
+
+/// Whether somebody answers, without waiting for one who is frozen with a full queue (`EAGAIN`: somebody is there).
+fn connect_at_once(path: &Path) -> io::Result<()> {
+    let client = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    client.set_nonblocking(true)?;
+    client.connect(&SockAddr::unix(path)?)
 }
 
 fn explain(address: &Address, error: io::Error) -> BindError {

@@ -18,6 +18,8 @@ pub(crate) struct Tally {
     failed_by_second: BTreeMap<u64, u64>,
     by_worker: BTreeMap<String, u64>,
     latencies: Latencies,
+    /// Of those that were neither slow nor slowly sent: where a stall shows.
+    plain: Latencies,
 }
 
 impl Default for Tally {
@@ -31,6 +33,7 @@ impl Default for Tally {
             failed_by_second: BTreeMap::new(),
             by_worker: BTreeMap::new(),
             latencies: Latencies::default(),
+            plain: Latencies::default(),
         }
     }
 }
@@ -40,9 +43,12 @@ impl Tally {
         self.sent += 1;
     }
 
-    pub(crate) fn answered(&mut self, latency: Duration, body: &[u8]) {
+    pub(crate) fn answered(&mut self, latency: Duration, plain: bool, body: &[u8]) {
         self.ok += 1;
         self.latencies.add(latency);
+        if plain {
+            self.plain.add(latency);
+        }
         if let Some(worker) = worker_of(body) {
             let room = self.by_worker.len() < MOST_WORKERS;
             if room || self.by_worker.contains_key(worker) {
@@ -84,12 +90,8 @@ impl Tally {
             r#final: true,
             counts: self.counts(at),
             started_unix_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
-            latency_ms: LatencyLine {
-                p50: self.latencies.percentile(0.5),
-                p90: self.latencies.percentile(0.9),
-                p99: self.latencies.percentile(0.99),
-                max: self.latencies.max(),
-            },
+            latency_ms: LatencyLine::of(&self.latencies),
+            plain_ms: LatencyLine::of(&self.plain),
             by_kind: &self.by_kind,
             failures: &self.failures,
             failed_by_second: &self.failed_by_second,
@@ -145,6 +147,7 @@ struct LastLine<'a> {
     counts: Counts,
     started_unix_ms: u64,
     latency_ms: LatencyLine,
+    plain_ms: LatencyLine,
     by_kind: &'a BTreeMap<Kind, u64>,
     failures: &'a [FailureLine],
     failed_by_second: &'a BTreeMap<u64, u64>,
@@ -168,6 +171,17 @@ struct LatencyLine {
     p90: Option<f64>,
     p99: Option<f64>,
     max: Option<f64>,
+}
+
+impl LatencyLine {
+    fn of(latencies: &Latencies) -> Self {
+        LatencyLine {
+            p50: latencies.percentile(0.5),
+            p90: latencies.percentile(0.9),
+            p99: latencies.percentile(0.99),
+            max: latencies.max(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -292,7 +306,7 @@ mod tests {
     fn every_request_is_counted_once() {
         let mut tally = Tally::default();
         (0..5).for_each(|_| tally.sent());
-        tally.answered(Duration::from_millis(2), b"worker 7 generation 1\n");
+        tally.answered(Duration::from_millis(2), true, b"worker 7 generation 1\n");
         let fail = |tally: &mut Tally, kind| {
             tally.failure(
                 Duration::from_millis(1200),

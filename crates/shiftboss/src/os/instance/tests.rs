@@ -68,7 +68,7 @@ fn a_missing_folder_is_made_for_us_alone() {
 #[test]
 fn what_a_killed_run_left_is_replaced() {
     let (_folder, socket) = folder();
-    let run = socket.with_file_name("shop.d");
+    let run = socket.with_file_name("shop.sock.d");
     DirBuilder::new().recursive(true).mode(0o700).create(&run).unwrap();
     left_behind(&socket);
     left_behind(&run.join(NEW));
@@ -157,7 +157,7 @@ fn the_folder_under_the_temporary_one_must_be_ours_and_closed() {
 #[test]
 fn a_folder_for_the_run_that_others_may_use_is_refused() {
     let (_folder, socket) = folder();
-    let run = socket.with_file_name("shop.d");
+    let run = socket.with_file_name("shop.sock.d");
     fs::create_dir_all(&run).unwrap();
     fs::set_permissions(&run, Permissions::from_mode(0o755)).unwrap();
     assert!(matches!(Instance::claim(&socket), Err(ClaimError::NotPrivate(folder)) if folder == run));
@@ -169,8 +169,9 @@ fn a_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
     let socket = folder.path().join("x".repeat(90)).join("shop.sock");
     assert!(refused(&socket).starts_with("the path of the control socket is "));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    let room =
-        LONGEST_PATH - folder.path().as_os_str().len() - "//shop.d/notify-18446744073709551615.sock".len();
+    let room = LONGEST_PATH
+        - folder.path().as_os_str().len()
+        - "//shop.sock.d/notify-18446744073709551615.sock".len();
     let longest = folder.path().join("x".repeat(room)).join("shop.sock");
     let instance = Instance::claim(&longest).unwrap();
     assert!(UnixStream::connect(&longest).is_ok());

@@ -1,6 +1,6 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -204,4 +204,15 @@ fn a_shut_path_is_away_and_comes_back() {
     listener.shut().unwrap();
     drop(listener);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_path_whose_owner_is_frozen_is_taken_and_nobody_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let frozen = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    frozen.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    frozen.listen(0).unwrap();
+    let _waiting = UnixStream::connect(&path).unwrap();
+    assert!(matches!(Listener::bind(&Address::Unix(path), false), Err(BindError::InUse { .. })));
 }
