@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use crate::launch::{Launch, Particulars};
 use crate::log::{Line, Log};
 use crate::os::lines::{self, Reading};
-use crate::os::notify::{Message, NotifySocket};
+use crate::os::notify::NotifySocket;
 use crate::os::poll::{self, Interest, Poller};
 use crate::os::reaper::{self, Reaper};
 use crate::os::spawn::cannot;
@@ -298,8 +298,8 @@ impl Workers {
     fn hear(&mut self, worker: WorkerId, inputs: &mut VecDeque<Input>) {
         let process = self.processes.get_mut(&worker);
         let Some(notify) = process.and_then(|process| process.notify.as_mut()) else { return };
-        while let Some(messages) = notify.receive() {
-            if messages.contains(&Message::Ready) {
+        while let Some(ready) = notify.receive() {
+            if ready {
                 inputs.push_back(Input::Ready { worker });
             }
         }

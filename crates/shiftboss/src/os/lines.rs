@@ -18,7 +18,6 @@ pub struct Lines {
     partial: Vec<u8>,
     /// The rest of a line that was cut is being passed over.
     skipping: bool,
-    cut: u64,
 }
 
 /// How a portion ended.
@@ -47,7 +46,7 @@ impl Lines {
     /// `pipe` must not block.
     #[must_use]
     pub fn new(pipe: OwnedFd) -> Self {
-        Lines { pipe, partial: Vec::new(), skipping: false, cut: 0 }
+        Lines { pipe, partial: Vec::new(), skipping: false }
     }
 
     /// Reads at most 4 KiB through `buffer` (shared by all pipes, any size but zero; a small one costs more calls) and
@@ -85,12 +84,6 @@ impl Lines {
         }
     }
 
-    /// How many lines were cut so far.
-    #[must_use]
-    pub fn cut(&self) -> u64 {
-        self.cut
-    }
-
     fn split(&mut self, bytes: &[u8], line: &mut impl FnMut(&str)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             match piece.split_last() {
@@ -123,7 +116,6 @@ impl Lines {
             partial.truncate(character_end(&partial));
             partial.extend_from_slice("…".as_bytes());
             self.skipping = true;
-            self.cut += 1;
             say(&partial, line);
         }
     }

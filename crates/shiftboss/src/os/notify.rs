@@ -23,19 +23,6 @@ pub struct NotifySocket {
     in_a_row: u32,
 }
 
-/// What supervisors are told; everything else that `sd_notify(3)` lists is passed over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// `READY=1`: started, or done with reloading.
-    Ready,
-    /// `STOPPING=1`: on its way out.
-    Stopping,
-    /// `RELOADING=1`: ready again when it says so.
-    Reloading,
-    /// `STATUS=`: a line for people, at most 256 bytes, without control characters.
-    Status(String),
-}
-
 impl NotifySocket {
     /// Makes `notify-N.sock` in a folder that is ours alone; a file left there by a dead supervisor is replaced.
     ///
@@ -63,9 +50,9 @@ impl NotifySocket {
         &self.path
     }
 
-    /// The messages of the next datagram, if it holds any that are known; none if there is no more, and after 64
-    /// datagrams in a row, so that a worker that never stops talking keeps nobody else waiting.
-    pub fn receive(&mut self) -> Option<Vec<Message>> {
+    /// Whether the next datagram says `READY=1`, all else of sd_notify(3) being passed over; none if there is no more,
+    /// and after 64 datagrams in a row, so that a worker that never stops talking keeps nobody else waiting.
+    pub fn receive(&mut self) -> Option<bool> {
         if self.in_a_row == MOST_IN_A_ROW {
             self.in_a_row = 0;
             return None;
@@ -84,7 +71,7 @@ impl NotifySocket {
         };
         self.in_a_row += 1;
         let text = buffer.get(..sent).unwrap_or_else(|| whole_lines(&buffer));
-        Some(messages(text))
+        Some(text.split(|byte| *byte == b'\n').any(|line| line == b"READY=1"))
     }
 }
 
@@ -105,26 +92,6 @@ impl Drop for NotifySocket {
 fn whole_lines(cut: &[u8]) -> &[u8] {
     let end = cut.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
     &cut[..end]
-}
-
-fn messages(datagram: &[u8]) -> Vec<Message> {
-    datagram.split(|byte| *byte == b'\n').filter_map(message).collect()
-}
-
-fn message(line: &[u8]) -> Option<Message> {
-    match line {
-        b"READY=1" => Some(Message::Ready),
-        b"STOPPING=1" => Some(Message::Stopping),
-        b"RELOADING=1" => Some(Message::Reloading),
-        _ => line.strip_prefix(b"STATUS=").map(|status| Message::Status(printable(status))),
-    }
-}
-
-fn printable(text: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(text).replace(char::is_control, " ");
-    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
-    text.truncate(ends.take_while(|end| *end <= LONGEST_STATUS).last().unwrap_or(0));
-    text
 }
 
 /// The path of the worker with the longest id: whoever makes the folder sees to it that it fits.
@@ -148,7 +115,6 @@ fn too_long(path: &Path) -> io::Error {
 /// `sun_path` without its final NUL, see `unix(7)`.
 pub(super) const LONGEST_PATH: usize = 107;
 const LONGEST_DATAGRAM: usize = 4096;
-const LONGEST_STATUS: usize = 256;
 const MOST_IN_A_ROW: u32 = 64;
 
 #[cfg(test)]
@@ -172,17 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_heard_in_its_own_words() {
+    fn readiness_is_heard_among_other_words() {
         let (_folder, mut socket, worker) = pair();
         assert_eq!(socket.receive(), None);
-        worker.send(b"READY=1\nSTATUS=serving\nMAINPID=1\n").unwrap();
-        worker.send(b"RELOADING=1\nMONOTONIC_USEC=5").unwrap();
-        worker.send(b"STOPPING=1").unwrap();
+        worker.send(b"STATUS=loading\n").unwrap();
+        worker.send(b"STATUS=serving\nREADY=1\nMAINPID=1\n").unwrap();
         assert!(readable(socket.as_fd()));
-        assert_eq!(socket.receive(), Some(vec![Message::Ready, Message::Status("serving".into())]));
-        assert_eq!(socket.receive(), Some(vec![Message::Reloading]));
-        assert_eq!(socket.receive(), Some(vec![Message::Stopping]));
-        assert_eq!(socket.receive(), None);
+        assert_eq!([socket.receive(), socket.receive(), socket.receive()], [Some(false), Some(true), None]);
     }
 
     #[test]
@@ -190,36 +152,23 @@ mod tests {
         let (_folder, mut socket, worker) = pair();
         for nonsense in [&b""[..], b"\n\n", b"READY", b"READY=10", b" READY=1", b"=", b"\xff\0\xfe"] {
             worker.send(nonsense).unwrap();
-            assert_eq!(socket.receive(), Some(Vec::new()), "{nonsense:?}");
+            assert_eq!(socket.receive(), Some(false), "{nonsense:?}");
         }
         worker.send(b"\xff\nREADY=1").unwrap();
-        assert_eq!(socket.receive(), Some(vec![Message::Ready]));
+        assert_eq!(socket.receive(), Some(true));
     }
 
     #[test]
     fn of_a_datagram_that_is_too_long_only_whole_lines_at_its_beginning_count() {
         let (_folder, mut socket, worker) = pair();
-        let mut long = b"READY=1\n".to_vec();
-        long.resize(LONGEST_DATAGRAM - b"\nSTOPPING=1".len(), b'x');
-        long.extend(b"\nSTOPPING=1");
+        let mut long = vec![b'x'; LONGEST_DATAGRAM - b"\nREADY=1".len()];
+        long.extend(b"\nREADY=1");
         worker.send(&long).unwrap();
-        assert_eq!(socket.receive(), Some(vec![Message::Ready, Message::Stopping]));
+        assert_eq!(socket.receive(), Some(true));
         // Nobody knows how the cut line goes on.
-        long.extend(b"0\nRELOADING=1");
+        long.extend(b"0\nREADY=1");
         worker.send(&long).unwrap();
-        assert_eq!(socket.receive(), Some(vec![Message::Ready]));
-        worker.send(&[b'x'; 2 * LONGEST_DATAGRAM]).unwrap();
-        assert_eq!(socket.receive(), Some(Vec::new()));
-    }
-
-    #[test]
-    fn a_status_is_short_and_cannot_move_the_cursor() {
-        let (_folder, mut socket, worker) = pair();
-        let mut said = b"STATUS=\x1b[2J".to_vec();
-        said.extend("ä".repeat(200).bytes());
-        worker.send(&said).unwrap();
-        let expected = format!(" [2J{}", "ä".repeat(126));
-        assert_eq!(socket.receive(), Some(vec![Message::Status(expected)]));
+        assert_eq!(socket.receive(), Some(false));
     }
 
     #[test]
@@ -232,7 +181,7 @@ mod tests {
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&sent)));
         sendmsg(&worker, &[IoSlice::new(b"BARRIER=1")], &mut ancillary, SendFlags::empty()).unwrap();
         drop(barrier);
-        assert_eq!(socket.receive(), Some(Vec::new()));
+        assert_eq!(socket.receive(), Some(false));
         // The end of the pipe: nobody holds its other side any more.
         assert!(readable(waiting.as_fd()));
         assert_eq!(rustix::io::read(&waiting, &mut [0; 1]), Ok(0));
@@ -280,6 +229,6 @@ mod tests {
         fs::create_dir(&longest).unwrap();
         let mut socket = NotifySocket::bind(&longest, 1).unwrap();
         UnixDatagram::unbound().unwrap().send_to(b"READY=1", socket.path()).unwrap();
-        assert_eq!(socket.receive(), Some(vec![Message::Ready]));
+        assert_eq!(socket.receive(), Some(true));
     }
 }

@@ -61,12 +61,6 @@ impl Reaper {
         self.children.get(&token).map(|child| child.pidfd.as_fd())
     }
 
-    /// The child's pid; none once it is reaped.
-    #[must_use]
-    pub fn pid(&self, token: u64) -> Option<u32> {
-        self.children.get(&token).map(|child| child.pid)
-    }
-
     /// If the child has ended: kills what is left of its group, reaps and forgets it. None if it lives or is unknown.
     pub fn reap(&mut self, token: u64) -> Option<Death> {
         self.end(token, WaitIdOptions::NOHANG)
@@ -141,7 +135,7 @@ mod tests {
         let mut reaper = Reaper::default();
         reaper.watch(7, trial::shell(script));
         let death = reaper.await_end(7).unwrap();
-        assert_eq!((death.token, reaper.pid(7), reaper.reap(7)), (7, None, None));
+        assert_eq!((death.token, reaper.reap(7)), (7, None));
         death.exit
     }
 
@@ -165,7 +159,7 @@ mod tests {
         reaper.watch(1, trial::shell("kill -STOP $$"));
         trial::wait_until_stopped(reaper.pidfd(1).unwrap());
         assert_eq!(reaper.reap(1), None);
-        assert!(reaper.pid(1).is_some());
+        assert!(reaper.pidfd(1).is_some());
         reaper.kill_tree(1);
         assert!(trial::readable(reaper.pidfd(1).unwrap()));
         assert_eq!(reaper.reap(1).unwrap().exit, Exit::Signal(9));

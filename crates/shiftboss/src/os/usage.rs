@@ -80,8 +80,9 @@ mod tests {
     #[test]
     fn a_zombie_has_no_memory_and_a_reaped_process_nothing() {
         let mut reaper = Reaper::default();
-        reaper.watch(1, trial::shell("exit 0"));
-        let pid = reaper.pid(1).unwrap();
+        let child = trial::shell("exit 0");
+        let pid = child.pid;
+        reaper.watch(1, child);
         assert!(trial::readable(reaper.pidfd(1).unwrap()));
         assert_eq!(rss_bytes(pid), None);
         assert!(cpu_ns(pid).is_some());
