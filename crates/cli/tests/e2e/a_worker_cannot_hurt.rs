@@ -94,7 +94,10 @@ fn a_log_that_nobody_reads_blocks_nobody_and_says_what_was_lost() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("shiftboss.toml");
     std::fs::write(folder.path().join("version"), "good").unwrap();
-    std::fs::write(&file, fill(&beside(r#"["WORKER", "--flood-output"]"#), folder.path())).unwrap();
+    // It is ready when somebody has taken all that it had to say, which is more than may wait.
+    let config = beside(r#"["WORKER", "--print", "50000", "--ready", "notify"]"#);
+    let config = config.replace("ready = { after = \"0s\" }", "kind = \"notify\"");
+    std::fs::write(&file, fill(&config, folder.path())).unwrap();
     let socket = socket(&folder);
     let mut run = Command::new(BIN)
         .args(["run", "--with-parent", "-c", file.to_str().unwrap(), "--socket", socket.to_str().unwrap()])
@@ -106,14 +109,17 @@ fn a_log_that_nobody_reads_blocks_nobody_and_says_what_was_lost() {
         let output = Command::new(BIN).args(words).arg("--socket").arg(&socket).output().unwrap();
         assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
     };
-    ask(&["wait", "web", "--for", "ready", "--timeout", "30s"]);
-    for _ in 0..3 {
-        ask(&["recycle", "--all"]);
+    for broker in ["web", "bad"] {
+        ask(&["wait", broker, "--for", "ready", "--timeout", "60s"]);
     }
+    ask(&["recycle", "web"]);
     let log = BufReader::new(run.stdout.take().unwrap()).lines();
-    assert!(log.map_while(Result::ok).any(|line| line.contains("lines_lost")));
+    let heard = std::thread::spawn(move || {
+        log.map_while(Result::ok).filter(|line| line.contains("lines_lost")).count()
+    });
     ask(&["stop", "--all"]);
     assert!(run.wait().unwrap().success());
+    assert!(heard.join().unwrap() > 0, "the loss is not said");
 }
 
 #[test]
