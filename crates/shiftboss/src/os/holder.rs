@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::address::Address;
 
@@ -39,7 +39,8 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The first process found that listens there.
+/// The first process found that listens there. Looks for at most 200 ms: on a host with millions of descriptors it may
+/// find nobody.
 #[must_use]
 pub fn of(address: &Address) -> Option<Holder> {
     let inodes = match address {
@@ -53,7 +54,11 @@ pub fn of(address: &Address) -> Option<Holder> {
     let wanted: BTreeSet<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     let pids =
         fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.into_iter().find(|pid| holds(*pid, &wanted)).and_then(describe)
+    let until = Instant::now() + LONGEST;
+    pids.into_iter()
+        .take_while(|_| Instant::now() < until)
+        .find(|pid| holds(*pid, &wanted, until))
+        .and_then(describe)
 }
 
 /// Inodes of the sockets in that state at that port. Lines: `sl local rem st … inode`, addresses in hexadecimal.
@@ -82,9 +87,10 @@ fn bound_to(path: &Path) -> Vec<u64> {
     at_path.filter_map(|line| line.split_whitespace().nth(6)?.parse().ok()).collect()
 }
 
-fn holds(pid: u32, wanted: &BTreeSet<String>) -> bool {
+fn holds(pid: u32, wanted: &BTreeSet<String>, until: Instant) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    let mut links = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    let in_time = descriptors.flatten().take_while(|_| Instant::now() < until);
+    let mut links = in_time.filter_map(|entry| fs::read_link(entry.path()).ok());
     links.any(|link| link.to_str().is_some_and(|link| wanted.contains(link)))
 }
 
@@ -129,6 +135,8 @@ pub(super) fn rough(age: Duration) -> String {
         seconds => format!("{} d", seconds / 86_400),
     }
 }
+
+const LONGEST: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {

@@ -99,7 +99,7 @@ impl fmt::Display for BindError {
                 write!(f, "{address} is in use: held by {holder}")
             }
             BindError::InUse { address, holder: None } => {
-                write!(f, "{address} is in use by a process that we may not see")
+                write!(f, "{address} is in use; who holds it could not be seen")
             }
             BindError::NotPermitted { address: address @ Address::Unix(_), .. } => {
                 write!(f, "{address} may not be bound: we may not write to its folder")
