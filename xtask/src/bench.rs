@@ -51,7 +51,7 @@ pub(crate) fn run(words: &[OsString]) -> Result<bool> {
 type Measure = fn(&Bench) -> Result<Vec<Figure>>;
 
 /// In the order in which they are run.
-const ROWS: [(&str, Measure); 9] = [
+const ROWS: [(&str, Measure); 10] = [
     ("crash", crash::measure),
     ("start", start::measure),
     ("idle", idle::measure),
@@ -61,6 +61,7 @@ const ROWS: [(&str, Measure); 9] = [
     ("recycle-full", recycle::saturated),
     ("recycle-gunicorn", recycle::gunicorn),
     ("recycle-gunicorn-new", recycle::gunicorn_new),
+    ("recycle-gunicorn-full", recycle::gunicorn_saturated),
 ];
 
 struct Asked {

@@ -58,6 +58,36 @@ pub struct Event {
     pub address: Option<String>,
 }
 
+impl Event {
+    /// An event to which nothing else applies.
+    #[must_use]
+    pub fn new(seq: u64, at: impl Into<String>, event: EventName) -> Self {
+        Event {
+            seq,
+            at: at.into(),
+            event,
+            broker: None,
+            worker: None,
+            slot: None,
+            pid: None,
+            code: None,
+            signal: None,
+            forced: false,
+            reason: None,
+            request: None,
+            generation: None,
+            wanted: None,
+            ready_ms: None,
+            retry_at: None,
+            total: None,
+            replaced: None,
+            cut: None,
+            refused: None,
+            address: None,
+        }
+    }
+}
+
 macro_rules! names {
     ($($variant:ident $text:literal),* $(,)?) => {
         /// What an event tells.

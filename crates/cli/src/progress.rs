@@ -236,29 +236,8 @@ pub(crate) mod tests {
     use crate::table::tests::{broker, worker};
 
     pub(crate) fn event(second: &str, name: EventName, slot: Option<u32>, pid: Option<u32>) -> Event {
-        Event {
-            seq: 1,
-            at: format!("2026-11-24T08:00:{second}Z"),
-            broker: Some("api".into()),
-            event: name,
-            worker: None,
-            slot,
-            pid,
-            code: None,
-            signal: None,
-            forced: false,
-            reason: None,
-            request: None,
-            generation: None,
-            wanted: None,
-            ready_ms: None,
-            retry_at: None,
-            total: None,
-            replaced: None,
-            cut: None,
-            refused: None,
-            address: None,
-        }
+        let at = format!("2026-11-24T08:00:{second}Z");
+        Event { broker: Some("api".into()), slot, pid, ..Event::new(1, at, name) }
     }
 
     fn ready(second: &str, slot: u32, pid: u32, ms: f64) -> Event {

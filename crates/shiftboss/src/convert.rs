@@ -51,29 +51,9 @@ pub(crate) fn request_of(key: &str) -> RequestId {
 }
 
 pub(crate) fn event(event: &Event, broker: Option<&str>, moment: Moment) -> api::Event {
-    let mut out = api::Event {
-        seq: event.seq,
-        at: moment.wall(event.at),
-        broker: broker.map(str::to_owned),
-        event: name(&event.what),
-        worker: None,
-        slot: None,
-        pid: None,
-        code: None,
-        signal: None,
-        forced: false,
-        reason: None,
-        request: event.request.map(request_text),
-        generation: None,
-        wanted: None,
-        ready_ms: None,
-        retry_at: None,
-        total: None,
-        replaced: None,
-        cut: None,
-        refused: None,
-        address: None,
-    };
+    let mut out = api::Event::new(event.seq, moment.wall(event.at), name(&event.what));
+    out.broker = broker.map(str::to_owned);
+    out.request = event.request.map(request_text);
     match &event.what {
         What::BrokerStarted { wanted, generation, .. } => {
             out.wanted = Some(*wanted);

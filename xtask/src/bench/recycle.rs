@@ -26,12 +26,7 @@ pub(super) fn new_connections(bench: &Bench) -> Result<Vec<Figure>> {
 
 /// 16 clients, each sending its next request when the last is answered, and none of them slow: the machine is full.
 pub(super) fn saturated(bench: &Bench) -> Result<Vec<Figure>> {
-    measure(
-        bench,
-        &built_in(bench),
-        &["--closed=16", "--slow-share=0", "--trickle-share=0"],
-        Reach::Exactly(0.0),
-    )
+    measure(bench, &built_in(bench), &FULL, Reach::Exactly(0.0))
 }
 
 /// A server that was not written for us, with kept connections. It closes idle ones when it leaves, which can cross a
@@ -43,6 +38,11 @@ pub(super) fn gunicorn(bench: &Bench) -> Result<Vec<Figure>> {
 /// The same with a connection for each request.
 pub(super) fn gunicorn_new(bench: &Bench) -> Result<Vec<Figure>> {
     measure(bench, &gunicorn_command(bench)?, &["--no-keep-alive"], Reach::AtMost(MOST_CROSSED))
+}
+
+/// The same with the machine full.
+pub(super) fn gunicorn_saturated(bench: &Bench) -> Result<Vec<Figure>> {
+    measure(bench, &gunicorn_command(bench)?, &FULL, Reach::AtMost(MOST_CROSSED))
 }
 
 fn gunicorn_command(bench: &Bench) -> Result<Vec<String>> {
@@ -155,6 +155,7 @@ fn free_port() -> Result<u16> {
 }
 
 const WORKERS: usize = 4;
+const FULL: [&str; 3] = ["--closed=16", "--slow-share=0", "--trickle-share=0"];
 /// Between two recycles.
 const PAUSE: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(30);
