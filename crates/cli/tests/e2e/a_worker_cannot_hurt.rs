@@ -137,3 +137,26 @@ fn a_full_disk_under_the_log_is_said_and_stops_nobody() {
     });
     app.does(&["recycle", "--all"]);
 }
+
+#[test]
+fn a_dead_worker_that_is_held_by_a_tracer_is_replaced_and_does_not_hold_up_the_end() {
+    // A grandchild in a session of its own traces the worker, which then ends: it cannot be reaped (ptrace(2)).
+    let script = "import ctypes, os, sys, time\nworker = os.getpid()\nr, w = os.pipe()\nif os.fork() == 0:\n    os.setsid()\n    \
+                  seized = ctypes.CDLL(None).ptrace(0x4206, worker, 0, 0) == 0\n    \
+                  print('tracer', os.getpid() if seized else 'refused', flush=True)\n    os.write(w, b'x')\n    \
+                  time.sleep(1000)\nos.read(r, 1)\nos._exit(3)";
+    let command = format!("[\"python3\", \"-c\", {script:?}]");
+    let app =
+        App::of(&beside(&command).replace("ready = { after = \"0s\" }", "backoff = { base = \"30s\" }"));
+    let log = app.until("it is replaced", |log| named(log, "worker_death") >= 1 && lines(log).len() >= 2);
+    let tracers: Vec<u32> =
+        lines(&log).iter().filter_map(|line| line.strip_prefix("tracer ")?.parse().ok()).collect();
+    let (status, log) = app.stop();
+    for tracer in &tracers {
+        signal_process(*tracer, Signal::KILL);
+    }
+    assert!(status.success(), "{:?}", log.last());
+    let death = log.iter().find(|event| event["event"] == "worker_death").unwrap();
+    // Where tracing is forbidden it ends as any other.
+    assert_eq!(death["code"], if tracers.is_empty() { 3 } else { -1 });
+}

@@ -120,3 +120,29 @@ fn a_signal_after_a_stop_command_still_only_asks() {
     let ended = log.iter().find(|event| event["event"] == "worker_ended").unwrap();
     assert_eq!((&ended["forced"], &ended["code"]), (&false.into(), &0.into()), "it has finished");
 }
+
+#[test]
+fn an_app_ends_with_the_terminal_that_it_was_started_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = socket(&folder);
+    let script = "import os, pty, signal, sys, time\nsignal.alarm(60)\npid, terminal = pty.fork()\nif pid == 0: os.execv(sys.argv[1], sys.argv[1:])\n\
+                  while not os.path.exists(sys.argv[3]): time.sleep(0.005)\nos.close(terminal)\n\
+                  print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))";
+    let output = std::process::Command::new("python3")
+        .args([
+            "-c",
+            script,
+            BIN,
+            "--socket",
+            socket.to_str().unwrap(),
+            "run",
+            "--with-parent",
+            "--",
+            "sleep",
+            "1000",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stdout), "0\n", "{}", text(&output.stderr));
+    assert!(!socket.exists());
+}
