@@ -6,12 +6,14 @@ use crate::event::What;
 use crate::id::{BrokerId, RequestId, WorkerId};
 use crate::input::{Command, Input, Verb};
 use crate::requests::Seen;
+use crate::rng::Rng;
 use crate::shared::{Key, Shared};
 use crate::spec::{BrokerSpec, MAX_WORKERS};
 use crate::status::Status;
 use crate::time::Time;
 
 /// All brokers of one configuration.
+#[derive(Clone)]
 pub struct App {
     brokers: Vec<Broker>,
     shared: Shared,
@@ -26,8 +28,10 @@ impl App {
     /// An app of these brokers, none of which has begun: see [`App::start`]. `seed` feeds the jitter.
     #[must_use]
     pub fn new(now: Time, seed: u64, specs: Vec<BrokerSpec>) -> Self {
-        let brokers = (0..).map(BrokerId).zip(specs).map(|(id, spec)| Broker::new(id, spec)).collect();
-        let shared = Shared::new(now, seed);
+        let of = |id: BrokerId| Rng::new(seed ^ (u64::from(id.0) << 32));
+        let brokers =
+            (0..).map(BrokerId).zip(specs).map(|(id, spec)| Broker::new(id, spec, of(id))).collect();
+        let shared = Shared::new(now);
         App { brokers, shared, ready: false, stopping: false, exited: false, stops: Vec::new() }
     }
 

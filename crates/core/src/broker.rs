@@ -13,6 +13,7 @@ use crate::event::What;
 use crate::id::{BrokerId, Generation, RequestId, WorkerId};
 use crate::input::ListenFailure;
 use crate::recycle::{Queued, Recycle};
+use crate::rng::Rng;
 use crate::shared::{Key, Shared};
 use crate::slots::Place;
 use crate::spec::BrokerSpec;
@@ -20,6 +21,7 @@ use crate::status::{BrokerState, BrokerStatus, WorkerState, WorkerStatus};
 use crate::time::Time;
 use crate::worker::{State, Why, Worker};
 
+#[derive(Clone)]
 pub(crate) struct Broker {
     pub(crate) id: BrokerId,
     /// What new workers run: the specification of `target`.
@@ -52,6 +54,8 @@ pub(crate) struct Broker {
     pub(crate) deaths: u64,
     pub(crate) last_failure: Option<String>,
     listen: Vec<String>,
+    /// Its own, so that no broker's fate changes the delays of another.
+    pub(crate) rng: Rng,
 }
 
 /// What a broker is doing.
@@ -85,7 +89,7 @@ pub(crate) struct Counts {
 }
 
 impl Broker {
-    pub(crate) fn new(id: BrokerId, spec: BrokerSpec) -> Self {
+    pub(crate) fn new(id: BrokerId, spec: BrokerSpec, rng: Rng) -> Self {
         let generation = Generation(1);
         let spec = Arc::new(spec);
         Broker {
@@ -110,6 +114,7 @@ impl Broker {
             deaths: 0,
             last_failure: None,
             listen: Vec::new(),
+            rng,
             spec,
         }
     }
@@ -154,7 +159,7 @@ impl Broker {
             }
             Err(ListenFailure { address, reason }) => {
                 let attempts = attempts.saturating_add(1);
-                let retry_at = cx.now + self.spec.backoff.delay(attempts.saturating_add(1), &mut cx.rng);
+                let retry_at = cx.now + self.spec.backoff.delay(attempts.saturating_add(1), &mut self.rng);
                 self.phase = Phase::Waiting { attempts, retry_at: Some(retry_at), resumed };
                 cx.rearm(Key::Listen(self.id), None, Some(retry_at));
                 self.emit(cx, None, What::ListenerFailed { address, reason });

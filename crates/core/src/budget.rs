@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::id::{BrokerId, Slot};
 use crate::time::Time;
 
+#[derive(Clone)]
 pub(crate) struct Budget {
     capacity: u64,
     tokens: u64,

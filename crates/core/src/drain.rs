@@ -1,7 +1,7 @@
 //! Drain and resume: everybody home, and back. The end of the app is a drain without a way back.
 
 use crate::broker::{Broker, Goal, Phase};
-use crate::effect::{Done, Effect, Outcome};
+use crate::effect::{Done, Effect, Note, Outcome};
 use crate::event::What;
 use crate::id::{RequestId, WorkerId};
 use crate::shared::{Key, Shared};
@@ -23,7 +23,7 @@ impl Broker {
     pub(crate) fn drain(&mut self, cx: &mut Shared, request: RequestId) {
         match self.phase {
             Phase::Drained => {
-                let note = Some("was drained already");
+                let note = Some(Note::DrainedAlready);
                 cx.reply(request, Outcome::Done(Done { note, ..Done::default() }));
             }
             Phase::Draining(_) => self.goals.push((request, Goal::Drained)),
@@ -109,7 +109,7 @@ impl Broker {
     pub(crate) fn resume(&mut self, cx: &mut Shared, request: RequestId) {
         match self.phase {
             Phase::Open if self.is_full() => {
-                let note = Some("was open already");
+                let note = Some(Note::OpenAlready);
                 cx.reply(request, Outcome::Done(Done { note, ..Done::default() }));
             }
             Phase::Open => {

@@ -1,11 +1,14 @@
 //! Everything core may ask for, in the imperative. Effects are performed in order.
 
+use std::fmt;
+
 use crate::event::Event;
 use crate::id::{BrokerId, Generation, LaunchId, RequestId, Slot, WorkerId};
 use crate::spec::Signal;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[must_use]
 pub enum Effect {
     /// Bind what is not bound yet, let new connections in (again); answer [`crate::Input::Opened`].
@@ -69,6 +72,7 @@ pub enum Effect {
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Outcome {
     /// What was asked for is so.
     Done(Done),
@@ -82,9 +86,10 @@ pub enum Outcome {
 
 /// What a command has reached; numbers that do not apply are 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Done {
-    /// A remark, such as "already drained".
-    pub note: Option<&'static str>,
+    /// A remark.
+    pub note: Option<Note>,
     /// Workers that were to be replaced.
     pub total: u32,
     /// Workers replaced.
@@ -95,8 +100,40 @@ pub struct Done {
     pub refused: u64,
 }
 
+/// Why there was nothing to do, or not yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Note {
+    /// A recycle of a broker without listeners yet.
+    NothingToRecycleWaiting,
+    /// A recycle of a drained broker.
+    NothingToRecycleDrained,
+    /// A recycle of a broker of which 0 workers are wanted.
+    NothingToRecycleNoWorkers,
+    /// A drain of a drained broker.
+    DrainedAlready,
+    /// A resume of an open one.
+    OpenAlready,
+    /// A scale of a broker that is not open.
+    EffectiveOnceOpen,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Note::NothingToRecycleWaiting => "nothing to recycle: waits for its listeners",
+            Note::NothingToRecycleDrained => "nothing to recycle: drained",
+            Note::NothingToRecycleNoWorkers => "nothing to recycle: no workers are wanted",
+            Note::DrainedAlready => "was drained already",
+            Note::OpenAlready => "was open already",
+            Note::EffectiveOnceOpen => "takes effect when the broker is open",
+        })
+    }
+}
+
 /// Where and why a recycle stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Failed {
     /// Why.
     pub reason: String,

@@ -1,5 +1,6 @@
 //! One event for each change of state. The status is their fold (`status`), so an event carries all it changes.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::id::{BrokerId, Generation, Pid, RequestId, Slot, WorkerId};
@@ -8,6 +9,7 @@ use crate::time::Time;
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Event {
     /// Rises by one with each event of an app.
     pub seq: u64,
@@ -23,6 +25,7 @@ pub struct Event {
 
 /// What changed.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[expect(missing_docs, reason = "the fields are those of the wire format, documented there")]
 pub enum What {
     /// A broker exists; it waits for its listeners, or is open if it has none.
@@ -67,7 +70,7 @@ pub enum What {
     /// The slot waits before its next worker.
     WorkerBackoff { slot: Slot, retry_at: Time, failures: u32 },
     /// Workers are being replaced.
-    RecycleStarted { target: Generation, total: u32, reason: &'static str },
+    RecycleStarted { target: Generation, total: u32, reason: RecycleReason },
     /// All are.
     RecycleFinished { target: Generation, total: u32, replaced: u32, cut: u32 },
     /// It stopped; no further worker is retired by it.
@@ -84,4 +87,29 @@ pub enum What {
     AppReady,
     /// The app is ending.
     AppStopping,
+}
+
+/// Why a recycle began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum RecycleReason {
+    /// By a command.
+    Asked,
+    /// By time: `every` has passed.
+    ByTime,
+    /// There is a new specification.
+    NewSpecification,
+    /// It undoes a failed one.
+    GoingBack,
+}
+
+impl fmt::Display for RecycleReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RecycleReason::Asked => "asked",
+            RecycleReason::ByTime => "by time",
+            RecycleReason::NewSpecification => "new specification",
+            RecycleReason::GoingBack => "going back",
+        })
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::broker::{Broker, Phase};
 use crate::effect::Outcome;
+use crate::event::RecycleReason;
 use crate::id::{Generation, RequestId, Slot};
 use crate::recycle::Scope;
 use crate::shared::Shared;
@@ -31,7 +32,7 @@ impl Broker {
             self.arm_recycle(cx);
         }
         // While drained there is nothing to replace: the recycle is over as soon as it has begun.
-        self.start_recycle(cx, vec![request], Scope::All, "new specification");
+        self.start_recycle(cx, vec![request], Scope::All, RecycleReason::NewSpecification);
     }
 
     /// A drain may have come between a new specification and its workers. Once open again, slots that are empty or
@@ -48,7 +49,7 @@ impl Broker {
             .map(|(slot, _)| slot)
             .collect();
         if new || !behind.is_empty() {
-            self.start_recycle(cx, Vec::new(), Scope::Some(behind), "new specification");
+            self.start_recycle(cx, Vec::new(), Scope::Some(behind), RecycleReason::NewSpecification);
         }
     }
 
@@ -77,9 +78,6 @@ impl Broker {
             })
             .map(|(slot, _)| slot)
             .collect();
-        self.start_recycle(cx, Vec::new(), Scope::Some(slots), GOING_BACK);
+        self.start_recycle(cx, Vec::new(), Scope::Some(slots), RecycleReason::GoingBack);
     }
 }
-
-/// The reason of a recycle that undoes a failed one.
-pub(crate) const GOING_BACK: &str = "going back";

@@ -7,6 +7,7 @@ use crate::spec::{BrokerSpec, Signal};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input {
     /// The time named by [`crate::App::deadline`] has come.
     Tick,
@@ -82,6 +83,7 @@ pub enum Input {
 
 /// What can be asked of the running app.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Command {
     /// Something of one broker.
     Broker(BrokerId, Verb),
@@ -91,6 +93,7 @@ pub enum Command {
 
 /// What can be asked of one broker.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Verb {
     /// Replace the workers by new ones, or only that of one slot.
     Recycle(Option<Slot>),
@@ -107,6 +110,7 @@ pub enum Verb {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Exit {
     /// It returned this code.
     Code(i32),
@@ -125,6 +129,7 @@ impl fmt::Display for Exit {
 
 /// Which listener could not be opened, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ListenFailure {
     /// The address as asked for.
     pub address: String,

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker::{Broker, Phase};
-use crate::effect::{Done, Outcome};
-use crate::event::What;
-use crate::generation::GOING_BACK;
+use crate::effect::{Done, Note, Outcome};
+use crate::event::{RecycleReason, What};
 use crate::id::{Generation, RequestId, Slot, WorkerId};
 use crate::shared::{Key, Shared};
 use crate::time::Time;
 use crate::worker::{State, Why};
 
+#[derive(Clone)]
 pub(crate) struct Recycle {
     pub(crate) requests: Vec<RequestId>,
     pub(crate) target: Generation,
@@ -58,6 +58,7 @@ pub(crate) enum Stage {
 }
 
 /// The recycle after this one.
+#[derive(Clone)]
 pub(crate) struct Queued {
     pub(crate) requests: Vec<RequestId>,
     pub(crate) scope: Scope,
@@ -139,9 +140,9 @@ impl Broker {
             return cx.reply(request, Outcome::Refused(reason));
         }
         let note = match self.phase {
-            Phase::Waiting { .. } => Some("nothing to recycle: waits for its listeners"),
-            Phase::Draining(_) | Phase::Drained => Some("nothing to recycle: drained"),
-            Phase::Open if self.wanted == 0 => Some("nothing to recycle: no workers are wanted"),
+            Phase::Waiting { .. } => Some(Note::NothingToRecycleWaiting),
+            Phase::Draining(_) | Phase::Drained => Some(Note::NothingToRecycleDrained),
+            Phase::Open if self.wanted == 0 => Some(Note::NothingToRecycleNoWorkers),
             Phase::Open => None,
         };
         if note.is_some() {
@@ -151,7 +152,7 @@ impl Broker {
         if self.recycle.is_some() {
             self.queue_recycle(request, scope);
         } else {
-            self.start_recycle(cx, vec![request], scope, "asked");
+            self.start_recycle(cx, vec![request], scope, RecycleReason::Asked);
         }
     }
 
@@ -171,7 +172,7 @@ impl Broker {
     pub(crate) fn arm_recycle(&mut self, cx: &mut Shared) {
         // "Every nothing" would be due again as soon as it was done.
         let every = self.spec.recycle.every.filter(|every| !every.is_zero());
-        let at = every.map(|every| cx.now + cx.rng.jitter(every, self.spec.recycle.jitter));
+        let at = every.map(|every| cx.now + self.rng.jitter(every, self.spec.recycle.jitter));
         cx.rearm(Key::Recycle(self.id), self.recycle_at, at);
         self.recycle_at = at;
     }
@@ -180,7 +181,7 @@ impl Broker {
         self.recycle_at = None;
         self.arm_recycle(cx);
         if self.recycle.is_none() && self.wanted > 0 {
-            self.start_recycle(cx, Vec::new(), Scope::All, "by time");
+            self.start_recycle(cx, Vec::new(), Scope::All, RecycleReason::ByTime);
         }
     }
 
@@ -189,7 +190,7 @@ impl Broker {
         cx: &mut Shared,
         requests: Vec<RequestId>,
         scope: Scope,
-        why: &'static str,
+        why: RecycleReason,
     ) {
         let open = self.phase == Phase::Open;
         let pending: BTreeSet<Slot> = match scope {
@@ -209,7 +210,7 @@ impl Broker {
             total,
             replaced: 0,
             cut: 0,
-            back: why == GOING_BACK,
+            back: why == RecycleReason::GoingBack,
         });
         for slot in slots {
             self.retry_now(cx, slot);

@@ -13,7 +13,7 @@ pub(crate) enum Seen {
     Answered(Outcome),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Requests {
     open: BTreeSet<RequestId>,
     answered: VecDeque<(RequestId, Outcome)>,

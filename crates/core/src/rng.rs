@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+#[derive(Clone)]
 pub(crate) struct Rng(u64);
 
 impl Rng {

@@ -7,7 +7,6 @@ use crate::effect::{Effect, Outcome};
 use crate::event::{Event, What};
 use crate::id::{BrokerId, RequestId, Slot, WorkerId};
 use crate::requests::Requests;
-use crate::rng::Rng;
 use crate::time::Time;
 
 /// Whose deadline it is. The time itself lives in the state that waits.
@@ -25,11 +24,11 @@ pub(crate) enum Key {
     Recycle(BrokerId),
 }
 
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) now: Time,
     pub(crate) effects: Vec<Effect>,
     pub(crate) timers: BTreeSet<(Time, Key)>,
-    pub(crate) rng: Rng,
     pub(crate) budget: Budget,
     pub(crate) requests: Requests,
     /// Whose a worker is, from the wish to start it until it is gone.
@@ -39,12 +38,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(now: Time, seed: u64) -> Self {
+    pub(crate) fn new(now: Time) -> Self {
         Shared {
             now,
             effects: Vec::new(),
             timers: BTreeSet::new(),
-            rng: Rng::new(seed),
             budget: Budget::new(now),
             requests: Requests::default(),
             owners: BTreeMap::new(),

@@ -3,7 +3,7 @@
 
 use crate::backoff::DEGRADED_AT;
 use crate::broker::{Broker, Goal, Phase};
-use crate::effect::{Done, Effect, Outcome};
+use crate::effect::{Done, Effect, Note, Outcome};
 use crate::event::What;
 use crate::id::{RequestId, Slot, WorkerId};
 use crate::shared::{Key, Shared};
@@ -11,7 +11,7 @@ use crate::time::Time;
 use crate::worker::{State, Why, Worker};
 
 /// A slot: its serving worker, or why it has none.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Place {
     pub(crate) worker: Option<WorkerId>,
     /// Failures in a row.
@@ -60,12 +60,13 @@ impl Broker {
         if self.phase != Phase::Open || self.recycle.as_ref().is_some_and(|recycle| recycle.holds(slot)) {
             return;
         }
-        let (id, backoff) = (self.id, self.spec.backoff);
-        let Some(place) = self.place(slot) else { return };
+        let id = self.id;
+        let Some(place) = self.places.get_mut(slot.0 as usize) else { return };
         if place.worker.is_some() || place.queued || place.backoff.is_some_and(|wait| !wait.over) {
             return;
         }
-        let delay = backoff.delay(place.failures, &mut cx.rng);
+        let failures = place.failures;
+        let delay = self.spec.backoff.delay(failures, &mut self.rng);
         if delay.is_zero() {
             place.queued = true;
             cx.budget.ask(id, slot, false);
@@ -73,7 +74,6 @@ impl Broker {
         }
         let until = cx.now + delay;
         place.backoff = Some(Backoff { until, over: false });
-        let failures = place.failures;
         cx.rearm(Key::Slot(id, slot), None, Some(until));
         self.emit(cx, None, What::WorkerBackoff { slot, retry_at: until, failures });
     }
@@ -213,7 +213,7 @@ impl Broker {
             if self.phase == Phase::Open {
                 self.goals.push((request, Goal::Full));
             } else {
-                let note = Some("takes effect when the broker is open");
+                let note = Some(Note::EffectiveOnceOpen);
                 cx.reply(request, Outcome::Done(Done { note, ..Done::default() }));
             }
         }

@@ -11,6 +11,7 @@ pub const MAX_WORKERS: u32 = 100_000;
 
 /// One broker as asked for.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct BrokerSpec {
     /// The type of its workers: the broker's name ("api").
     pub name: String,
@@ -34,6 +35,7 @@ pub struct BrokerSpec {
 
 /// When a worker counts as ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Ready {
     /// It says so itself: `READY=1` on its notify socket (`sd_notify(3)`).
     Notify,
@@ -45,6 +47,7 @@ pub enum Ready {
 
 /// Limits of a recycle, in Kubernetes' words.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RecycleSpec {
     /// Recycle all workers each time this has passed; none = only when asked. Varied by `jitter`.
     pub every: Option<Duration>,
@@ -75,10 +78,12 @@ impl Default for RecycleSpec {
 
 /// The rungs by which a worker is asked to leave. After the last one, always, its whole tree is killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StopLadder(pub Vec<Rung>);
 
 /// One rung: a signal, and how long it may take to act before the next rung.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Rung {
     /// Sent to the worker's own process. KILL goes to its tree and ends the ladder.
     pub signal: Signal,
@@ -95,6 +100,7 @@ impl Default for StopLadder {
 
 /// A signal's number, as Linux counts (`signal(7)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Signal(pub i32);
 
 impl Signal {
@@ -175,6 +181,7 @@ impl std::fmt::Display for Signal {
 
 /// Delays before a respawn: the first is immediate, the k-th failure in a row waits `base`·2^(k-2), at most `cap`.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct BackoffSpec {
     /// Delay after the second failure in a row; default 100 ms.
     pub base: Duration,
@@ -196,6 +203,7 @@ impl Default for BackoffSpec {
 
 /// What becomes of new connections while a broker is drained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Drained {
     /// They are refused, so that a client or load balancer goes elsewhere at once.
     #[default]

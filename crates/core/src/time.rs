@@ -7,6 +7,7 @@ use std::time::Duration;
 /// A point in time, in nanoseconds of CLOCK_MONOTONIC (see `clock_gettime(2)`): it never goes back and is the
 /// same for every process of one boot, so a deadline keeps its meaning when another process takes over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Time(pub u64);
 
 impl Time {

@@ -2,7 +2,7 @@
 
 use crate::broker::Broker;
 use crate::effect::{Done, Failed, Outcome};
-use crate::event::What;
+use crate::event::{RecycleReason, What};
 use crate::id::{Slot, WorkerId};
 use crate::recycle::{Queued, Recycle, Stage};
 use crate::shared::{Key, Shared};
@@ -27,7 +27,7 @@ impl Broker {
 
     fn next_recycle(&mut self, cx: &mut Shared) {
         if let Some(Queued { requests, scope }) = self.queued.take() {
-            self.start_recycle(cx, requests, scope, "asked");
+            self.start_recycle(cx, requests, scope, RecycleReason::Asked);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::id::{Generation, Pid, Slot};
 use crate::spec::Ready;
 use crate::time::Time;
 
+#[derive(Clone)]
 pub(crate) struct Worker {
     pub(crate) slot: Slot,
     pub(crate) generation: Generation,

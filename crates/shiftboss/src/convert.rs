@@ -99,7 +99,7 @@ pub(crate) fn event(event: &Event, broker: Option<&str>, moment: Moment) -> api:
         What::RecycleStarted { target, total, reason } => {
             out.generation = Some(target.0);
             out.total = Some(*total);
-            out.reason = Some((*reason).to_owned());
+            out.reason = Some(reason.to_string());
         }
         What::RecycleFinished { target, total, replaced, cut } => {
             out.generation = Some(target.0);
@@ -243,7 +243,7 @@ fn backoff(slot: Slot, retry_at: Time, status: &BrokerStatus, moment: Moment) ->
 pub(crate) fn outcome(outcome: Outcome, last_lines: impl FnOnce(WorkerId) -> Vec<String>) -> api::Outcome {
     match outcome {
         Outcome::Done(done) => api::Outcome::Done {
-            note: done.note.map(str::to_owned),
+            note: done.note.map(|note| note.to_string()),
             total: done.total,
             replaced: done.replaced,
             cut: done.cut,

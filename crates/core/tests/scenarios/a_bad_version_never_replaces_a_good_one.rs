@@ -1,6 +1,7 @@
 //! When successors do not become ready, no further predecessor is stopped, and a new generation is taken back.
 
 use crate::world::*;
+use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::{Generation, LaunchId};
 use shiftboss_core::spec::{Ready, RecycleSpec};
 use shiftboss_core::{Exit, Input, Outcome, Verb, What};
@@ -43,7 +44,10 @@ fn a_failed_generation_is_replaced_by_the_last_good_one_under_a_fresh_number() {
     world.crash(world.newest(1));
     assert!(matches!(world.outcome(request), Some(Outcome::Failed(failed)) if failed.replaced == 1));
     assert_eq!(
-        world.said(|what| matches!(what, What::RecycleStarted { reason: "going back", total: 1, .. })),
+        world.said(|what| matches!(
+            what,
+            What::RecycleStarted { reason: RecycleReason::GoingBack, total: 1, .. }
+        )),
         1
     );
     world.everybody_obeys();

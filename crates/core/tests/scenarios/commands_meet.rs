@@ -5,9 +5,9 @@ use shiftboss_core::id::{BrokerId, RequestId, Slot};
 use shiftboss_core::spec::{BrokerSpec, MAX_WORKERS};
 use shiftboss_core::{Command, Exit, Input, Outcome, Verb, What};
 
-fn note(outcome: Option<Outcome>) -> &'static str {
+fn note(outcome: Option<Outcome>) -> String {
     match outcome {
-        Some(Outcome::Done(done)) => done.note.unwrap_or("no note"),
+        Some(Outcome::Done(done)) => done.note.expect("a note").to_string(),
         other => panic!("{other:?}"),
     }
 }

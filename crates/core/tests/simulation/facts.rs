@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, RequestId, Slot, WorkerId};
 use shiftboss_core::spec::{BrokerSpec, Signal};
 use shiftboss_core::{Command, Effect, Input, Outcome, Time, Verb, What};
@@ -332,7 +333,7 @@ impl Broker {
                 self.target = *target;
                 self.forgive();
                 let launch = match &step.input {
-                    _ if *reason == "going back" => self.launches.get(&self.generation).copied(),
+                    _ if *reason == RecycleReason::GoingBack => self.launches.get(&self.generation).copied(),
                     Input::Command { command: Command::Broker(_, Verb::Respecify(spec)), .. } => {
                         Some(spec.launch)
                     }
