@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use shiftboss_core::id::{BrokerId, LaunchId, Pid, RequestId, Slot, WorkerId};
 use shiftboss_core::spec::{BrokerSpec, Ready, Signal};
-use shiftboss_core::{App, Command, Effect, Exit, Input, ListenFailure, Status, Time, Verb};
+use shiftboss_core::{App, Command, Effect, Exit, Input, ListenFailure, Time, Verb};
+use shiftboss_oracle::{Broken, Oracle, Step};
 
 use crate::options::{Faults, Options, millis, redraw};
-use crate::oracle::{Oracle, Step};
 use crate::rng::Rng;
 
 pub(crate) struct World {
@@ -27,7 +27,6 @@ pub(crate) struct World {
     specs: BTreeMap<LaunchId, BrokerSpec>,
     /// Versions whose workers never become ready.
     bad: BTreeSet<LaunchId>,
-    folded: Status,
     sent: VecDeque<Input>,
     requests: u128,
     exited: bool,
@@ -56,7 +55,7 @@ enum Plan {
     Leave(WorkerId, Exit),
 }
 
-pub(crate) type Failure = String;
+pub(crate) type Failure = Vec<Broken>;
 
 impl World {
     pub(crate) fn new(seed: u64, hashed: bool) -> World {
@@ -77,7 +76,6 @@ impl World {
             dead: VecDeque::new(),
             specs,
             bad: BTreeSet::new(),
-            folded: Status::default(),
             sent: VecDeque::new(),
             requests: 0,
             exited: false,
@@ -98,7 +96,7 @@ impl World {
     /// Faults, then perhaps rest, then the end.
     pub(crate) fn run(&mut self) -> Result<(), Failure> {
         let effects = self.app.start(self.now);
-        self.took_in(Input::Tick, effects)?;
+        self.took_in(None, effects)?;
         for _ in 0..self.options.steps {
             if !self.advance(None)? {
                 self.now = self.now + millis(&mut self.rng, 1, 1000);
@@ -164,7 +162,6 @@ impl World {
         self.now = self.now.max(at);
         if self.rng.chance(self.faults.late_ticks) {
             let late = millis(&mut self.rng, 1, 5000);
-            self.oracle.facts.lateness += late;
             self.now = self.now + late;
         }
         match planned {
@@ -310,11 +307,11 @@ impl World {
 
     fn feed(&mut self, input: Input) -> Result<(), Failure> {
         let effects = self.app.handle(self.now, input.clone());
-        self.took_in(input, effects)
+        self.took_in(Some(input), effects)
     }
 
     /// Performs the effects and lets the oracle judge the step.
-    fn took_in(&mut self, input: Input, effects: Vec<Effect>) -> Result<(), Failure> {
+    fn took_in(&mut self, input: Option<Input>, effects: Vec<Effect>) -> Result<(), Failure> {
         self.steps += 1;
         for effect in &effects {
             self.perform(effect);
@@ -327,19 +324,9 @@ impl World {
         if self.tail.len() > TAIL {
             self.tail.pop_front();
         }
-        self.oracle.judge(&step, &self.specs)?;
-        for effect in &step.effects {
-            if let Effect::Emit(event) = effect {
-                self.folded.apply(event);
-            }
-        }
-        let status = self.app.status();
-        self.oracle.i48_status_is_the_fold_of_the_events(&self.folded, &status)?;
-        if self.app.is_consistent() {
-            Ok(())
-        } else {
-            Err("counts, owners or timers left their states".to_owned())
-        }
+        self.oracle.judge(&step)?;
+        require("I48", *self.oracle.claimed() == self.app.status(), || "the fold of the events is not the status")?;
+        require("I37", self.app.is_consistent(), || "counts, owners or timers left their states")
     }
 
     fn perform(&mut self, effect: &Effect) {

@@ -1,0 +1,374 @@
+//! What is promised of a broker: how many workers, which, when, and in whose place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shiftboss_core::event::RecycleReason;
+use shiftboss_core::id::Slot;
+use shiftboss_core::{Command, Effect, Input, Time, Verb, What};
+
+use crate::facts::{Facts, Process, WINDOW};
+use crate::oracle::{Oracle, Step, Verdict, broken, events, least, target, told, told_by};
+
+// Of each effect.
+
+pub(crate) fn i8_held_means_held(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Effect::Spawn { broker, worker, .. } = effect else { return Ok(false) };
+    let facts = oracle.facts.broker(*broker);
+    if facts.held || facts.sent_home {
+        return broken(format!("worker {worker} is started while broker {broker} is drained"));
+    }
+    Ok(true)
+}
+
+pub(crate) fn i9_no_spawn_once_the_app_stops(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    match effect {
+        Effect::Spawn { worker, .. } if oracle.facts.stopping => {
+            broken(format!("worker {worker} is started at the end"))
+        }
+        Effect::Spawn { .. } => Ok(false),
+        _ => Ok(oracle.facts.stopping),
+    }
+}
+
+pub(crate) fn i17_a_failed_generation_is_not_started_again(
+    oracle: &Oracle,
+    _: &Step,
+    effect: &Effect,
+) -> Verdict {
+    let Effect::Spawn { broker, generation, .. } = effect else { return Ok(false) };
+    let failed = &oracle.facts.broker(*broker).failed;
+    if failed.contains(generation) {
+        return broken(format!("generation {generation} of broker {broker} has failed and is started again"));
+    }
+    Ok(!failed.is_empty())
+}
+
+pub(crate) fn i17_nobody_is_retired_outside_of_a_recycle(
+    oracle: &Oracle,
+    _: &Step,
+    effect: &Effect,
+) -> Verdict {
+    let Some(What::WorkerStopping { worker, reason, .. }) = told(effect) else { return Ok(false) };
+    let Some(process) = oracle.facts.living.get(worker).filter(|_| reason == "recycled") else {
+        return Ok(false);
+    };
+    if !process.doubtful && !oracle.facts.broker(process.broker).recycling {
+        return broken(format!("worker {worker} is retired although no recycle runs"));
+    }
+    Ok(true)
+}
+
+pub(crate) fn i18_one_recycle_at_a_time(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Some((event, What::RecycleStarted { .. })) = told_by(effect).map(|event| (event, &event.what)) else {
+        return Ok(false);
+    };
+    let Some(id) = event.broker else { return broken("a recycle of nobody") };
+    if oracle.facts.broker(id).recycling {
+        return broken(format!("a second recycle of broker {id} begins before the first has ended"));
+    }
+    Ok(true)
+}
+
+pub(crate) fn i19_a_spawn_runs_the_target(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Effect::Spawn { broker, generation, launch, .. } = effect else { return Ok(false) };
+    let facts = oracle.facts.broker(*broker);
+    if *generation != facts.target || facts.launches.get(generation) != Some(launch) {
+        return broken(format!(
+            "broker {broker} starts generation {generation}, but its target is {}",
+            facts.target
+        ));
+    }
+    Ok(true)
+}
+
+pub(crate) fn i19_generations_rise(oracle: &Oracle, step: &Step, effect: &Effect) -> Verdict {
+    let Some(event) = told_by(effect) else { return Ok(false) };
+    let (Some(id), What::RecycleStarted { target, reason, .. }) = (event.broker, &event.what) else {
+        return Ok(false);
+    };
+    let broker = oracle.facts.broker(id);
+    let respecified = matches!(&step.input,
+        Some(Input::Command { command: Command::Broker(_, Verb::Respecify(_)), .. }) if event.request.is_some());
+    let new = match reason {
+        RecycleReason::NewSpecification => respecified,
+        RecycleReason::GoingBack => true,
+        RecycleReason::Asked | RecycleReason::ByTime => false,
+    };
+    if if new { *target <= broker.target } else { *target != broker.target } {
+        return broken(format!("generation {target} of broker {id} follows {}", broker.target));
+    }
+    Ok(new)
+}
+
+pub(crate) fn i20_failing_slots_back_off(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Effect::Spawn { broker, slot, launch, .. } = effect else { return Ok(false) };
+    let (facts, backoff) = (&oracle.facts, oracle.specs[launch].backoff);
+    let broker = facts.broker(*broker);
+    let Some(streak) = broker.streaks.get(slot).filter(|streak| streak.deaths >= 2 && !broker.recycling)
+    else {
+        return Ok(false);
+    };
+    let doubled = backoff.base.saturating_mul(1 << (streak.deaths - 2).min(16));
+    let least = doubled.min(backoff.cap).mul_f64(0.9);
+    if facts.now.since(streak.last) < least {
+        return broken(format!("slot {slot} waited less than {least:?} after {} deaths", streak.deaths));
+    }
+    if broker.waits.get(slot).is_some_and(|until| facts.now < *until) {
+        return broken(format!("slot {slot} was filled before its back-off was over"));
+    }
+    Ok(true)
+}
+
+/// Of a back-off that begins with an exit.
+pub(crate) fn i20_a_back_off_is_bounded(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Some(event) = told_by(effect) else { return Ok(false) };
+    let (Some(id), What::WorkerBackoff { slot, retry_at, failures }) = (event.broker, &event.what) else {
+        return Ok(false);
+    };
+    let facts = &oracle.facts;
+    if facts.end.as_ref().map(|end| end.slot) != Some(*slot) {
+        return Ok(false);
+    }
+    let backoff = target(facts.broker(id), &oracle.specs).backoff;
+    let plain = backoff.base.saturating_mul(1 << failures.saturating_sub(2).min(16)).min(backoff.cap);
+    let wait = retry_at.since(facts.now);
+    if *failures < 2 || wait < plain.mul_f64(0.899) || wait > plain.mul_f64(1.101) {
+        return broken(format!(
+            "slot {slot} waits {wait:?} after {failures} failures; {plain:?} is the rule"
+        ));
+    }
+    Ok(true)
+}
+
+pub(crate) fn i35_listeners_before_workers(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Effect::Spawn { broker, worker, .. } = effect else { return Ok(false) };
+    let facts = oracle.facts.broker(*broker);
+    if facts.listens && !facts.listening {
+        return broken(format!("worker {worker} is started before its listeners are open"));
+    }
+    Ok(facts.listens)
+}
+
+/// Promise 3: while the queues are being emptied nobody is sent home; "now" does not wait for them.
+pub(crate) fn p3_queues_are_emptied_before_workers_leave(
+    oracle: &Oracle,
+    _: &Step,
+    effect: &Effect,
+) -> Verdict {
+    let Some(What::WorkerStopping { worker, reason, .. }) = told(effect) else { return Ok(false) };
+    let facts = &oracle.facts;
+    let Some(process) = facts.living.get(worker).filter(|process| !process.doubtful) else {
+        return Ok(false);
+    };
+    let home = reason == "drained" || reason == "the app stops";
+    if home && facts.broker(process.broker).quieting.is_some() && !facts.brutal {
+        return broken(format!("worker {worker} is sent home while its queues are being emptied"));
+    }
+    Ok(home)
+}
+
+// Of each step.
+
+pub(crate) fn i1_ceiling(oracle: &Oracle, _: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    for id in facts.ids() {
+        let broker = facts.broker(id);
+        let staying = facts.of(id).filter(|(_, process)| process.stays()).count();
+        let surge = if broker.recycling { target(broker, &oracle.specs).recycle.surge } else { 0 };
+        if staying > (broker.wanted + surge) as usize {
+            let wanted = broker.wanted;
+            return broken(format!("{staying} workers of broker {id}: {wanted} are wanted, surge {surge}"));
+        }
+    }
+    Ok(true)
+}
+
+pub(crate) fn i2_one_worker_a_slot(oracle: &Oracle, _: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    for id in facts.ids() {
+        let mut slots: BTreeMap<Slot, usize> = BTreeMap::new();
+        for (_, process) in facts.of(id).filter(|(_, process)| process.stays()) {
+            *slots.entry(process.slot).or_insert(0) += 1;
+        }
+        let broker = facts.broker(id);
+        let most = if broker.recycling { 2 } else { 1 };
+        if let Some((slot, many)) =
+            slots.into_iter().find(|(slot, many)| *many > most || slot.0 >= broker.wanted)
+        {
+            return broken(format!(
+                "{many} workers in slot {slot} of broker {id}, which has {}",
+                broker.wanted
+            ));
+        }
+    }
+    Ok(true)
+}
+
+pub(crate) fn i9_all_are_asked_to_leave(oracle: &Oracle, _: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    if !facts.stopping {
+        return Ok(false);
+    }
+    let idle = facts.living.iter().find(|(_, process)| {
+        process.started.is_some()
+            && process.signalled.is_none()
+            && (facts.brutal || facts.broker(process.broker).quieting.is_none())
+    });
+    match idle {
+        Some((worker, _)) => broken(format!("the app stops and nobody tells worker {worker}")),
+        None => Ok(true),
+    }
+}
+
+/// Nothing that core does by itself takes the last server from a slot, beyond what `unavailable` allows.
+pub(crate) fn i12_capacity_is_kept(oracle: &Oracle, _: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let mut any = false;
+    for id in facts.ids() {
+        let (broker, before) = (facts.broker(id), oracle.before(id));
+        // A step that changes number or target may act under both limits; one that lowers the number takes the
+        // highest slots, whether the others serve or not.
+        if broker.held || broker.wanted < before.wanted {
+            continue;
+        }
+        let least = least(broker, &oracle.specs).min(before.least) as usize;
+        let before = before.served.len();
+        let after = facts.available(id, broker.wanted).len();
+        if after < before.min(least) {
+            return broken(format!("broker {id} served {before} slots, now {after}; {least} are promised"));
+        }
+        any |= broker.recycling;
+    }
+    Ok(any)
+}
+
+pub(crate) fn i13_surge_is_a_bound(oracle: &Oracle, _: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let mut any = false;
+    for id in facts.ids().filter(|id| facts.broker(*id).recycling) {
+        let broker = facts.broker(id);
+        let counts =
+            |process: &Process| !process.doubtful && (process.leaving.is_none() || moves(facts, process));
+        let alive = facts.of(id).filter(|(_, process)| counts(process)).count();
+        let most = broker.wanted + target(broker, &oracle.specs).recycle.surge;
+        any = true;
+        if alive > most as usize {
+            return broken(format!("{alive} workers of broker {id} in a recycle; {most} are allowed"));
+        }
+    }
+    Ok(any)
+}
+
+/// A slot changes while it has a worker that the recycle retires, or a successor that is not ready beside another.
+pub(crate) fn i14_few_slots_change_at_once(oracle: &Oracle, _: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let mut any = false;
+    for id in facts.ids().filter(|id| facts.broker(*id).recycling) {
+        let broker = facts.broker(id);
+        let successors = facts.of(id).filter(|(worker, process)| {
+            **worker > broker.newest_before && process.ready.is_none() && process.stays()
+        });
+        let beside = |slot: Slot| {
+            facts.of(id).any(|(worker, process)| {
+                process.slot == slot && process.stays() && *worker <= broker.newest_before
+            })
+        };
+        let coming = successors.map(|(_, process)| process.slot).filter(|slot| beside(*slot));
+        let going =
+            facts.of(id).filter(|(_, process)| moves(facts, process)).map(|(_, process)| process.slot);
+        let changing: BTreeSet<Slot> = coming.chain(going).collect();
+        let recycle = &target(broker, &oracle.specs).recycle;
+        any |= !changing.is_empty();
+        if changing.len() > (recycle.surge + recycle.unavailable) as usize {
+            return broken(format!("the slots {changing:?} of broker {id} change at once"));
+        }
+    }
+    Ok(any)
+}
+
+/// Being retired by the recycle that runs.
+fn moves(facts: &Facts, process: &Process) -> bool {
+    let recycle = facts.broker(process.broker).recycles;
+    let retired = process.leaving.as_ref().is_some_and(|(_, reason)| reason == "recycled");
+    retired && process.left_in == recycle && !process.dropped && !process.doubtful
+}
+
+/// Within 10 s: a full bucket and its refill, and what was added to it because more were wanted.
+pub(crate) fn i21_spawns_have_a_budget(oracle: &Oracle, _: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let most: u64 = facts.brokers.iter().map(|broker| u64::from(broker.most_wanted)).sum();
+    let lately = |at: Time| facts.now.since(at) < WINDOW;
+    let grown = facts.brokers.iter().flat_map(|broker| &broker.grown).filter(|(at, _)| lately(*at));
+    let allowed = 2 * (64 + 4 * most) + 4 * grown.map(|(_, more)| more).sum::<u64>();
+    let started = facts.starts.len() as u64;
+    if started > allowed {
+        return broken(format!("{started} workers were started within {WINDOW:?}; {allowed} are allowed"));
+    }
+    Ok(started > allowed / 2)
+}
+
+/// A slot of an open broker that has nobody has somebody coming; a broker that waits tries again.
+pub(crate) fn i22_never_given_up(oracle: &Oracle, step: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let mut any = false;
+    for id in facts.ids().filter(|id| !facts.broker(*id).held) {
+        let broker = facts.broker(id);
+        if broker.listens && !broker.listening {
+            any = true;
+            if broker.asked.is_none() && step.deadline.is_none() {
+                return broken(format!("broker {id} waits for its listeners and never tries again"));
+            }
+            continue;
+        }
+        let taken: BTreeSet<Slot> = facts.of(id).map(|(_, process)| process.slot).collect();
+        let empty = (0..broker.wanted).map(Slot).find(|slot| !taken.contains(slot));
+        any |= empty.is_some();
+        if let Some(slot) = empty
+            && step.deadline.is_none()
+        {
+            return broken(format!("slot {slot} of broker {id} is empty and nothing is waited for"));
+        }
+    }
+    Ok(any)
+}
+
+/// Promise 4; a busy spawn budget may delay it, so it is judged where few have been started lately.
+pub(crate) fn p4_a_first_death_is_repaired_at_once(oracle: &Oracle, step: &Step) -> Verdict {
+    if oracle.facts.starts.len() > FEW { Ok(false) } else { first_deaths(oracle, step) }
+}
+
+/// The same, however many workers of other brokers are started again and again after failures.
+pub(crate) fn l7_one_brokers_failures_delay_no_other(oracle: &Oracle, step: &Step) -> Verdict {
+    let failing = oracle.facts.starts.iter().filter(|start| start.failing).count();
+    if failing < FEW || oracle.facts.starts.len() - failing > FEW {
+        return Ok(false);
+    }
+    first_deaths(oracle, step)
+}
+
+fn first_deaths(oracle: &Oracle, step: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let mut any = false;
+    for event in events(step) {
+        let (Some(id), What::WorkerDeath { slot, .. }) = (event.broker, &event.what) else { continue };
+        let broker = facts.broker(id);
+        let healthy_after = target(broker, &oracle.specs).backoff.healthy_after;
+        let proved = facts.last_ready.is_some_and(|since| facts.now.since(since) >= healthy_after);
+        let judged = proved
+            && (!broker.listens || broker.listening)
+            && broker.streaks.contains_key(slot)
+            && !broker.held
+            && slot.0 < broker.wanted;
+        if !judged {
+            continue;
+        }
+        any = true;
+        if !facts.of(id).any(|(_, process)| process.slot == *slot && process.stays()) {
+            return broken(format!("slot {slot} of broker {id} lost its worker and was not filled at once"));
+        }
+    }
+    Ok(any)
+}
+
+/// So many starts within [`WINDOW`] are far from emptying any spawn budget.
+const FEW: usize = 32;

@@ -1,0 +1,235 @@
+//! What core says, against what happened: each event has its cause, each change its event, and all events together
+//! tell what the operating system sees.
+
+use shiftboss_core::event::RecycleReason;
+use shiftboss_core::id::BrokerId;
+use shiftboss_core::status::WorkerState;
+use shiftboss_core::{Command, Effect, Event, Input, Verb, What};
+
+use crate::facts::{Process, says_ready};
+use crate::oracle::{Oracle, Step, Verdict, broken, events, target, told_by};
+
+/// A word of or about one broker changes no other; it may only make room in the spawn budget.
+pub(crate) fn i26_what_happens_to_one_broker_stays_there(
+    oracle: &Oracle,
+    _: &Step,
+    effect: &Effect,
+) -> Verdict {
+    let Some(subject) = oracle.subject else { return Ok(false) };
+    let facts = &oracle.facts;
+    let object = match effect {
+        Effect::Signal { worker, .. } | Effect::KillTree { worker } => {
+            facts.living.get(worker).map(|process| process.broker)
+        }
+        Effect::OpenListeners { broker, .. }
+        | Effect::QuietListeners { broker, .. }
+        | Effect::ShutListeners { broker, .. } => Some(*broker),
+        Effect::Emit(event) => event.broker,
+        Effect::Reply { request, .. } => match facts.open.get(request) {
+            Some(Command::Broker(broker, _)) => Some(*broker),
+            Some(Command::Stop) | None => None,
+        },
+        Effect::Spawn { .. } | Effect::Exit => None,
+    };
+    if object.is_some_and(|object| object != subject) {
+        return broken(format!("broker {subject} was spoken of, and this happens elsewhere: {effect:?}"));
+    }
+    Ok(facts.brokers.len() > 1)
+}
+
+pub(crate) fn i27_a_stale_word_changes_nothing(oracle: &Oracle, step: &Step, effect: &Effect) -> Verdict {
+    match effect {
+        Effect::Spawn { .. } => Ok(false),
+        _ if oracle.stale => broken(format!("{:?} speaks of what is gone, and yet: {effect:?}", step.input)),
+        _ => Ok(false),
+    }
+}
+
+pub(crate) fn i27_stale_words_come(oracle: &Oracle, _: &Step) -> Verdict {
+    Ok(oracle.stale)
+}
+
+/// A call before anything is due.
+pub(crate) fn i37_an_early_call_does_nothing(oracle: &Oracle, step: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    if step.input != Some(Input::Tick) || facts.deadline.is_some_and(|due| due <= facts.now) {
+        return Ok(false);
+    }
+    match step.effects.first() {
+        Some(effect) => broken(format!("nothing was due before {:?}, and yet: {effect:?}", facts.deadline)),
+        None => Ok(true),
+    }
+}
+
+pub(crate) fn i38_time_never_goes_back(oracle: &Oracle, step: &Step, effect: &Effect) -> Verdict {
+    let Some(event) = told_by(effect) else { return Ok(false) };
+    if event.at != oracle.facts.now {
+        return broken(format!("event {} is of {}, and it is {}", event.seq, event.at, oracle.facts.now));
+    }
+    Ok(step.now < oracle.facts.now)
+}
+
+pub(crate) fn i48_every_event_has_its_cause(oracle: &Oracle, step: &Step, effect: &Effect) -> Verdict {
+    let Some(event) = told_by(effect) else { return Ok(false) };
+    if event.seq != oracle.seq + 1 {
+        return broken(format!("event {} where {} was due", event.seq, oracle.seq + 1));
+    }
+    let of_broker = event.broker.filter(|id| (id.0 as usize) < oracle.facts.brokers.len());
+    let caused = match (&event.what, of_broker) {
+        (What::AppReady, _) => is_ready(oracle),
+        (What::AppStopping, _) => oracle.facts.stopping,
+        (_, None) => false,
+        (_, Some(id)) => is_caused(oracle, step, event, id),
+    };
+    if caused { Ok(true) } else { broken(format!("nothing has caused {event:?}")) }
+}
+
+/// Every broker has all its workers, or is drained.
+fn is_ready(oracle: &Oracle) -> bool {
+    let facts = &oracle.facts;
+    facts.ids().all(|id| {
+        let serving = facts.of(id).filter(|(_, process)| process.serves()).count();
+        facts.broker(id).held || serving >= facts.broker(id).wanted as usize
+    })
+}
+
+fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool {
+    let facts = &oracle.facts;
+    let broker = facts.broker(id);
+    let verb = match &step.input {
+        Some(Input::Command { command: Command::Broker(of, verb), .. }) if *of == id && !oracle.repeated => {
+            Some(verb)
+        }
+        _ => None,
+    };
+    let opened = match &step.input {
+        Some(Input::Opened { broker, result, .. }) if *broker == id && !oracle.stale => Some(result),
+        _ => None,
+    };
+    let resumed = matches!(verb, Some(Verb::Resume)) || opened.is_some_and(Result::is_ok);
+    let failed = |event: &Event| event.broker == Some(id) && matches!(event.what, What::RecycleFailed { .. });
+    match &event.what {
+        What::BrokerStarted { .. } => step.input.is_none(),
+        What::BrokerOpened => step.input.is_none() || opened.is_some_and(Result::is_ok),
+        What::ListenerBound { address } => {
+            opened.is_some_and(|result| result.as_ref().is_ok_and(|bound| bound.contains(address)))
+        }
+        What::ListenerFailed { .. } => opened.is_some_and(Result::is_err),
+        What::BrokerWaiting { .. } => {
+            opened.is_some_and(Result::is_err) || matches!(verb, Some(Verb::Resume))
+        }
+        What::BrokerResumed => resumed,
+        What::BrokerDraining => !oracle.before(id).held && (broker.sent_home || facts.stopping),
+        What::BrokerDrained { refused, .. } => {
+            let shut =
+                matches!(&step.input, Some(Input::Shut { broker, .. }) if *broker == id && !oracle.stale);
+            facts.of(id).next().is_none()
+                && broker.shutting.is_none()
+                && *refused == if shut { broker.refused } else { 0 }
+        }
+        What::BrokerScaled { wanted } => match verb {
+            Some(Verb::Scale(asked)) => asked == wanted,
+            Some(Verb::Respecify(spec)) => spec.workers == *wanted,
+            _ => events(step).any(failed),
+        },
+        What::BrokerDegraded { .. } => broker.failures.values().any(|failures| *failures >= 2),
+        What::BrokerRecovered => oracle.claimed.brokers[id.0 as usize].degraded,
+        What::WorkerStarted { worker, pid, .. } => {
+            step.input == Some(Input::Spawned { worker: *worker, pid: *pid }) && !oracle.stale
+        }
+        What::RecycleStarted { reason, .. } => match reason {
+            RecycleReason::Asked => matches!(verb, Some(Verb::Recycle(_))) || broker.queued,
+            RecycleReason::ByTime => {
+                step.input == Some(Input::Tick) && target(broker, &oracle.specs).recycle.every.is_some()
+            }
+            RecycleReason::NewSpecification => {
+                matches!(verb, Some(Verb::Respecify(_))) || resumed || step.input.is_none()
+            }
+            RecycleReason::GoingBack => events(step).any(failed),
+        },
+        What::RecycleFinished { total, replaced, .. } => {
+            let left = broker.to_go.iter().filter_map(|worker| facts.living.get(worker));
+            broker.recycling && replaced <= total && !left.into_iter().any(|process| !process.dropped)
+        }
+        What::RecycleFailed { .. } => broker.recycling,
+        What::AppReady | What::AppStopping => false,
+        // These have a check of their own: I15, I20, I48b, I4.
+        What::WorkerReady { .. }
+        | What::WorkerBackoff { .. }
+        | What::WorkerStopping { .. }
+        | What::WorkerEnded { .. }
+        | What::WorkerDeath { .. } => true,
+    }
+}
+
+pub(crate) fn i48_a_change_has_its_event(oracle: &Oracle, step: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let silent =
+        facts.living.iter().find(|(_, process)| process.signalled.is_some() != process.leaving.is_some());
+    if let Some((worker, process)) = silent {
+        let (told, asked) = (process.leaving.is_some(), process.signalled.is_some());
+        return broken(format!("worker {worker} is told to be leaving: {told}, was asked to: {asked}"));
+    }
+    for (id, broker) in facts.ids().zip(&facts.brokers) {
+        if broker.held != (broker.sent_home || facts.stopping) {
+            let (held, sent_home) = (broker.held, broker.sent_home);
+            return broken(format!("broker {id} is told to be sent home: {held}, was: {sent_home}"));
+        }
+    }
+    if oracle.stale {
+        return Ok(false);
+    }
+    match &step.input {
+        Some(Input::Exited { worker, .. } | Input::SpawnFailed { worker, .. })
+            if !facts.told.contains_key(worker) =>
+        {
+            broken(format!("worker {worker} is gone and nobody says so"))
+        }
+        Some(Input::Ready { worker }) => match facts.living.get(worker) {
+            Some(process) if says_ready(&oracle.specs[&process.launch]) && !process.called_ready => {
+                broken(format!("worker {worker} is ready and nobody says so"))
+            }
+            Some(_) | None => Ok(true),
+        },
+        Some(_) => Ok(true),
+        None => Ok(false),
+    }
+}
+
+pub(crate) fn i48_the_claims_are_the_facts(oracle: &Oracle, _: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    if facts.brokers.len() != oracle.claimed.brokers.len() {
+        return broken("not every broker is told");
+    }
+    for (id, claimed) in facts.ids().zip(&oracle.claimed.brokers) {
+        let running = facts.of(id).filter(|(_, process)| process.started.is_some());
+        let mut told = claimed.workers.iter();
+        for (worker, process) in running {
+            let state = seen(process);
+            let same = told.next().is_some_and(|(told, claim)| {
+                told == worker
+                    && (Some(claim.pid), claim.slot, claim.state) == (process.pid, process.slot, state)
+                    && (claim.generation, Some(claim.started_at)) == (process.generation, process.started)
+            });
+            if !same {
+                return broken(format!("worker {worker} of broker {id} is {state:?}; told: {claimed:#?}"));
+            }
+        }
+        if let Some((worker, _)) = told.next() {
+            return broken(format!("worker {worker} of broker {id} does not run and is told to"));
+        }
+        let deaths = facts.broker(id).deaths;
+        if claimed.deaths != deaths {
+            return broken(format!("broker {id}: {} deaths are told, {deaths} were seen", claimed.deaths));
+        }
+    }
+    Ok(true)
+}
+
+fn seen(process: &Process) -> WorkerState {
+    match (process.signalled, process.ready) {
+        (Some(_), _) => WorkerState::Stopping,
+        (None, Some(_)) => WorkerState::Ready,
+        (None, None) => WorkerState::Starting,
+    }
+}

@@ -1,0 +1,75 @@
+//! What is promised to whoever gives a command.
+
+use shiftboss_core::effect::Done;
+use shiftboss_core::{Command, Effect, Input, Outcome, Verb};
+
+use crate::oracle::{Oracle, Step, Verdict, broken};
+
+pub(crate) fn i29_one_answer(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Effect::Reply { request, outcome } = effect else { return Ok(false) };
+    match oracle.facts.answered.get(request) {
+        None if oracle.facts.open.contains_key(request) => Ok(true),
+        None => broken(format!("an answer to {request}, which nobody asked")),
+        Some(before) if oracle.repeated && before == outcome => Ok(true),
+        Some(_) => broken(format!("a second answer to {request}")),
+    }
+}
+
+/// What an answer says is so at that moment.
+pub(crate) fn i29_the_answer_is_true(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Effect::Reply { request, outcome: Outcome::Done(done) } = effect else { return Ok(false) };
+    let facts = &oracle.facts;
+    let Some(command) = facts.open.get(request) else { return Ok(false) };
+    let Command::Broker(id, verb) = command else {
+        return if facts.living.is_empty() { Ok(true) } else { broken("the app has ended and workers live") };
+    };
+    match verb {
+        Verb::Drain if facts.of(*id).next().is_some() => {
+            broken(format!("broker {id} is drained and has workers"))
+        }
+        Verb::Resume | Verb::Scale(_) if done.note.is_none() => {
+            let serving = facts.of(*id).filter(|(_, process)| process.serves()).count();
+            let wanted = facts.broker(*id).wanted as usize;
+            if serving < wanted || facts.of(*id).any(|(_, process)| process.dropped) {
+                return broken(format!("broker {id} is as wanted, with {serving} workers ready of {wanted}"));
+            }
+            Ok(true)
+        }
+        Verb::Recycle(_) | Verb::Respecify(_) => {
+            let Done { total, replaced, .. } = done;
+            if replaced > total {
+                broken(format!("{replaced} of {total} workers replaced"))
+            } else {
+                Ok(true)
+            }
+        }
+        Verb::Drain | Verb::Resume | Verb::Scale(_) => Ok(true),
+    }
+}
+
+pub(crate) fn i30_a_repeated_command_acts_once(oracle: &Oracle, step: &Step) -> Verdict {
+    let Some(Input::Command { request, .. }) = &step.input else { return Ok(false) };
+    if !oracle.repeated {
+        return Ok(false);
+    }
+    let acted = step.effects.iter().any(|effect| match effect {
+        Effect::Spawn { .. } => false,
+        Effect::Reply { request: answered, .. } => answered != request,
+        Effect::Emit(_) | Effect::Signal { .. } | Effect::KillTree { .. } | Effect::Exit => true,
+        Effect::QuietListeners { .. } | Effect::OpenListeners { .. } | Effect::ShutListeners { .. } => true,
+    });
+    if acted { broken(format!("request {request} came twice and acted twice")) } else { Ok(true) }
+}
+
+pub(crate) fn i33_refused_is_nothing_done(_: &Oracle, step: &Step) -> Verdict {
+    let Some(Input::Command { request: asked, .. }) = &step.input else { return Ok(false) };
+    let refused = |effect: &Effect| matches!(effect, Effect::Reply { request, outcome: Outcome::Refused(_) } if request == asked);
+    if !step.effects.iter().any(refused) {
+        return Ok(false);
+    }
+    let others = |effect: &&Effect| !refused(effect) && !matches!(effect, Effect::Spawn { .. });
+    match step.effects.iter().find(others) {
+        Some(effect) => broken(format!("request {asked} was refused, and yet: {effect:?}")),
+        None => Ok(true),
+    }
+}

@@ -1,0 +1,286 @@
+//! The oracle itself: follows one app step by step. A check is a function for one promise, named by its number in the
+//! list of invariants; it says whether there was anything to judge, so that a promise never tested is noticed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use shiftboss_core::id::{BrokerId, LaunchId, Slot};
+use shiftboss_core::spec::BrokerSpec;
+use shiftboss_core::{Command, Effect, Event, Input, Status, Time, Verb, What};
+
+use crate::facts::{Broker, Facts};
+use crate::{brokers, claims, commands, workers};
+
+/// Follows one app from its start.
+#[derive(Clone)]
+pub struct Oracle {
+    pub(crate) facts: Facts,
+    pub(crate) specs: Specs,
+    /// How often each promise was put to the test.
+    pub premises: BTreeMap<&'static str, u64>,
+    /// What the events claim, all together.
+    pub(crate) claimed: Status,
+    pub(crate) seq: u64,
+    /// The step's command was seen before.
+    pub(crate) repeated: bool,
+    /// Nobody that the step's input speaks of exists any more.
+    pub(crate) stale: bool,
+    /// The broker that the step's input speaks of, if it is one.
+    pub(crate) subject: Option<BrokerId>,
+    /// Of each broker before the step.
+    pub(crate) before: Vec<Before>,
+}
+
+/// How a broker stood before the effects of a step.
+#[derive(Clone)]
+pub(crate) struct Before {
+    pub(crate) served: BTreeSet<Slot>,
+    pub(crate) wanted: u32,
+    /// How many slots must be served.
+    pub(crate) least: u32,
+    pub(crate) held: bool,
+}
+
+/// One call of core.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// When.
+    pub now: Time,
+    /// What happened; none at the start.
+    pub input: Option<Input>,
+    /// What core asked for.
+    pub effects: Vec<Effect>,
+    /// When core wants to be called again at the latest.
+    pub deadline: Option<Time>,
+}
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Its number in the list of invariants.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+pub(crate) type Specs = BTreeMap<LaunchId, BrokerSpec>;
+/// Whether there was anything to judge; an error is a broken promise.
+pub(crate) type Verdict = Result<bool, String>;
+type OnEffect = fn(&Oracle, &Step, &Effect) -> Verdict;
+type OnStep = fn(&Oracle, &Step) -> Verdict;
+
+/// Judged before the effect is taken in.
+const ON_EFFECT: [(&str, OnEffect); 23] = [
+    ("I4", workers::i4_one_end_for_each_exit),
+    ("I5", workers::i5_the_end_told_is_the_end_seen),
+    ("I6", workers::i6_no_signal_to_the_dead),
+    ("I7", workers::i7_no_identity_is_used_twice),
+    ("I8", brokers::i8_held_means_held),
+    ("I9", brokers::i9_no_spawn_once_the_app_stops),
+    ("I10", workers::i10_rungs_only_rise),
+    ("I15", workers::i15_ready_is_earned),
+    ("I17", brokers::i17_a_failed_generation_is_not_started_again),
+    ("I17b", brokers::i17_nobody_is_retired_outside_of_a_recycle),
+    ("I18", brokers::i18_one_recycle_at_a_time),
+    ("I19", brokers::i19_a_spawn_runs_the_target),
+    ("I19b", brokers::i19_generations_rise),
+    ("I20", brokers::i20_failing_slots_back_off),
+    ("I20b", brokers::i20_a_back_off_is_bounded),
+    ("I26", claims::i26_what_happens_to_one_broker_stays_there),
+    ("I27", claims::i27_a_stale_word_changes_nothing),
+    ("I29", commands::i29_one_answer),
+    ("I29b", commands::i29_the_answer_is_true),
+    ("I35", brokers::i35_listeners_before_workers),
+    ("I38", claims::i38_time_never_goes_back),
+    ("I48", claims::i48_every_event_has_its_cause),
+    ("P3", brokers::p3_queues_are_emptied_before_workers_leave),
+];
+
+/// Judged after all effects are taken in.
+const ON_STEP: [(&str, OnStep); 19] = [
+    ("I1", brokers::i1_ceiling),
+    ("I2", brokers::i2_one_worker_a_slot),
+    ("I3", workers::i3_nobody_is_lost),
+    ("I9b", brokers::i9_all_are_asked_to_leave),
+    ("I11", workers::i11_the_ladder_ends_in_a_kill),
+    ("I12", brokers::i12_capacity_is_kept),
+    ("I13", brokers::i13_surge_is_a_bound),
+    ("I14", brokers::i14_few_slots_change_at_once),
+    ("I16", workers::i16_nobody_starts_for_ever),
+    ("I21", brokers::i21_spawns_have_a_budget),
+    ("I22", brokers::i22_never_given_up),
+    ("I27", claims::i27_stale_words_come),
+    ("I30", commands::i30_a_repeated_command_acts_once),
+    ("I33", commands::i33_refused_is_nothing_done),
+    ("I37", claims::i37_an_early_call_does_nothing),
+    ("I48b", claims::i48_a_change_has_its_event),
+    ("I48c", claims::i48_the_claims_are_the_facts),
+    ("L7", brokers::l7_one_brokers_failures_delay_no_other),
+    ("P4", brokers::p4_a_first_death_is_repaired_at_once),
+];
+
+/// Every promise that this oracle judges from a trace.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let on_effect = ON_EFFECT.iter().map(|(name, _)| *name);
+    on_effect.chain(ON_STEP.iter().map(|(name, _)| *name)).chain(["L2", "L3"])
+}
+
+impl Oracle {
+    /// For an app of these brokers, before its start.
+    #[must_use]
+    pub fn new(specs: &[BrokerSpec]) -> Oracle {
+        Oracle {
+            facts: Facts::new(specs),
+            specs: specs.iter().map(|spec| (spec.launch, spec.clone())).collect(),
+            premises: BTreeMap::new(),
+            claimed: Status::default(),
+            seq: 0,
+            repeated: false,
+            stale: false,
+            subject: None,
+            before: Vec::new(),
+        }
+    }
+
+    /// Judges one step: all promises that it breaks.
+    pub fn judge(&mut self, step: &Step) -> Result<(), Vec<Broken>> {
+        let mut broken = Vec::new();
+        self.take_input(step);
+        for effect in &step.effects {
+            for (name, check) in ON_EFFECT {
+                let verdict = check(self, step, effect);
+                self.note(name, verdict, &mut broken);
+            }
+            if let Effect::Emit(event) = effect {
+                self.seq = event.seq;
+                self.claimed.apply(event);
+            }
+            self.facts.take_effect(step, effect);
+        }
+        for (name, check) in ON_STEP {
+            let verdict = check(self, step);
+            self.note(name, verdict, &mut broken);
+        }
+        self.facts.deadline = step.deadline;
+        if broken.is_empty() { Ok(()) } else { Err(broken) }
+    }
+
+    /// What the events claim, all together.
+    #[must_use]
+    pub fn claimed(&self) -> &Status {
+        &self.claimed
+    }
+
+    /// Whether the app has said that it may end.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.facts.ended
+    }
+
+    /// The app has ended: nobody lives, every command is answered (L2, L3).
+    pub fn is_over(&mut self) -> Result<(), Broken> {
+        let (left, open) = (self.facts.living.len(), self.facts.open.len());
+        *self.premises.entry("L2").or_insert(0) += 1;
+        *self.premises.entry("L3").or_insert(0) += 1;
+        if left > 0 || !self.facts.ended {
+            let what = format!("the app has not ended in time, or left {left} workers behind");
+            return Err(Broken { invariant: "L2", what });
+        }
+        if open > 0 {
+            let what = format!("never answered: {:?}", self.facts.open);
+            return Err(Broken { invariant: "L3", what });
+        }
+        Ok(())
+    }
+
+    fn take_input(&mut self, step: &Step) {
+        let facts = &mut self.facts;
+        facts.take_time(step);
+        self.repeated = matches!(&step.input, Some(Input::Command { request, .. })
+            if facts.answered.contains_key(request) || facts.open.contains_key(request));
+        self.subject = step.input.as_ref().and_then(|input| facts.subject(input));
+        self.stale = step.input.as_ref().is_some_and(|input| facts.is_stale(input));
+        if let Some(Input::Command { command: Command::Broker(_, Verb::Respecify(spec)), .. }) = &step.input {
+            self.specs.entry(spec.launch).or_insert_with(|| (**spec).clone());
+        }
+        // Whoever has left by itself is not missed through anything that core did: counted after the input.
+        if let Some(input) = &step.input {
+            facts.take_input(&self.specs, input);
+        }
+        let (facts, specs) = (&self.facts, &self.specs);
+        let before = facts.ids().map(|id| (id, facts.broker(id))).map(|(id, broker)| Before {
+            served: facts.available(id, broker.wanted),
+            wanted: broker.wanted,
+            least: least(broker, specs),
+            held: broker.held,
+        });
+        self.before = before.collect();
+    }
+
+    fn note(&mut self, name: &'static str, verdict: Verdict, broken: &mut Vec<Broken>) {
+        match verdict {
+            Ok(true) => *self.premises.entry(name).or_insert(0) += 1,
+            Ok(false) => {}
+            Err(what) => broken.push(Broken { invariant: name, what }),
+        }
+    }
+
+    pub(crate) fn before(&self, id: BrokerId) -> &Before {
+        &self.before[id.0 as usize]
+    }
+}
+
+/// What new workers of this broker run.
+pub(crate) fn target<'a>(broker: &Broker, specs: &'a Specs) -> &'a BrokerSpec {
+    &specs[&broker.launches[&broker.target]]
+}
+
+/// How many slots must be served during a recycle.
+pub(crate) fn least(broker: &Broker, specs: &Specs) -> u32 {
+    broker.wanted.saturating_sub(target(broker, specs).recycle.unavailable)
+}
+
+pub(crate) fn told_by(effect: &Effect) -> Option<&Event> {
+    match effect {
+        Effect::Emit(event) => Some(event),
+        _ => None,
+    }
+}
+
+pub(crate) fn told(effect: &Effect) -> Option<&What> {
+    told_by(effect).map(|event| &event.what)
+}
+
+/// The events of a step.
+pub(crate) fn events(step: &Step) -> impl Iterator<Item = &Event> {
+    step.effects.iter().filter_map(told_by)
+}
+
+pub(crate) fn broken(what: impl Into<String>) -> Verdict {
+    Err(what.into())
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.input {
+            Some(input) => writeln!(f, "{} {input:?}", self.now)?,
+            None => writeln!(f, "{} the start", self.now)?,
+        }
+        for effect in &self.effects {
+            match effect {
+                Effect::Emit(event) => {
+                    let broker = event.broker.map(|id| id.0);
+                    writeln!(f, "      event {} broker {broker:?} {:?}", event.seq, event.what)?;
+                }
+                effect => writeln!(f, "      {effect:?}")?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! What is promised of each worker, judged from what the operating system saw of it.
+
+use std::time::Duration;
+
+use shiftboss_core::spec::Ready;
+use shiftboss_core::{Effect, Input, What};
+
+use crate::facts::{End, ladder, says_ready};
+use crate::oracle::{Oracle, Step, Verdict, broken, told};
+
+pub(crate) fn i3_nobody_is_lost(oracle: &Oracle, _: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let (told, living) = (facts.told.len() as u64, facts.living.len() as u64);
+    if facts.spawns != told + living || told != facts.exits + facts.spawn_failures {
+        return broken(format!("{} were started, {told} have left, {living} live", facts.spawns));
+    }
+    Ok(true)
+}
+
+pub(crate) fn i4_one_end_for_each_exit(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Some(What::WorkerEnded { worker, .. } | What::WorkerDeath { worker, .. }) = told(effect) else {
+        return Ok(false);
+    };
+    let facts = &oracle.facts;
+    if facts.told.contains_key(worker) || facts.end.as_ref().map(|end| end.worker) != Some(*worker) {
+        return broken(format!("the end of worker {worker} is told twice, or without an exit"));
+    }
+    Ok(true)
+}
+
+pub(crate) fn i5_the_end_told_is_the_end_seen(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let told = match told(effect) {
+        Some(What::WorkerEnded { worker, slot, pid, exit, forced, .. }) => End {
+            worker: *worker,
+            slot: *slot,
+            pid: Some(*pid),
+            death: false,
+            exit: Some(*exit),
+            forced: *forced,
+        },
+        Some(What::WorkerDeath { worker, slot, pid, exit, forced, .. }) => {
+            End { worker: *worker, slot: *slot, pid: *pid, death: true, exit: *exit, forced: *forced }
+        }
+        _ => return Ok(false),
+    };
+    match &oracle.facts.end {
+        Some(end) if *end != told => broken(format!("told {told:?}, was {end:?}")),
+        Some(_) => Ok(true),
+        None => Ok(false),
+    }
+}
+
+pub(crate) fn i6_no_signal_to_the_dead(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let (Effect::Signal { worker, .. } | Effect::KillTree { worker }) = effect else { return Ok(false) };
+    match oracle.facts.living.get(worker) {
+        Some(process) if process.started.is_some() => Ok(true),
+        Some(_) => broken(format!("a signal to worker {worker}, which does not run yet")),
+        None => broken(format!("a signal to worker {worker}, which is gone")),
+    }
+}
+
+/// Ids rise for ever; a pid is told only with the worker that has it.
+pub(crate) fn i7_no_identity_is_used_twice(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let facts = &oracle.facts;
+    if let Effect::Spawn { worker, .. } = effect {
+        if *worker <= facts.newest {
+            return broken(format!("worker {worker} is started, and {} was before", facts.newest));
+        }
+        return Ok(true);
+    }
+    let Some(
+        What::WorkerStarted { worker, slot, pid, .. }
+        | What::WorkerReady { worker, slot, pid, .. }
+        | What::WorkerStopping { worker, slot, pid, .. },
+    ) = told(effect)
+    else {
+        return Ok(false);
+    };
+    match facts.living.get(worker) {
+        Some(process) if process.pid == Some(*pid) && process.slot == *slot => Ok(true),
+        _ => broken(format!("worker {worker} is told with pid {pid} in slot {slot}, which are not its own")),
+    }
+}
+
+pub(crate) fn i10_rungs_only_rise(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let (Effect::Signal { worker, .. } | Effect::KillTree { worker }) = effect else { return Ok(false) };
+    let facts = &oracle.facts;
+    let Some(process) = facts.living.get(worker) else { return Ok(false) };
+    let ladder = ladder(&oracle.specs[&process.launch]);
+    let done = process.rungs.len();
+    if process.killed {
+        return broken(format!("worker {worker} is signalled after its kill"));
+    }
+    if facts.brutal {
+        return match effect {
+            Effect::KillTree { .. } => Ok(true),
+            _ => broken(format!("worker {worker} is asked, although all were to be killed")),
+        };
+    }
+    if let Some(((signal, at), rung)) = process.rungs.last().zip(done.checked_sub(1).map(|last| ladder[last]))
+        && facts.now.since(*at) < rung.wait
+    {
+        return broken(format!("worker {worker} was given less than {:?} after {signal}", rung.wait));
+    }
+    match effect {
+        Effect::Signal { signal, .. } if ladder.get(done).map(|rung| rung.signal) != Some(*signal) => {
+            broken(format!("{signal} is not rung {done} of worker {worker}"))
+        }
+        Effect::KillTree { .. } if done != ladder.len() => {
+            broken(format!("worker {worker} is killed at rung {done} of {}", ladder.len()))
+        }
+        _ => Ok(true),
+    }
+}
+
+pub(crate) fn i11_the_ladder_ends_in_a_kill(oracle: &Oracle, step: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let mut any = false;
+    for (worker, process) in facts.living.iter().filter(|(_, process)| !process.killed) {
+        let Some(since) = process.signalled else { continue };
+        any = true;
+        let waits: Duration = ladder(&oracle.specs[&process.launch]).iter().map(|rung| rung.wait).sum();
+        let end = since + waits + (facts.lateness - process.lateness);
+        let idle = step.deadline.is_none();
+        if idle || (step.input == Some(Input::Tick) && facts.now > end) {
+            return broken(format!("worker {worker} was asked to leave at {since} and not killed at {end}"));
+        }
+    }
+    Ok(any)
+}
+
+pub(crate) fn i15_ready_is_earned(oracle: &Oracle, step: &Step, effect: &Effect) -> Verdict {
+    let Some(What::WorkerReady { worker, .. }) = told(effect) else { return Ok(false) };
+    let Some(process) = oracle.facts.living.get(worker) else {
+        return broken(format!("worker {worker} is ready and gone"));
+    };
+    let (spec, now) = (&oracle.specs[&process.launch], oracle.facts.now);
+    let earned = match (&step.input, process.started, spec.ready) {
+        (Some(Input::Ready { worker: said }), Some(_), _) if says_ready(spec) => {
+            said == worker && process.ready == Some(now)
+        }
+        (Some(Input::Tick), Some(started), Ready::After(wait)) => now >= started + wait,
+        _ => false,
+    };
+    if !earned || process.called_ready || process.signalled.is_some() {
+        return broken(format!("worker {worker} is called ready and is not"));
+    }
+    Ok(true)
+}
+
+pub(crate) fn i16_nobody_starts_for_ever(oracle: &Oracle, step: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let mut any = false;
+    for (worker, process) in facts.living.iter().filter(|(_, process)| process.is_starting()) {
+        let Some(started) = process.started else { continue };
+        any = true;
+        let spec = &oracle.specs[&process.launch];
+        let due = match spec.ready {
+            Ready::After(wait) => started + wait,
+            Ready::Notify | Ready::Accepting => started + spec.recycle.deadline,
+        };
+        if step.deadline.is_none_or(|at| at > due) || (step.input == Some(Input::Tick) && facts.now >= due) {
+            return broken(format!("worker {worker} has been starting since {started}"));
+        }
+    }
+    Ok(any)
+}
