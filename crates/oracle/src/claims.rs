@@ -119,7 +119,7 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
             opened.is_some_and(Result::is_err) || matches!(verb, Some(Verb::Resume))
         }
         What::BrokerResumed => resumed,
-        What::BrokerDraining => !oracle.before(id).held && (broker.sent_home || facts.stopping),
+        What::BrokerDraining => facts.stopping || (broker.sent_home && !oracle.before(id).held),
         What::BrokerDrained { refused, .. } => {
             let shut =
                 matches!(&step.input, Some(Input::Shut { broker, .. }) if *broker == id && !oracle.stale);

@@ -3,6 +3,7 @@
 use shiftboss_core::effect::Done;
 use shiftboss_core::{Command, Effect, Input, Outcome, Verb};
 
+use crate::facts::Process;
 use crate::oracle::{Oracle, Step, Verdict, broken};
 
 pub(crate) fn i29_one_answer(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
@@ -30,7 +31,9 @@ pub(crate) fn i29_the_answer_is_true(oracle: &Oracle, _: &Step, effect: &Effect)
         Verb::Resume | Verb::Scale(_) if done.note.is_none() => {
             let serving = facts.of(*id).filter(|(_, process)| process.serves()).count();
             let wanted = facts.broker(*id).wanted as usize;
-            if serving < wanted || facts.of(*id).any(|(_, process)| process.dropped) {
+            let surplus =
+                |process: &Process| matches!(&process.leaving, Some((_, why)) if why == "scaled down");
+            if serving < wanted || facts.of(*id).any(|(_, process)| surplus(process)) {
                 return broken(format!("broker {id} is as wanted, with {serving} workers ready of {wanted}"));
             }
             Ok(true)

@@ -462,7 +462,9 @@ impl Facts {
         let now = self.now;
         if let What::RecycleStarted { total, .. } = what {
             let all = *total == self.broker(id).wanted;
-            let to_go = self.of(id).filter(|(_, process)| process.started.is_some() && all);
+            let to_go = self
+                .of(id)
+                .filter(|(_, process)| all && process.started.is_some() && process.leaving.is_none());
             let to_go = to_go.map(|(worker, _)| *worker).collect();
             let newest = self.newest;
             let broker = &mut self.brokers[id.0 as usize];

@@ -11,6 +11,7 @@ mod claims;
 mod commands;
 mod facts;
 mod oracle;
+mod rest;
 pub mod trace;
 mod workers;
 

@@ -122,7 +122,7 @@ const ON_STEP: [(&str, OnStep); 19] = [
 /// Every promise that this oracle judges from a trace.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let on_effect = ON_EFFECT.iter().map(|(name, _)| *name);
-    on_effect.chain(ON_STEP.iter().map(|(name, _)| *name)).chain(["L2", "L3"])
+    on_effect.chain(ON_STEP.iter().map(|(name, _)| *name)).chain(["L1", "L2", "L3", "L4", "L6"])
 }
 
 impl Oracle {
@@ -175,6 +175,19 @@ impl Oracle {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.facts.ended
+    }
+
+    /// Whether this request to the listeners of a broker is not waiting for an answer.
+    #[must_use]
+    pub fn is_answered(&self, broker: BrokerId, round: u32) -> bool {
+        let asked = |broker: &Broker| [broker.asked, broker.quieting, broker.shutting].contains(&Some(round));
+        self.facts.brokers.get(broker.0 as usize).is_none_or(|broker| !asked(broker))
+    }
+
+    /// Whether so few workers were started lately that the spawn budget holds nobody up.
+    #[must_use]
+    pub fn has_room_to_spawn(&self) -> bool {
+        self.facts.starts.len() < 16
     }
 
     /// The app has ended: nobody lives, every command is answered (L2, L3).

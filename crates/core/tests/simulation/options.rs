@@ -32,18 +32,55 @@ pub(crate) struct Faults {
     pub(crate) listen_fails: f64,
     pub(crate) listen_slow: f64,
     pub(crate) late_ticks: f64,
+    pub(crate) early_ticks: f64,
+    pub(crate) time_goes_back: f64,
     pub(crate) stale_inputs: f64,
     pub(crate) repeats: f64,
     pub(crate) commands: f64,
     pub(crate) bad_versions: f64,
+    /// Workers of the first broker die as soon as they run.
+    pub(crate) storm: f64,
+}
+
+impl Faults {
+    /// Every one of them.
+    pub(crate) fn all(&mut self) -> [&mut f64; 18] {
+        [
+            &mut self.spawn_fails,
+            &mut self.spawn_slow,
+            &mut self.never_ready,
+            &mut self.dies_at_start,
+            &mut self.exits_zero,
+            &mut self.crashes,
+            &mut self.ignores_signals,
+            &mut self.stops_slowly,
+            &mut self.listen_fails,
+            &mut self.listen_slow,
+            &mut self.late_ticks,
+            &mut self.early_ticks,
+            &mut self.time_goes_back,
+            &mut self.stale_inputs,
+            &mut self.repeats,
+            &mut self.commands,
+            &mut self.bad_versions,
+            &mut self.storm,
+        ]
+    }
 }
 
 impl Options {
     pub(crate) fn draw(rng: &mut Rng) -> Options {
         let brokers = rng.between(1, 3) as u32;
         let every = rng.chance(0.2);
+        let storm = rng.chance(0.05);
+        let mut specs: Vec<BrokerSpec> = (0..brokers).map(|launch| draw_spec(rng, launch, every)).collect();
+        if storm && let Some(first) = specs.first_mut() {
+            first.workers = rng.between(8, 32) as u32;
+            first.backoff.base = millis(rng, 1, 10);
+            first.backoff.cap = millis(rng, 10, 50);
+        }
         Options {
-            specs: (0..brokers).map(|launch| draw_spec(rng, launch, every)).collect(),
+            specs,
             faults: Faults {
                 spawn_fails: rate(rng),
                 spawn_slow: rate(rng),
@@ -56,12 +93,15 @@ impl Options {
                 listen_fails: rate(rng),
                 listen_slow: rate(rng),
                 late_ticks: rate(rng) / 4.0,
+                early_ticks: rate(rng),
+                time_goes_back: rate(rng) / 4.0,
                 stale_inputs: rate(rng),
                 repeats: rate(rng),
                 commands: rng.pick(&[0.0, 0.01, 0.05, 0.2]),
                 bad_versions: rng.pick(&[0.0, 0.5]),
+                storm: if storm { 0.9 } else { 0.0 },
             },
-            steps: rng.between(200, 1200) as u32,
+            steps: if rng.chance(0.02) { 12_000 } else { rng.between(200, 1200) as u32 },
             heals: rng.chance(0.6),
         }
     }

@@ -1,51 +1,58 @@
-//! The simulated operating system and clients of one seed: processes of every misbehaviour, slow and failing
-//! listeners, commands at random, late clocks. It performs core's effects and hands every step to the oracle.
+//! One seed: the clock and what lies ahead. Lets things happen, hands every step to the oracle, and asks what must be
+//! so after faults have stopped and when the app has ended. Processes are in `os`, commands in `operators`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use shiftboss_core::id::{BrokerId, LaunchId, Pid, RequestId, Slot, WorkerId};
-use shiftboss_core::spec::{BrokerSpec, Ready, Signal};
-use shiftboss_core::{App, Command, Effect, Exit, Input, ListenFailure, Time, Verb};
+use shiftboss_core::id::{LaunchId, RequestId, WorkerId};
+use shiftboss_core::spec::{BrokerSpec, Ready};
+use shiftboss_core::{App, Command, Effect, Exit, Input, Time};
 use shiftboss_oracle::{Broken, Oracle, Step};
 
-use crate::options::{Faults, Options, millis, redraw};
+use crate::heap;
+use crate::options::{Faults, Options, millis};
+use crate::os::Process;
 use crate::rng::Rng;
+use crate::shrink::Cut;
 
 pub(crate) struct World {
-    app: App,
-    now: Time,
-    rng: Rng,
+    pub(crate) app: App,
+    /// What the app's jitter is drawn from.
+    pub(crate) app_seed: u64,
+    pub(crate) begun: Time,
+    pub(crate) now: Time,
+    pub(crate) rng: Rng,
     options: Options,
-    faults: Faults,
+    pub(crate) faults: Faults,
     queue: BTreeMap<(Time, u64), Plan>,
     planned: u64,
-    processes: BTreeMap<WorkerId, Process>,
+    pub(crate) processes: BTreeMap<WorkerId, Process>,
+    /// Numbers of processes that have ended: to be used again at once.
+    pub(crate) free_pids: Vec<u32>,
+    pub(crate) last_pid: u32,
     /// Lately dead, to be spoken of again.
-    dead: VecDeque<WorkerId>,
-    specs: BTreeMap<LaunchId, BrokerSpec>,
+    pub(crate) dead: VecDeque<WorkerId>,
+    pub(crate) specs: BTreeMap<LaunchId, BrokerSpec>,
     /// Versions whose workers never become ready.
-    bad: BTreeSet<LaunchId>,
-    sent: VecDeque<Input>,
-    requests: u128,
+    pub(crate) bad: BTreeSet<LaunchId>,
+    pub(crate) sent: VecDeque<Input>,
+    pub(crate) requests: u128,
     exited: bool,
+    /// Calls because of the clock, one after the other at the same moment.
+    ticks: u32,
     pub(crate) steps: u64,
     pub(crate) oracle: Oracle,
+    premises: BTreeMap<&'static str, u64>,
     pub(crate) tail: VecDeque<Step>,
+    /// Everything that was handed to core, to be replayed.
+    pub(crate) inputs: Vec<(Time, Input)>,
     hash: Option<DefaultHasher>,
 }
 
-struct Process {
-    launch: LaunchId,
-    runs: bool,
-    ignores_signals: bool,
-    stops_in: Duration,
-    leaving: bool,
-}
-
 /// Something that will happen.
-enum Plan {
+pub(crate) enum Plan {
     Now(Input),
     Spawned(WorkerId, bool),
     Ready(WorkerId),
@@ -56,31 +63,46 @@ enum Plan {
 }
 
 pub(crate) type Failure = Vec<Broken>;
+/// What is judged here, beside the oracle.
+pub(crate) const NAMES: [&str; 7] = ["I30b", "I31", "I37b", "I39", "I47", "I48d", "L5"];
 
 impl World {
     pub(crate) fn new(seed: u64, hashed: bool) -> World {
+        World::cut(seed, hashed, &[])
+    }
+
+    /// The same seed with less in it.
+    pub(crate) fn cut(seed: u64, hashed: bool, cuts: &[Cut]) -> World {
         let mut rng = Rng::new(seed);
-        let options = Options::draw(&mut rng);
-        let now = Time(rng.below(1 << 40));
-        let specs: BTreeMap<_, _> = options.specs.iter().map(|spec| (spec.launch, spec.clone())).collect();
+        let mut options = Options::draw(&mut rng);
+        cuts.iter().for_each(|cut| cut.apply(&mut options));
+        let begun = Time(rng.below(1 << 40));
+        let app_seed = rng.next();
         World {
-            app: App::new(now, rng.next(), options.specs.clone()),
-            now,
+            app: App::new(begun, app_seed, options.specs.clone()),
+            app_seed,
+            begun,
+            now: begun,
             faults: options.faults.clone(),
             oracle: Oracle::new(&options.specs),
+            specs: options.specs.iter().map(|spec| (spec.launch, spec.clone())).collect(),
             options,
             rng,
             queue: BTreeMap::new(),
             planned: 0,
             processes: BTreeMap::new(),
+            free_pids: Vec::new(),
+            last_pid: 100,
             dead: VecDeque::new(),
-            specs,
             bad: BTreeSet::new(),
             sent: VecDeque::new(),
             requests: 0,
             exited: false,
+            ticks: 0,
             steps: 0,
+            premises: BTreeMap::new(),
             tail: VecDeque::new(),
+            inputs: Vec::new(),
             hash: hashed.then(DefaultHasher::new),
         }
     }
@@ -91,6 +113,10 @@ impl World {
 
     pub(crate) fn trace_hash(&self) -> Option<u64> {
         self.hash.as_ref().map(Hasher::finish)
+    }
+
+    pub(crate) fn premises(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.oracle.premises.iter().chain(&self.premises).map(|(name, times)| (*name, *times))
     }
 
     /// Faults, then perhaps rest, then the end.
@@ -116,9 +142,8 @@ impl World {
         let until = self.now + self.convergence();
         while self.advance(Some(until))? {}
         self.now = self.now.max(until);
-        let (status, deadline) = (self.app.status(), self.app.deadline());
-        self.oracle.l1_converged(&status)?;
-        self.oracle.l4_rest_is_quiet(&status, deadline)
+        self.oracle.is_at_rest(self.app.deadline()).map_err(|broken| vec![broken])?;
+        self.weigh()
     }
 
     fn convergence(&self) -> Duration {
@@ -130,6 +155,18 @@ impl World {
         };
         let slowest = self.specs.values().map(one).max().unwrap_or_default();
         slowest + Duration::from_secs(20)
+    }
+
+    /// The state's memory is bounded by what there is to keep (I28, I47): whatever has happened before.
+    fn weigh(&mut self) -> Result<(), Failure> {
+        let status = self.app.status();
+        let slots: usize = status.brokers.iter().map(|broker| broker.wanted as usize).sum();
+        let workers: usize = status.brokers.iter().map(|broker| broker.workers.len()).sum();
+        let held = heap::held_by(self.app.clone());
+        let most = A_LITTLE + PER_BROKER * status.brokers.len() + PER_WORKER * (workers + slots);
+        self.require("I47", held <= most, || {
+            format!("{held} bytes for {workers} workers; {most} are allowed")
+        })
     }
 
     /// The app is asked to stop: within a bounded time nothing is left.
@@ -146,11 +183,11 @@ impl World {
             self.feed(Input::Stop { now: true })?;
         }
         while !self.exited && self.advance(Some(until))? {}
-        let left: Vec<_> = self.processes.keys().collect();
-        self.oracle.l2_shutdown_ends(self.exited && left.is_empty())?;
+        self.oracle.is_over().map_err(|broken| vec![broken])?;
         self.feed(Input::Tick)?;
-        self.oracle.i29_every_command_is_answered()?;
-        self.oracle.i37_no_timer_after_the_end(self.app.deadline())
+        let deadline = self.app.deadline();
+        self.require("I37b", deadline.is_none(), || format!("a timer for {deadline:?} after the end"))?;
+        self.weigh()
     }
 
     /// Lets the next thing happen; false if nothing will (before `until`).
@@ -161,8 +198,7 @@ impl World {
         let Some(at) = next.filter(|at| until.is_none_or(|until| *at <= until)) else { return Ok(false) };
         self.now = self.now.max(at);
         if self.rng.chance(self.faults.late_ticks) {
-            let late = millis(&mut self.rng, 1, 5000);
-            self.now = self.now + late;
+            self.now = self.now + millis(&mut self.rng, 1, 5000);
         }
         match planned {
             Some(key)
@@ -172,226 +208,73 @@ impl World {
                     self.happen(plan)?;
                 }
             }
-            _ => self.feed(Input::Tick)?,
+            _ => {
+                self.ticks += 1;
+                self.feed(Input::Tick)?;
+                let again = self.ticks;
+                let quiet = self.app.deadline().is_none_or(|at| at > self.now);
+                self.require("L5", quiet || again < MOST_TICKS, || format!("{again} calls at one moment"))?;
+                if quiet {
+                    self.ticks = 0;
+                }
+            }
         }
         Ok(true)
     }
 
-    fn happen(&mut self, plan: Plan) -> Result<(), Failure> {
-        match plan {
-            Plan::Now(input) => self.feed(input),
-            Plan::Spawned(worker, false) => {
-                self.bury(worker);
-                self.feed(Input::SpawnFailed { worker, reason: "no such file".to_owned() })
-            }
-            Plan::Spawned(worker, true) => {
-                self.behave(worker);
-                self.feed(Input::Spawned { worker, pid: Pid(worker.0 as u32 + 1000) })
-            }
-            Plan::Ready(worker) if self.processes.contains_key(&worker) => self.feed(Input::Ready { worker }),
-            Plan::Crash(worker, exit) if self.faults.alive() && self.processes.contains_key(&worker) => {
-                self.bury(worker);
-                self.feed(Input::Exited { worker, exit })
-            }
-            Plan::Leave(worker, exit) if self.processes.contains_key(&worker) => {
-                self.bury(worker);
-                self.feed(Input::Exited { worker, exit })
-            }
-            Plan::Ready(_) | Plan::Crash(..) | Plan::Leave(..) => Ok(()),
-        }
-    }
-
-    fn bury(&mut self, worker: WorkerId) {
-        self.processes.remove(&worker);
-        self.dead.push_back(worker);
-        if self.dead.len() > 16 {
-            self.dead.pop_front();
-        }
-    }
-
-    /// Decides how a new process will behave.
-    fn behave(&mut self, worker: WorkerId) {
-        let ignores_signals = self.rng.chance(self.faults.ignores_signals);
-        let slow = self.rng.chance(self.faults.stops_slowly);
-        let stops_in = if slow { millis(&mut self.rng, 100, 5000) } else { millis(&mut self.rng, 0, 20) };
-        let Some(process) = self.processes.get_mut(&worker) else { return };
-        process.runs = true;
-        process.ignores_signals = ignores_signals;
-        process.stops_in = stops_in;
-        let launch = process.launch;
-        let never = self.bad.contains(&launch) || self.rng.chance(self.faults.never_ready);
-        if self.rng.chance(self.faults.dies_at_start) {
-            let wait = millis(&mut self.rng, 0, 50);
-            self.plan(wait, Plan::Crash(worker, Exit::Code(1)));
-        } else if self.rng.chance(self.faults.exits_zero) {
-            let wait = millis(&mut self.rng, 0, 5000);
-            self.plan(wait, Plan::Crash(worker, Exit::Code(0)));
-        } else if self.rng.chance(self.faults.crashes) {
-            let wait = millis(&mut self.rng, 0, 5000);
-            self.plan(wait, Plan::Crash(worker, Exit::Signal(Signal(11))));
-        }
-        if !never {
-            let wait = millis(&mut self.rng, 1, 300);
-            self.plan(wait, Plan::Ready(worker));
-        } else if self.rng.chance(0.5) {
-            let wait = millis(&mut self.rng, 1, 300);
-            self.plan(wait, Plan::Now(Input::Unseen { worker }));
-        }
-    }
-
-    fn plan(&mut self, wait: Duration, plan: Plan) {
+    pub(crate) fn plan(&mut self, wait: Duration, plan: Plan) {
         self.planned += 1;
         self.queue.insert((self.now + wait, self.planned), plan);
     }
 
-    /// Operators, and a shell that speaks late or twice.
-    fn meddle(&mut self) -> Result<(), Failure> {
-        if self.rng.chance(self.faults.commands) {
-            let command = self.command();
-            self.requests += 1;
-            let input = Input::Command { request: RequestId(self.requests), command };
-            self.sent.push_back(input.clone());
-            if self.sent.len() > 8 {
-                self.sent.pop_front();
-            }
-            self.feed(input)?;
-        }
-        if self.rng.chance(self.faults.repeats * 0.1) && !self.sent.is_empty() {
-            let nth = self.rng.below(self.sent.len() as u64) as usize;
-            self.feed(self.sent[nth].clone())?;
-        }
-        if self.rng.chance(self.faults.stale_inputs * 0.2) {
-            let stale = self.stale();
-            self.feed(stale)?;
-        }
-        Ok(())
-    }
-
-    fn command(&mut self) -> Command {
-        let broker = self.rng.below(self.options.specs.len() as u64);
-        let spec = self.options.specs[broker as usize].clone();
-        let verb = match self.rng.below(10) {
-            0..=2 => Verb::Recycle(None),
-            3 => Verb::Recycle(Some(Slot(self.rng.below(5) as u32))),
-            4 => Verb::Drain,
-            5 | 6 => Verb::Resume,
-            7 => Verb::Scale(self.rng.below(9) as u32),
-            _ => {
-                let launch = LaunchId(self.specs.len() as u32);
-                let spec = redraw(&mut self.rng, &spec, launch);
-                self.specs.insert(launch, spec.clone());
-                if self.rng.chance(self.faults.bad_versions) {
-                    self.bad.insert(launch);
-                }
-                Verb::Respecify(Box::new(spec))
-            }
-        };
-        Command::Broker(BrokerId(broker as u32), verb)
-    }
-
-    fn stale(&mut self) -> Input {
-        let nth = self.rng.below(self.dead.len().max(1) as u64) as usize;
-        let worker = self.dead.get(nth).copied().unwrap_or(WorkerId(u64::MAX));
-        let broker = BrokerId(self.rng.below(4) as u32);
-        match self.rng.below(8) {
-            0 => Input::Exited { worker, exit: Exit::Code(0) },
-            1 => Input::Ready { worker },
-            2 => Input::Spawned { worker, pid: Pid(1) },
-            3 => Input::SpawnFailed { worker, reason: "late".to_owned() },
-            6 => Input::Unseen { worker },
-            4 => Input::Quiet { broker, round: 0 },
-            5 => Input::Shut { broker, round: 0, refused: 7 },
-            _ => Input::Opened { broker, round: 0, result: Ok(Vec::new()) },
+    pub(crate) fn feed(&mut self, input: Input) -> Result<(), Failure> {
+        // A clock that goes back is one that stands still.
+        let back = self.rng.chance(self.faults.time_goes_back);
+        let now = if back { Time(self.now.0.saturating_sub(self.rng.below(1 << 31))) } else { self.now };
+        self.inputs.push((now, input.clone()));
+        let (app, told) = (&mut self.app, input.clone());
+        match catch_unwind(AssertUnwindSafe(|| app.handle(now, told))) {
+            Ok(effects) => self.took_in_at(now, Some(input), effects),
+            Err(_) => Err(vec![Broken { invariant: "I27", what: format!("core panicked at {input:?}") }]),
         }
     }
 
-    fn feed(&mut self, input: Input) -> Result<(), Failure> {
-        let effects = self.app.handle(self.now, input.clone());
-        self.took_in(Some(input), effects)
+    fn took_in(&mut self, input: Option<Input>, effects: Vec<Effect>) -> Result<(), Failure> {
+        self.took_in_at(self.now, input, effects)
     }
 
     /// Performs the effects and lets the oracle judge the step.
-    fn took_in(&mut self, input: Option<Input>, effects: Vec<Effect>) -> Result<(), Failure> {
+    fn took_in_at(&mut self, now: Time, input: Option<Input>, effects: Vec<Effect>) -> Result<(), Failure> {
         self.steps += 1;
         for effect in &effects {
             self.perform(effect);
         }
-        let step = Step { now: self.now, input, effects, deadline: self.app.deadline() };
+        let step = Step { now, input, effects, deadline: self.app.deadline() };
         if let Some(hash) = &mut self.hash {
             format!("{step:?}").hash(hash);
         }
-        self.tail.push_back(step.clone());
-        if self.tail.len() > TAIL {
+        self.exited |= step.effects.contains(&Effect::Exit);
+        let judged = self.oracle.judge(&step);
+        if self.tail.len() == TAIL {
             self.tail.pop_front();
         }
-        self.oracle.judge(&step)?;
-        require("I48", *self.oracle.claimed() == self.app.status(), || "the fold of the events is not the status")?;
-        require("I37", self.app.is_consistent(), || "counts, owners or timers left their states")
+        self.tail.push_back(step);
+        judged?;
+        let same = *self.oracle.claimed() == self.app.status();
+        self.require("I48d", same, || "the fold of the events is not the status".to_owned())?;
+        let consistent = self.app.is_consistent();
+        self.require("I37b", consistent, || "counts, owners or timers left their states".to_owned())
     }
 
-    fn perform(&mut self, effect: &Effect) {
-        match effect {
-            Effect::Spawn { worker, launch, .. } => {
-                let process = Process {
-                    launch: *launch,
-                    runs: false,
-                    ignores_signals: false,
-                    stops_in: Duration::ZERO,
-                    leaving: false,
-                };
-                self.processes.insert(*worker, process);
-                let slow = self.rng.chance(self.faults.spawn_slow);
-                let wait = if slow { millis(&mut self.rng, 1, 3000) } else { Duration::ZERO };
-                let works = !self.rng.chance(self.faults.spawn_fails);
-                self.plan(wait, Plan::Spawned(*worker, works));
-            }
-            Effect::Signal { worker, signal } => self.signal(*worker, *signal),
-            Effect::KillTree { worker } => {
-                let wait = millis(&mut self.rng, 0, 5);
-                self.plan(wait, Plan::Leave(*worker, Exit::Signal(Signal::KILL)));
-            }
-            Effect::OpenListeners { broker, round } => {
-                let (broker, round) = (*broker, *round);
-                let result = if self.rng.chance(self.faults.listen_fails) {
-                    Err(ListenFailure { address: "tcp://:80".to_owned(), reason: "in use".to_owned() })
-                } else {
-                    Ok(vec!["tcp://:80".to_owned()])
-                };
-                self.answer_listeners(Input::Opened { broker, round, result });
-            }
-            Effect::QuietListeners { broker, round } => {
-                let wait = millis(&mut self.rng, 0, 2000);
-                self.plan(wait, Plan::Now(Input::Quiet { broker: *broker, round: *round }));
-            }
-            Effect::ShutListeners { broker, round } => {
-                self.answer_listeners(Input::Shut { broker: *broker, round: *round, refused: 0 });
-            }
-            Effect::Exit => self.exited = true,
-            Effect::Emit(_) | Effect::Reply { .. } => {}
-        }
-    }
-
-    fn answer_listeners(&mut self, answer: Input) {
-        let slow = self.rng.chance(self.faults.listen_slow);
-        let wait = if slow { millis(&mut self.rng, 1, 2000) } else { Duration::ZERO };
-        self.plan(wait, Plan::Now(answer));
-    }
-
-    fn signal(&mut self, worker: WorkerId, signal: Signal) {
-        let Some(process) = self.processes.get_mut(&worker) else { return };
-        if process.runs && !process.ignores_signals && !process.leaving {
-            process.leaving = true;
-            let wait = process.stops_in;
-            let exit = if self.rng.chance(0.5) { Exit::Code(0) } else { Exit::Signal(signal) };
-            self.plan(wait, Plan::Leave(worker, exit));
-        }
-    }
-}
-
-impl Faults {
-    /// Whether there is still a fault phase: then processes may crash.
-    fn alive(&self) -> bool {
-        self.dies_at_start + self.exits_zero + self.crashes > 0.0
+    /// Counts a promise that is judged here, or tells how it was broken.
+    pub(crate) fn require(
+        &mut self,
+        invariant: &'static str,
+        holds: bool,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        *self.premises.entry(invariant).or_insert(0) += 1;
+        if holds { Ok(()) } else { Err(vec![Broken { invariant, what: what() }]) }
     }
 }
 
@@ -406,3 +289,9 @@ pub(crate) fn says_ready(spec: &BrokerSpec) -> bool {
 const SECOND: Duration = Duration::from_secs(1);
 /// Steps shown when a seed fails.
 const TAIL: usize = 40;
+/// Calls that one moment may need: a few workers are started with each.
+const MOST_TICKS: u32 = 100;
+/// Bytes that the state may hold: the answers to the last commands, and what each broker and worker needs.
+const A_LITTLE: usize = 96 << 10;
+const PER_BROKER: usize = 8 << 10;
+const PER_WORKER: usize = 2 << 10;
