@@ -5,7 +5,7 @@ use crate::effect::{Done, Effect, Outcome};
 use crate::event::What;
 use crate::id::{BrokerId, RequestId, WorkerId};
 use crate::input::{Command, Input, Verb};
-use crate::requests::Seen;
+use crate::requests::{MOST_OPEN, Seen, Waits};
 use crate::rng::Rng;
 use crate::shared::{Key, Shared};
 use crate::spec::{BrokerSpec, MAX_WORKERS};
@@ -15,13 +15,11 @@ use crate::time::Time;
 /// All brokers of one configuration.
 #[derive(Clone)]
 pub struct App {
-    brokers: Vec<Broker>,
-    shared: Shared,
-    ready: bool,
-    stopping: bool,
-    exited: bool,
-    /// Commands that wait for the end.
-    stops: Vec<RequestId>,
+    pub(crate) brokers: Vec<Broker>,
+    pub(crate) shared: Shared,
+    pub(crate) ready: bool,
+    pub(crate) stopping: bool,
+    pub(crate) exited: bool,
 }
 
 impl App {
@@ -32,13 +30,14 @@ impl App {
         let brokers =
             (0..).map(BrokerId).zip(specs).map(|(id, spec)| Broker::new(id, spec, of(id))).collect();
         let shared = Shared::new(now);
-        App { brokers, shared, ready: false, stopping: false, exited: false, stops: Vec::new() }
+        App { brokers, shared, ready: false, stopping: false, exited: false }
     }
 
     /// Begins: opens the listeners, starts the workers. Called once.
     pub fn start(&mut self, now: Time) -> Vec<Effect> {
         self.shared.advance(now);
         for broker in &mut self.brokers {
+            self.shared.changes.broker(broker.id);
             broker.start(&mut self.shared);
         }
         self.settle()
@@ -67,7 +66,7 @@ impl App {
             Input::Exited { worker, exit } => {
                 self.with_owner(worker, |broker, cx| broker.exited(cx, worker, exit));
             }
-            Input::Command { request, command } => match self.shared.requests.take(request) {
+            Input::Command { request, command } => match self.shared.requests.seen(request) {
                 Seen::New => self.command(request, command),
                 Seen::Open => {}
                 Seen::Answered(outcome) => self.shared.effects.push(Effect::Reply { request, outcome }),
@@ -101,10 +100,12 @@ impl App {
         self.brokers.iter().all(Broker::is_consistent)
             && workers == self.shared.owners.len()
             && self.shared.timers == self.brokers.iter().flat_map(Broker::deadlines).collect()
+            && self.shared.budget.has_exactly(self.brokers.iter().flat_map(Broker::tickets))
     }
 
     fn with(&mut self, id: BrokerId, act: impl FnOnce(&mut Broker, &mut Shared)) {
         if let Some(broker) = self.brokers.get_mut(id.0 as usize) {
+            self.shared.changes.broker(id);
             act(broker, &mut self.shared);
         }
     }
@@ -121,14 +122,19 @@ impl App {
             if time > self.shared.now {
                 return;
             }
-            self.shared.timers.remove(&(time, key));
-            match key {
-                Key::Worker(broker, id) => self.with(broker, |broker, cx| broker.worker_due(cx, id)),
-                Key::Slot(broker, slot) => self.with(broker, |broker, cx| broker.backoff_over(cx, slot)),
-                Key::Move(broker, slot) => self.with(broker, |broker, cx| broker.move_due(cx, slot)),
-                Key::Listen(broker) => self.with(broker, Broker::listen_again),
-                Key::Recycle(broker) => self.with(broker, Broker::recycle_due),
-            }
+            self.due(time, key);
+        }
+    }
+
+    /// What this timer was armed for is due.
+    pub(crate) fn due(&mut self, time: Time, key: Key) {
+        self.shared.timers.remove(&(time, key));
+        match key {
+            Key::Worker(broker, id) => self.with(broker, |broker, cx| broker.worker_due(cx, id)),
+            Key::Slot(broker, slot) => self.with(broker, |broker, cx| broker.backoff_over(cx, slot)),
+            Key::Move(broker, slot) => self.with(broker, |broker, cx| broker.move_due(cx, slot)),
+            Key::Listen(broker) => self.with(broker, Broker::listen_again),
+            Key::Recycle(broker) => self.with(broker, Broker::recycle_due),
         }
     }
 
@@ -140,16 +146,20 @@ impl App {
                 if self.exited {
                     return cx.reply(request, Outcome::Done(Done::default()));
                 }
-                self.stops.push(request);
-                return self.stop(false);
+                self.stop(false);
+                return self.wait_for_exit(request);
             }
         };
         if self.stopping {
             return cx.reply(request, Outcome::Refused("the app is stopping".to_owned()));
         }
+        if cx.requests.are_too_many() {
+            return cx.reply(request, too_many());
+        }
         let Some(broker) = self.brokers.get_mut(id.0 as usize) else {
             return cx.reply(request, Outcome::Refused(format!("there is no broker {id}")));
         };
+        cx.changes.broker(id);
         match verb {
             Verb::Recycle(slot) => broker.ask_recycle(cx, request, slot),
             Verb::Drain => broker.drain(cx, request),
@@ -163,24 +173,34 @@ impl App {
         }
     }
 
+    fn wait_for_exit(&mut self, request: RequestId) {
+        if self.shared.requests.are_too_many() {
+            self.shared.reply(request, too_many());
+        } else {
+            self.shared.park(request, Waits::Exit);
+        }
+    }
+
     fn stop(&mut self, now: bool) {
         let again = std::mem::replace(&mut self.stopping, true);
         if !again {
             self.shared.emit(None, None, What::AppStopping);
         }
         for broker in &mut self.brokers {
+            self.shared.changes.broker(broker.id);
             broker.close(&mut self.shared, now);
         }
         if !again {
-            let open: Vec<RequestId> = self.shared.requests.open().collect();
-            for request in open.into_iter().filter(|request| !self.stops.contains(request)) {
+            let open = &self.shared.requests.open;
+            let others: Vec<RequestId> = open.keys().copied().collect();
+            for request in others {
                 self.shared.reply(request, Outcome::Superseded("the app stops".to_owned()));
             }
         }
     }
 
     /// After every input: starts the workers that may start, and sees whether this was the last thing.
-    fn settle(&mut self) -> Vec<Effect> {
+    pub(crate) fn settle(&mut self) -> Vec<Effect> {
         self.spawn_granted();
         let cx = &mut self.shared;
         if !self.ready && !self.stopping && self.brokers.iter().all(Broker::is_settled) {
@@ -189,9 +209,7 @@ impl App {
         }
         if self.stopping && !self.exited && self.brokers.iter().all(Broker::is_closed) {
             self.exited = true;
-            for request in self.stops.drain(..) {
-                cx.reply(request, Outcome::Done(Done::default()));
-            }
+            cx.reply_all(Waits::Exit, &Outcome::Done(Done::default()));
             cx.effects.push(Effect::Exit);
         }
         std::mem::take(&mut cx.effects)
@@ -204,6 +222,7 @@ impl App {
         let mut left = SPAWNS_A_STEP;
         while left > 0 {
             let Some((id, slot)) = self.shared.budget.next(self.shared.now) else { return };
+            self.shared.changes.broker(id);
             let broker = self.brokers.get_mut(id.0 as usize);
             if broker.is_some_and(|broker| broker.grant(&mut self.shared, slot)) {
                 left -= 1;
@@ -212,6 +231,10 @@ impl App {
             }
         }
     }
+}
+
+fn too_many() -> Outcome {
+    Outcome::Refused(format!("too many commands wait ({MOST_OPEN}): try again when some are answered"))
 }
 
 /// A spawn blocks for the time of an exec; after this many the caller gets its turn.

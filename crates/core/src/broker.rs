@@ -7,17 +7,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backoff::DEGRADED_AT;
+use crate::budget::Ticket;
 use crate::drain::Step as DrainStep;
 use crate::effect::{Done, Effect, Outcome};
 use crate::event::What;
-use crate::id::{BrokerId, Generation, RequestId, WorkerId};
+use crate::generation::Accepted;
+use crate::id::{BrokerId, Generation, RequestId, Slot, WorkerId};
 use crate::input::ListenFailure;
-use crate::recycle::{Queued, Recycle};
+use crate::recycle::{Recycle, Scope};
+use crate::requests::Waits;
 use crate::rng::Rng;
 use crate::shared::{Key, Shared};
 use crate::slots::Place;
 use crate::spec::BrokerSpec;
-use crate::status::{BrokerState, BrokerStatus, WorkerState, WorkerStatus};
+use crate::status::{self, BrokerState, BrokerStatus, WorkerState, WorkerStatus};
 use crate::time::Time;
 use crate::worker::{State, Why, Worker};
 
@@ -25,11 +28,12 @@ use crate::worker::{State, Why, Worker};
 pub(crate) struct Broker {
     pub(crate) id: BrokerId,
     /// What new workers run: the specification of `target`.
-    pub(crate) spec: Arc<BrokerSpec>,
-    /// Every generation that a worker runs or a recycle may go back to.
-    pub(crate) specs: BTreeMap<Generation, Arc<BrokerSpec>>,
+    pub(crate) spec: Arc<Accepted>,
     /// The generation that last became ready everywhere.
     pub(crate) generation: Generation,
+    /// Its specification, to which a recycle that fails goes back.
+    pub(crate) good: Arc<Accepted>,
+    /// The newest generation.
     pub(crate) target: Generation,
     pub(crate) wanted: u32,
     pub(crate) phase: Phase,
@@ -41,10 +45,9 @@ pub(crate) struct Broker {
     /// Slots with so many failures in a row that the broker is degraded.
     pub(crate) failing: u32,
     pub(crate) recycle: Option<Recycle>,
-    pub(crate) queued: Option<Queued>,
+    /// The recycle after this one.
+    pub(crate) queued: Option<Scope>,
     pub(crate) recycle_at: Option<Time>,
-    /// Commands that wait for a state of this broker.
-    pub(crate) goals: Vec<(RequestId, Goal)>,
     /// Workers killed by the present drain because they did not leave in time.
     pub(crate) cut: u32,
     /// The app ends: no way back.
@@ -52,8 +55,9 @@ pub(crate) struct Broker {
     /// No more asking: every stop is a kill.
     pub(crate) brutal: bool,
     pub(crate) deaths: u64,
-    pub(crate) last_failure: Option<String>,
-    listen: Vec<String>,
+    pub(crate) last_failure: Option<LastFailure>,
+    /// Addresses as bound.
+    pub(crate) listen: Vec<String>,
     /// Its own, so that no broker's fate changes the delays of another.
     pub(crate) rng: Rng,
 }
@@ -71,13 +75,12 @@ pub(crate) enum Phase {
     Drained,
 }
 
-/// What a command waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Goal {
-    /// As many workers ready as wanted, and none too many.
-    Full,
-    /// All are home.
-    Drained,
+/// The last death.
+#[derive(Clone)]
+pub(crate) struct LastFailure {
+    pub(crate) worker: WorkerId,
+    pub(crate) slot: Slot,
+    pub(crate) reason: String,
 }
 
 /// Workers by state, kept in [`Broker::set_state`] and [`Broker::remove`].
@@ -91,11 +94,11 @@ pub(crate) struct Counts {
 impl Broker {
     pub(crate) fn new(id: BrokerId, spec: BrokerSpec, rng: Rng) -> Self {
         let generation = Generation(1);
-        let spec = Arc::new(spec);
+        let spec = Arc::new(Accepted { since: generation, spec });
         Broker {
             id,
-            specs: BTreeMap::from([(generation, Arc::clone(&spec))]),
             generation,
+            good: Arc::clone(&spec),
             target: generation,
             wanted: spec.workers,
             phase: Phase::Open,
@@ -107,7 +110,6 @@ impl Broker {
             recycle: None,
             queued: None,
             recycle_at: None,
-            goals: Vec::new(),
             cut: 0,
             closing: false,
             brutal: false,
@@ -196,20 +198,10 @@ impl Broker {
         self.is_full() || self.phase == Phase::Drained
     }
 
-    pub(crate) fn check_goals(&mut self, cx: &mut Shared) {
-        if self.goals.is_empty() || !self.is_full() {
-            return;
+    pub(crate) fn check_goals(&self, cx: &mut Shared) {
+        if self.is_full() {
+            cx.reply_all(Waits::Full(self.id), &Outcome::Done(Done::default()));
         }
-        self.answer_goals(cx, Goal::Full, &Outcome::Done(Done::default()));
-    }
-
-    pub(crate) fn answer_goals(&mut self, cx: &mut Shared, reached: Goal, outcome: &Outcome) {
-        self.goals.retain(|(request, goal)| {
-            if *goal == reached {
-                cx.reply(*request, outcome.clone());
-            }
-            *goal != reached
-        });
     }
 
     // What is seen.
@@ -234,7 +226,10 @@ impl Broker {
             degraded: self.failing > 0,
             recycling: self.recycle.is_some(),
             deaths: self.deaths,
-            last_failure: self.last_failure.clone(),
+            last_failure: self
+                .last_failure
+                .as_ref()
+                .map(|last| status::last_failure(last.worker, last.slot, &last.reason)),
             listen: self.listen.clone(),
             workers,
             backoff,
@@ -264,9 +259,15 @@ impl Broker {
         workers.chain(slots).chain(moves).chain(own).filter_map(|(at, key)| Some((at?, key)))
     }
 
+    /// Every slot's turn in the queues of the spawn budget.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = (Ticket, (BrokerId, Slot))> + '_ {
+        let slots = self.slots().zip(&self.places);
+        slots.filter_map(|(slot, place)| Some((place.waits?, (self.id, slot))))
+    }
+
     /// Whether what is kept beside the states agrees with them.
     pub(crate) fn is_consistent(&self) -> bool {
-        self.recount() == (self.counts, self.failing)
+        self.recount() == (self.counts, self.failing) && self.places.len() == self.wanted as usize
     }
 }
 

@@ -3,7 +3,7 @@
 //! A whole shift can be started, recycled and lost at once; a storm of failures cannot: slots that keep failing may
 //! use only the upper half of the bucket, so they never delay the first replacement of a healthy one.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::id::{BrokerId, Slot};
@@ -14,13 +14,29 @@ pub(crate) struct Budget {
     capacity: u64,
     tokens: u64,
     counted_at: Time,
-    urgent: VecDeque<(BrokerId, Slot)>,
-    failing: VecDeque<(BrokerId, Slot)>,
+    /// In order of ticket: first come, first served.
+    urgent: BTreeMap<u64, (BrokerId, Slot)>,
+    failing: BTreeMap<u64, (BrokerId, Slot)>,
+    next_ticket: u64,
+}
+
+/// A slot's turn in one of the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) number: u64,
+    pub(crate) failing: bool,
 }
 
 impl Budget {
     pub(crate) fn new(now: Time) -> Self {
-        Budget { capacity: 0, tokens: 0, counted_at: now, urgent: VecDeque::new(), failing: VecDeque::new() }
+        Budget {
+            capacity: 0,
+            tokens: 0,
+            counted_at: now,
+            urgent: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            next_ticket: 0,
+        }
     }
 
     /// Sizes the bucket for so many workers; what it grows by is full at once.
@@ -30,24 +46,43 @@ impl Budget {
         self.capacity = capacity;
     }
 
-    pub(crate) fn ask(&mut self, broker: BrokerId, slot: Slot, failing: bool) {
-        let queue = if failing { &mut self.failing } else { &mut self.urgent };
-        queue.push_back((broker, slot));
+    /// Puts a slot at the end of its queue. It waits at most once, with its ticket in its place.
+    pub(crate) fn ask(&mut self, broker: BrokerId, slot: Slot, failing: bool) -> Ticket {
+        let ticket = Ticket { number: self.next_ticket, failing };
+        self.next_ticket += 1;
+        self.queue(failing).insert(ticket.number, (broker, slot));
+        ticket
     }
 
-    /// Nobody of this broker waits any longer.
-    pub(crate) fn forget(&mut self, broker: BrokerId) {
-        self.urgent.retain(|(asked, _)| *asked != broker);
-        self.failing.retain(|(asked, _)| *asked != broker);
+    /// Whoever holds this ticket waits no longer.
+    pub(crate) fn cancel(&mut self, ticket: Ticket) {
+        self.queue(ticket.failing).remove(&ticket.number);
+    }
+
+    /// Whether exactly these wait; for tests.
+    pub(crate) fn has_exactly(&self, tickets: impl Iterator<Item = (Ticket, (BrokerId, Slot))>) -> bool {
+        let mut waiting = self.urgent.len() + self.failing.len();
+        for (ticket, asked) in tickets {
+            let queue = if ticket.failing { &self.failing } else { &self.urgent };
+            if queue.get(&ticket.number) != Some(&asked) || waiting == 0 {
+                return false;
+            }
+            waiting -= 1;
+        }
+        waiting == 0
+    }
+
+    fn queue(&mut self, failing: bool) -> &mut BTreeMap<u64, (BrokerId, Slot)> {
+        if failing { &mut self.failing } else { &mut self.urgent }
     }
 
     /// The next slot that may be filled now. Give the token back with [`Budget::refund`] if it no longer needs one.
     pub(crate) fn next(&mut self, now: Time) -> Option<(BrokerId, Slot)> {
         self.refill(now);
         let granted = if self.tokens >= UNIT {
-            self.urgent
-                .pop_front()
-                .or_else(|| if self.tokens >= self.capacity / 2 { self.failing.pop_front() } else { None })
+            let failing_too = self.tokens >= self.capacity / 2;
+            let failing = |queue: &mut BTreeMap<u64, _>| if failing_too { queue.pop_first() } else { None };
+            self.urgent.pop_first().or_else(|| failing(&mut self.failing)).map(|(_, asked)| asked)
         } else {
             None
         };

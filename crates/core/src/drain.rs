@@ -1,9 +1,10 @@
 //! Drain and resume: everybody home, and back. The end of the app is a drain without a way back.
 
-use crate::broker::{Broker, Goal, Phase};
+use crate::broker::{Broker, Phase};
 use crate::effect::{Done, Effect, Note, Outcome};
 use crate::event::What;
 use crate::id::{RequestId, WorkerId};
+use crate::requests::Waits;
 use crate::shared::{Key, Shared};
 use crate::spec::Drained;
 use crate::worker::Why;
@@ -26,16 +27,16 @@ impl Broker {
                 let note = Some(Note::DrainedAlready);
                 cx.reply(request, Outcome::Done(Done { note, ..Done::default() }));
             }
-            Phase::Draining(_) => self.goals.push((request, Goal::Drained)),
+            Phase::Draining(_) => cx.park(request, Waits::Drained(self.id)),
             Phase::Waiting { .. } | Phase::Open => {
-                self.goals.push((request, Goal::Drained));
+                cx.park(request, Waits::Drained(self.id));
                 self.begin_drain(cx, Some(request), "the broker was drained");
             }
         }
     }
 
     fn begin_drain(&mut self, cx: &mut Shared, request: Option<RequestId>, why: &str) {
-        self.answer_goals(cx, Goal::Full, &Outcome::Superseded(why.to_owned()));
+        cx.reply_all(Waits::Full(self.id), &Outcome::Superseded(why.to_owned()));
         self.abandon_recycles(cx, why);
         if let Phase::Waiting { retry_at: Some(at), .. } = self.phase {
             cx.rearm(Key::Listen(self.id), Some(at), None);
@@ -44,7 +45,6 @@ impl Broker {
         for slot in self.slots() {
             self.cancel_backoff(cx, slot);
         }
-        cx.budget.forget(self.id);
         self.cut = 0;
         self.round += 1;
         self.emit(cx, request, What::BrokerDraining);
@@ -69,8 +69,10 @@ impl Broker {
 
     fn send_home(&mut self, cx: &mut Shared) {
         self.phase = Phase::Draining(Step::Leaving);
-        for place in &mut self.places {
-            place.worker = None;
+        for slot in self.slots() {
+            if let Some(place) = self.place(cx, slot) {
+                place.worker = None;
+            }
         }
         let why = if self.closing { Why::AppStops } else { Why::Drained };
         let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
@@ -103,7 +105,8 @@ impl Broker {
         self.phase = Phase::Drained;
         let cut = self.cut;
         self.emit(cx, None, What::BrokerDrained { refused, cut });
-        self.answer_goals(cx, Goal::Drained, &Outcome::Done(Done { cut, refused, ..Done::default() }));
+        let done = Done { cut, refused, ..Done::default() };
+        cx.reply_all(Waits::Drained(self.id), &Outcome::Done(done));
     }
 
     pub(crate) fn resume(&mut self, cx: &mut Shared, request: RequestId) {
@@ -113,23 +116,20 @@ impl Broker {
                 cx.reply(request, Outcome::Done(Done { note, ..Done::default() }));
             }
             Phase::Open => {
-                self.goals.push((request, Goal::Full));
+                cx.park(request, Waits::Full(self.id));
                 for slot in self.slots() {
                     self.retry_now(cx, slot);
                 }
             }
             Phase::Waiting { retry_at, .. } => {
-                self.goals.push((request, Goal::Full));
+                cx.park(request, Waits::Full(self.id));
                 cx.rearm(Key::Listen(self.id), retry_at, None);
                 self.listen_again(cx);
             }
             Phase::Draining(_) | Phase::Drained => {
-                self.answer_goals(
-                    cx,
-                    Goal::Drained,
-                    &Outcome::Superseded("the broker was resumed".to_owned()),
-                );
-                self.goals.push((request, Goal::Full));
+                let resumed = Outcome::Superseded("the broker was resumed".to_owned());
+                cx.reply_all(Waits::Drained(self.id), &resumed);
+                cx.park(request, Waits::Full(self.id));
                 for slot in self.slots() {
                     self.set_failures(cx, slot, 0, "");
                 }

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::event::Event;
 use crate::id::{BrokerId, Generation, LaunchId, RequestId, Slot, WorkerId};
 use crate::spec::Signal;
+use crate::text::bounded;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +83,18 @@ pub enum Outcome {
     Superseded(String),
     /// Not taken; says why.
     Refused(String),
+}
+
+impl Outcome {
+    /// The same, its text short enough to be recorded.
+    pub(crate) fn bounded(self) -> Outcome {
+        match self {
+            Outcome::Done(done) => Outcome::Done(done),
+            Outcome::Failed(failed) => Outcome::Failed(Failed { reason: bounded(failed.reason), ..failed }),
+            Outcome::Superseded(by) => Outcome::Superseded(bounded(by)),
+            Outcome::Refused(why) => Outcome::Refused(bounded(why)),
+        }
+    }
 }
 
 /// What a command has reached; numbers that do not apply are 0.

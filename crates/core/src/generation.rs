@@ -2,6 +2,7 @@
 //! The replacing of workers is a recycle like any other.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::broker::{Broker, Phase};
@@ -9,8 +10,23 @@ use crate::effect::Outcome;
 use crate::event::RecycleReason;
 use crate::id::{Generation, RequestId, Slot};
 use crate::recycle::Scope;
+use crate::requests::Waits;
 use crate::shared::Shared;
 use crate::spec::BrokerSpec;
+
+/// A specification and the generation it came with. A later generation that goes back to it shares it.
+pub(crate) struct Accepted {
+    pub(crate) since: Generation,
+    pub(crate) spec: BrokerSpec,
+}
+
+impl Deref for Accepted {
+    type Target = BrokerSpec;
+
+    fn deref(&self) -> &BrokerSpec {
+        &self.spec
+    }
+}
 
 impl Broker {
     /// Runs another specification from now on: a new generation.
@@ -24,7 +40,8 @@ impl Broker {
             return cx.reply(request, Outcome::Refused(reason));
         }
         let workers = spec.workers;
-        self.adopt_spec(Arc::new(spec));
+        self.target = self.next_generation();
+        self.spec = Arc::new(Accepted { since: self.target, spec });
         if workers != self.wanted {
             self.scale(cx, None, workers);
         }
@@ -32,7 +49,8 @@ impl Broker {
             self.arm_recycle(cx);
         }
         // While drained there is nothing to replace: the recycle is over as soon as it has begun.
-        self.start_recycle(cx, vec![request], Scope::All, RecycleReason::NewSpecification);
+        cx.park(request, Waits::Recycle(self.id));
+        self.start_recycle(cx, Scope::All, RecycleReason::NewSpecification);
     }
 
     /// A drain may have come between a new specification and its workers. Once open again, slots that are empty or
@@ -43,28 +61,31 @@ impl Broker {
             .slots()
             .zip(&self.places)
             .filter(|(_, place)| match place.worker.and_then(|id| self.workers.get(&id)) {
-                Some(worker) => !std::ptr::eq(self.spec_of(worker), self.spec.as_ref()),
+                Some(worker) => worker.spec.since != self.spec.since,
                 None => new,
             })
             .map(|(slot, _)| slot)
             .collect();
         if new || !behind.is_empty() {
-            self.start_recycle(cx, Vec::new(), Scope::Some(behind), RecycleReason::NewSpecification);
+            self.start_recycle(cx, Scope::Some(behind), RecycleReason::NewSpecification);
         }
     }
 
-    fn adopt_spec(&mut self, spec: Arc<BrokerSpec>) {
-        let newest = self.specs.keys().next_back().copied().unwrap_or_default().max(self.target);
-        self.target = Generation(newest.0 + 1);
-        self.specs.insert(self.target, Arc::clone(&spec));
-        self.spec = spec;
+    fn next_generation(&self) -> Generation {
+        Generation(self.target.0 + 1)
+    }
+
+    /// All workers run the target, or nothing else is left to be tried: there is no way back from it.
+    pub(crate) fn settle_on_target(&mut self) {
+        self.generation = self.target;
+        self.good = Arc::clone(&self.spec);
     }
 
     /// Returns to the last good specification, under a new number.
     pub(crate) fn go_back(&mut self, cx: &mut Shared, failed: Generation) {
-        let Some(good) = self.specs.get(&self.generation).cloned() else { return };
         let by_hand = self.wanted != self.spec.workers;
-        self.adopt_spec(good);
+        self.target = self.next_generation();
+        self.spec = Arc::clone(&self.good);
         if self.spec.workers != self.wanted && !by_hand {
             let workers = self.spec.workers;
             self.scale(cx, None, workers);
@@ -78,6 +99,6 @@ impl Broker {
             })
             .map(|(slot, _)| slot)
             .collect();
-        self.start_recycle(cx, Vec::new(), Scope::Some(slots), RecycleReason::GoingBack);
+        self.start_recycle(cx, Scope::Some(slots), RecycleReason::GoingBack);
     }
 }

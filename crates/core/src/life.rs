@@ -2,15 +2,15 @@
 //!
 //! A worker that was asked for lives in the table until its process is gone and reaped, or could not be started.
 
-use crate::broker::{Broker, Phase, counted};
+use crate::broker::{Broker, LastFailure, Phase, counted};
 use crate::effect::Effect;
 use crate::event::What;
 use crate::id::{Pid, Slot, WorkerId};
 use crate::input::Exit;
 use crate::shared::{Key, Shared};
-use crate::spec::{BrokerSpec, Ready};
-use crate::status;
+use crate::spec::Ready;
 use crate::stop::Step;
+use crate::text::bounded;
 use crate::worker::{State, Why, Worker};
 
 impl Broker {
@@ -19,6 +19,7 @@ impl Broker {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let (deadline, counted) = (worker.deadline(), counted(worker));
         worker.state = state;
+        cx.changes.worker(self.id, id);
         cx.rearm(Key::Worker(self.id, id), deadline, worker.deadline());
         self.counts = self.counts.minus(counted).plus(self::counted(worker));
     }
@@ -27,19 +28,9 @@ impl Broker {
         let worker = self.workers.remove(&id)?;
         cx.owners.remove(&id);
         cx.rearm(Key::Worker(self.id, id), worker.deadline(), None);
+        cx.changes.worker(self.id, id);
         self.counts = self.counts.minus(counted(&worker));
-        let generation = worker.generation;
-        if generation != self.target
-            && generation != self.generation
-            && !self.workers.values().any(|other| other.generation == generation)
-        {
-            self.specs.remove(&generation);
-        }
         Some(worker)
-    }
-
-    pub(crate) fn spec_of(&self, worker: &Worker) -> &BrokerSpec {
-        self.specs.get(&worker.generation).unwrap_or(&self.spec)
     }
 
     pub(crate) fn spawned(&mut self, cx: &mut Shared, id: WorkerId, pid: Pid) {
@@ -48,10 +39,9 @@ impl Broker {
         worker.pid = Some(pid);
         worker.started_at = cx.now;
         let (slot, generation) = (worker.slot, worker.generation);
-        let spec = &self.specs.get(&generation).unwrap_or(&self.spec);
-        let wait = match spec.ready {
+        let wait = match worker.spec.ready {
             Ready::After(wait) => wait,
-            Ready::Notify | Ready::Accepting => spec.recycle.deadline,
+            Ready::Notify | Ready::Accepting => worker.spec.recycle.deadline,
         };
         self.emit(cx, None, What::WorkerStarted { worker: id, slot, pid, generation });
         self.backoff_ends(cx, slot, then_stop.is_none());
@@ -65,7 +55,7 @@ impl Broker {
         let Some(worker) = self.workers.get(&id) else { return };
         let State::Spawning { then_stop } = worker.state else { return };
         let Some(worker) = self.remove(cx, id) else { return };
-        let slot = worker.slot;
+        let (slot, reason) = (worker.slot, bounded(reason));
         self.note_death(id, slot, &reason);
         let what = What::WorkerDeath {
             worker: id,
@@ -82,7 +72,7 @@ impl Broker {
 
     pub(crate) fn told_ready(&mut self, cx: &mut Shared, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let by_time = matches!(self.spec_of(worker).ready, Ready::After(_));
+        let by_time = matches!(worker.spec.ready, Ready::After(_));
         if matches!(worker.state, State::Starting { .. }) && !by_time {
             self.become_ready(cx, id);
         }
@@ -90,7 +80,7 @@ impl Broker {
 
     pub(crate) fn told_unseen(&mut self, cx: &mut Shared, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
-        if matches!(worker.state, State::Starting { .. }) && self.spec_of(worker).ready == Ready::Accepting {
+        if matches!(worker.state, State::Starting { .. }) && worker.spec.ready == Ready::Accepting {
             self.never_ready(cx, id, worker.slot, Why::Unseen);
         }
     }
@@ -129,10 +119,10 @@ impl Broker {
         let slot = worker.slot;
         match worker.state {
             State::Spawning { .. } => {}
-            State::Starting { .. } => match self.spec_of(worker).ready {
+            State::Starting { .. } => match worker.spec.ready {
                 Ready::After(_) => self.become_ready(cx, id),
                 ready @ (Ready::Notify | Ready::Accepting) => {
-                    let deadline = self.spec_of(worker).recycle.deadline;
+                    let deadline = worker.spec.recycle.deadline;
                     self.never_ready(cx, id, slot, Why::NotReady { deadline, ready });
                 }
             },
@@ -170,7 +160,7 @@ impl Broker {
 
     fn climb(&mut self, cx: &mut Shared, id: WorkerId, why: Why, rung: usize) {
         let Some(worker) = self.workers.get(&id) else { return };
-        match self.spec_of(worker).stop.step(rung) {
+        match worker.spec.stop.step(rung) {
             Step::Signal(asked) if !self.brutal => {
                 cx.effects.push(Effect::Signal { worker: id, signal: asked.signal });
                 let escalate_at = Some(cx.now + asked.wait);
@@ -248,15 +238,15 @@ impl Broker {
 
     fn note_death(&mut self, id: WorkerId, slot: Slot, reason: &str) {
         self.deaths += 1;
-        self.last_failure = Some(status::last_failure(id, slot, reason));
+        self.last_failure = Some(LastFailure { worker: id, slot, reason: reason.to_owned() });
     }
 
     /// A worker has left the table: its slot, the recycle and the drain go on without it.
     fn gone(&mut self, cx: &mut Shared, id: WorkerId, slot: Slot, failure: Option<&Failure>, forced: bool) {
         let served = self.serves(slot, id);
-        if served && let Some(place) = self.place(slot) {
+        if served && let Some(place) = self.place(cx, slot) {
             place.worker = None;
-            self.serve_if_empty(slot);
+            self.serve_if_empty(cx, slot);
         }
         // A successor that fails is the slot's failure only if it was all that the slot had.
         let empty = self.places.get(slot.0 as usize).is_some_and(|place| place.worker.is_none());

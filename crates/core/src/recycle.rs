@@ -9,15 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::broker::{Broker, Phase};
 use crate::effect::{Done, Note, Outcome};
 use crate::event::{RecycleReason, What};
-use crate::id::{Generation, RequestId, Slot, WorkerId};
+use crate::id::{BrokerId, RequestId, Slot, WorkerId};
+use crate::requests::Waits;
 use crate::shared::{Key, Shared};
+use crate::slots::Place;
 use crate::time::Time;
 use crate::worker::{State, Why};
 
+/// A recycle under way, to the broker's target.
 #[derive(Clone)]
 pub(crate) struct Recycle {
-    pub(crate) requests: Vec<RequestId>,
-    pub(crate) target: Generation,
     pub(crate) pending: BTreeSet<Slot>,
     pub(crate) under_way: BTreeMap<Slot, Move>,
     pub(crate) total: u32,
@@ -30,7 +31,7 @@ pub(crate) struct Recycle {
 /// A slot whose worker is being replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Move {
-    limit: Limit,
+    pub(crate) limit: Limit,
     pub(crate) stage: Stage,
 }
 
@@ -57,13 +58,7 @@ pub(crate) enum Stage {
     Leaving(WorkerId),
 }
 
-/// The recycle after this one.
-#[derive(Clone)]
-pub(crate) struct Queued {
-    pub(crate) requests: Vec<RequestId>,
-    pub(crate) scope: Scope,
-}
-
+/// Which slots a recycle is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     All,
@@ -110,6 +105,24 @@ impl Recycle {
     fn is_done(&self) -> bool {
         self.pending.is_empty() && self.under_way.is_empty()
     }
+
+    /// All its slots change: it begins or ends.
+    pub(crate) fn mark(&self, cx: &mut Shared, broker: BrokerId) {
+        for slot in self.pending.iter().chain(self.under_way.keys()) {
+            cx.changes.slot(broker, *slot);
+        }
+    }
+}
+
+impl Scope {
+    /// The slots it names change.
+    pub(crate) fn mark(&self, cx: &mut Shared, broker: BrokerId) {
+        if let Scope::Some(slots) = self {
+            for slot in slots {
+                cx.changes.slot(broker, *slot);
+            }
+        }
+    }
 }
 
 impl Move {
@@ -150,23 +163,27 @@ impl Broker {
         }
         let scope = slot.map_or(Scope::All, |slot| Scope::Some(BTreeSet::from([slot])));
         if self.recycle.is_some() {
-            self.queue_recycle(request, scope);
+            cx.park(request, Waits::NextRecycle(self.id));
+            self.queue_recycle(cx, scope);
         } else {
-            self.start_recycle(cx, vec![request], scope, RecycleReason::Asked);
+            cx.park(request, Waits::Recycle(self.id));
+            self.start_recycle(cx, scope, RecycleReason::Asked);
         }
     }
 
-    fn queue_recycle(&mut self, request: RequestId, scope: Scope) {
-        match &mut self.queued {
-            None => self.queued = Some(Queued { requests: vec![request], scope }),
-            Some(queued) => {
-                queued.requests.push(request);
-                match (&mut queued.scope, scope) {
-                    (Scope::Some(slots), Scope::Some(more)) => slots.extend(more),
-                    (all, _) => *all = Scope::All,
-                }
+    fn queue_recycle(&mut self, cx: &mut Shared, scope: Scope) {
+        scope.mark(cx, self.id);
+        self.queued = Some(match (self.queued.take(), scope) {
+            (None, scope) => scope,
+            (Some(Scope::Some(mut slots)), Scope::Some(more)) => {
+                slots.extend(more);
+                Scope::Some(slots)
             }
-        }
+            (Some(before), _) => {
+                before.mark(cx, self.id);
+                Scope::All
+            }
+        });
     }
 
     pub(crate) fn arm_recycle(&mut self, cx: &mut Shared) {
@@ -181,17 +198,12 @@ impl Broker {
         self.recycle_at = None;
         self.arm_recycle(cx);
         if self.recycle.is_none() && self.wanted > 0 {
-            self.start_recycle(cx, Vec::new(), Scope::All, RecycleReason::ByTime);
+            self.start_recycle(cx, Scope::All, RecycleReason::ByTime);
         }
     }
 
-    pub(crate) fn start_recycle(
-        &mut self,
-        cx: &mut Shared,
-        requests: Vec<RequestId>,
-        scope: Scope,
-        why: RecycleReason,
-    ) {
+    /// Begins a recycle, for the commands that wait for it.
+    pub(crate) fn start_recycle(&mut self, cx: &mut Shared, scope: Scope, why: RecycleReason) {
         let open = self.phase == Phase::Open;
         let pending: BTreeSet<Slot> = match scope {
             _ if !open => BTreeSet::new(),
@@ -199,19 +211,19 @@ impl Broker {
             Scope::Some(slots) => slots.into_iter().filter(|slot| slot.0 < self.wanted).collect(),
         };
         let total = u32::try_from(pending.len()).unwrap_or(u32::MAX);
-        let (target, first) = (self.target, requests.first().copied());
+        let (target, first) = (self.target, cx.requests.first(Waits::Recycle(self.id)));
         self.emit(cx, first, What::RecycleStarted { target, total, reason: why });
         let slots: Vec<Slot> = pending.iter().copied().collect();
-        self.recycle = Some(Recycle {
-            requests,
-            target,
+        let recycle = Recycle {
             pending,
             under_way: BTreeMap::new(),
             total,
             replaced: 0,
             cut: 0,
             back: why == RecycleReason::GoingBack,
-        });
+        };
+        recycle.mark(cx, self.id);
+        self.recycle = Some(recycle);
         for slot in slots {
             self.retry_now(cx, slot);
         }
@@ -221,12 +233,11 @@ impl Broker {
     /// Fills an empty slot without waiting for its back-off: somebody has mended what made it fail.
     pub(crate) fn retry_now(&mut self, cx: &mut Shared, slot: Slot) {
         let id = self.id;
-        if self.place(slot).is_none_or(|place| place.worker.is_some()) {
+        if self.places.get(slot.0 as usize).is_none_or(|place| place.worker.is_some()) {
             return;
         }
         self.set_failures(cx, slot, 0, "");
-        let Some(place) = self.place(slot) else { return };
-        if let Some(until) = place.end_backoff() {
+        if let Some(until) = self.place(cx, slot).and_then(Place::end_backoff) {
             cx.rearm(Key::Slot(id, slot), Some(until), None);
         }
         self.fill(cx, slot);
@@ -236,7 +247,6 @@ impl Broker {
 
     /// Starts as many moves as the limits allow; ends the recycle when none is left.
     pub(crate) fn recycle_on(&mut self, cx: &mut Shared) {
-        let id = self.id;
         let (surge, unavailable) = (self.spec.recycle.surge, self.spec.recycle.unavailable);
         while let Some(recycle) = &mut self.recycle {
             if recycle.is_done() {
@@ -253,10 +263,11 @@ impl Broker {
                 .iter()
                 .find_map(|slot| Some((*slot, places.get(slot.0 as usize).and_then(|place| place.worker)?)));
             let Some((slot, old)) = next else { return };
+            cx.changes.slot(self.id, slot);
             if surging {
                 recycle.pending.remove(&slot);
                 recycle.under_way.insert(slot, Move { limit: Limit::Surge, stage: Stage::Queued });
-                cx.budget.ask(id, slot, false);
+                self.ask_budget(cx, slot, false);
                 continue;
             }
             let serving =
@@ -268,7 +279,7 @@ impl Broker {
             }
             recycle.pending.remove(&slot);
             recycle.under_way.insert(slot, Move { limit: Limit::Unavailable, stage: Stage::Retiring(old) });
-            if let Some(place) = self.place(slot) {
+            if let Some(place) = self.place(cx, slot) {
                 place.worker = None;
             }
             self.stop(cx, old, Why::Recycled);
@@ -289,18 +300,19 @@ impl Broker {
         }
         let until = cx.now + min_ready;
         moved.stage = Stage::Proving(id, until);
+        cx.changes.slot(self.id, slot);
         cx.rearm(Key::Move(self.id, slot), None, Some(until));
-        self.serve_if_empty(slot);
+        self.serve_if_empty(cx, slot);
     }
 
     /// A slot that has nobody is served by its successor at once, even while that is still proving itself: then it
     /// is missed, and stays if the recycle fails.
-    pub(crate) fn serve_if_empty(&mut self, slot: Slot) {
+    pub(crate) fn serve_if_empty(&mut self, cx: &mut Shared, slot: Slot) {
         let moved = self.recycle.as_ref().and_then(|recycle| recycle.under_way.get(&slot));
         let Some(Move { stage: Stage::Proving(id, _), .. }) = moved else { return };
         let id = *id;
         let lives = self.workers.contains_key(&id);
-        if let Some(place) = self.place(slot).filter(|_| lives) {
+        if let Some(place) = self.place(cx, slot).filter(|_| lives) {
             place.worker.get_or_insert(id);
         }
     }
@@ -316,7 +328,7 @@ impl Broker {
 
     /// The successor serves from now on; its predecessor is asked to leave.
     fn promote(&mut self, cx: &mut Shared, slot: Slot, successor: WorkerId) {
-        let old = self.place(slot).and_then(|place| place.worker.replace(successor));
+        let old = self.place(cx, slot).and_then(|place| place.worker.replace(successor));
         let old = old.filter(|old| *old != successor);
         self.prove(cx, slot, successor);
         let Some(recycle) = &mut self.recycle else { return };
@@ -344,6 +356,7 @@ impl Broker {
     ) {
         let Some(recycle) = &mut self.recycle else { return };
         let Some(moved) = recycle.under_way.get_mut(&slot) else { return self.recycle_on(cx) };
+        cx.changes.slot(self.id, slot);
         match moved.stage {
             Stage::Leaving(old) if old == id => {
                 recycle.under_way.remove(&slot);
@@ -353,7 +366,7 @@ impl Broker {
             Stage::Retiring(old) if old == id => {
                 moved.stage = Stage::Queued;
                 recycle.cut += u32::from(forced);
-                cx.budget.ask(self.id, slot, false);
+                self.ask_budget(cx, slot, false);
             }
             Stage::Starting(successor) | Stage::Proving(successor, _) if successor == id => {
                 let reason = failure.unwrap_or("left while it was on trial").to_owned();
@@ -369,6 +382,9 @@ impl Broker {
 
     /// A slot no longer exists.
     pub(crate) fn recycle_drops(&mut self, cx: &mut Shared, slot: Slot) {
+        if let Some(Scope::Some(slots)) = &mut self.queued {
+            slots.remove(&slot);
+        }
         let Some(recycle) = &mut self.recycle else { return };
         let moved = recycle.under_way.remove(&slot);
         if (recycle.pending.remove(&slot)

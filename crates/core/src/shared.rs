@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::budget::Budget;
+use crate::changes::Changes;
 use crate::effect::{Effect, Outcome};
 use crate::event::{Event, What};
 use crate::id::{BrokerId, RequestId, Slot, WorkerId};
-use crate::requests::Requests;
+use crate::requests::{Requests, Waits};
 use crate::time::Time;
 
 /// Whose deadline it is. The time itself lives in the state that waits.
@@ -33,8 +34,9 @@ pub(crate) struct Shared {
     pub(crate) requests: Requests,
     /// Whose a worker is, from the wish to start it until it is gone.
     pub(crate) owners: BTreeMap<WorkerId, BrokerId>,
-    next_worker: u64,
-    seq: u64,
+    pub(crate) changes: Changes,
+    pub(crate) next_worker: u64,
+    pub(crate) seq: u64,
 }
 
 impl Shared {
@@ -46,6 +48,7 @@ impl Shared {
             budget: Budget::new(now),
             requests: Requests::default(),
             owners: BTreeMap::new(),
+            changes: Changes::default(),
             next_worker: 0,
             seq: 0,
         }
@@ -81,10 +84,36 @@ impl Shared {
         self.effects.push(Effect::Emit(Event { seq: self.seq, at: self.now, broker, request, what }));
     }
 
-    /// Answers a command, once.
+    /// Answers a command: the one at hand, or one that waits.
     pub(crate) fn reply(&mut self, request: RequestId, outcome: Outcome) {
-        if self.requests.answer(request, &outcome) {
-            self.effects.push(Effect::Reply { request, outcome });
+        let outcome = outcome.bounded();
+        self.changes.command(request);
+        if let Some(forgotten) = self.requests.answer(request, outcome.clone()) {
+            self.changes.command(forgotten);
+        }
+        self.effects.push(Effect::Reply { request, outcome });
+    }
+
+    /// Answers all commands that wait for this.
+    pub(crate) fn reply_all(&mut self, waits: Waits, outcome: &Outcome) {
+        for request in self.requests.waiting(waits) {
+            self.reply(request, outcome.clone());
+        }
+    }
+
+    /// Lets a command wait.
+    pub(crate) fn park(&mut self, request: RequestId, waits: Waits) {
+        self.changes.command(request);
+        self.requests.park(request, waits);
+    }
+
+    /// Lets all commands that wait for one thing wait for another.
+    pub(crate) fn go_on_waiting(&mut self, before: Waits, after: Waits) {
+        for (request, open) in &mut self.requests.open {
+            if open.waits == before {
+                open.waits = after;
+                self.changes.command(*request);
+            }
         }
     }
 }

@@ -1,11 +1,15 @@
 //! The slots of a broker: how an empty one gets its next worker, how failures in a row are counted, how many
 //! slots there are. What a worker does once it is asked for is in `life`.
 
+use std::sync::Arc;
+
 use crate::backoff::DEGRADED_AT;
-use crate::broker::{Broker, Goal, Phase};
+use crate::broker::{Broker, Phase};
+use crate::budget::Ticket;
 use crate::effect::{Done, Effect, Note, Outcome};
 use crate::event::What;
 use crate::id::{RequestId, Slot, WorkerId};
+use crate::requests::Waits;
 use crate::shared::{Key, Shared};
 use crate::time::Time;
 use crate::worker::{State, Why, Worker};
@@ -18,14 +22,15 @@ pub(crate) struct Place {
     pub(crate) failures: u32,
     /// The wait before the next worker; kept until that one runs.
     pub(crate) backoff: Option<Backoff>,
-    /// Waits for the spawn budget.
-    pub(crate) queued: bool,
+    /// Waits for the spawn budget, for its next worker or for the successor in a recycle.
+    pub(crate) waits: Option<Ticket>,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Backoff {
     pub(crate) until: Time,
-    over: bool,
+    /// The next worker is asked for; it does not run yet.
+    pub(crate) over: bool,
 }
 
 impl Place {
@@ -47,8 +52,14 @@ impl Broker {
         (0..u32::try_from(self.places.len()).unwrap_or(u32::MAX)).map(Slot)
     }
 
-    pub(crate) fn place(&mut self, slot: Slot) -> Option<&mut Place> {
+    /// A slot, to be changed.
+    pub(crate) fn place(&mut self, cx: &mut Shared, slot: Slot) -> Option<&mut Place> {
+        cx.changes.slot(self.id, slot);
         self.places.get_mut(slot.0 as usize)
+    }
+
+    pub(crate) fn has_worker(&self, slot: Slot) -> bool {
+        self.places.get(slot.0 as usize).is_some_and(|place| place.worker.is_some())
     }
 
     pub(crate) fn serves(&self, slot: Slot, worker: WorkerId) -> bool {
@@ -61,37 +72,50 @@ impl Broker {
             return;
         }
         let id = self.id;
-        let Some(place) = self.places.get_mut(slot.0 as usize) else { return };
-        if place.worker.is_some() || place.queued || place.backoff.is_some_and(|wait| !wait.over) {
+        let Some(place) = self.places.get(slot.0 as usize) else { return };
+        if place.worker.is_some() || place.waits.is_some() || place.backoff.is_some_and(|wait| !wait.over) {
             return;
         }
         let failures = place.failures;
         let delay = self.spec.backoff.delay(failures, &mut self.rng);
         if delay.is_zero() {
-            place.queued = true;
-            cx.budget.ask(id, slot, false);
-            return;
+            return self.ask_budget(cx, slot, false);
         }
         let until = cx.now + delay;
-        place.backoff = Some(Backoff { until, over: false });
+        if let Some(place) = self.place(cx, slot) {
+            place.backoff = Some(Backoff { until, over: false });
+        }
         cx.rearm(Key::Slot(id, slot), None, Some(until));
         self.emit(cx, None, What::WorkerBackoff { slot, retry_at: until, failures });
     }
 
     pub(crate) fn backoff_over(&mut self, cx: &mut Shared, slot: Slot) {
-        let id = self.id;
-        let Some(place) = self.place(slot) else { return };
+        let Some(place) = self.place(cx, slot) else { return };
         if let Some(wait) = &mut place.backoff {
             wait.over = true;
-            place.queued = true;
-            cx.budget.ask(id, slot, true);
+            self.ask_budget(cx, slot, true);
+        }
+    }
+
+    /// Lets a slot wait for the spawn budget, if it does not yet.
+    pub(crate) fn ask_budget(&mut self, cx: &mut Shared, slot: Slot, failing: bool) {
+        let id = self.id;
+        if let Some(place) = self.place(cx, slot) {
+            place.waits.get_or_insert_with(|| cx.budget.ask(id, slot, failing));
+        }
+    }
+
+    /// Lets a slot wait for the spawn budget no longer.
+    pub(crate) fn cancel_ticket(&mut self, cx: &mut Shared, slot: Slot) {
+        if let Some(ticket) = self.place(cx, slot).and_then(|place| place.waits.take()) {
+            cx.budget.cancel(ticket);
         }
     }
 
     /// A worker of this slot runs. If it is the one that was waited for, the wait is over; one that only runs to be
     /// stopped leaves it, and the event says so again.
     pub(crate) fn backoff_ends(&mut self, cx: &mut Shared, slot: Slot, stays: bool) {
-        let Some(place) = self.place(slot) else { return };
+        let Some(place) = self.place(cx, slot) else { return };
         let failures = place.failures;
         match place.backoff {
             Some(_) if stays => place.backoff = None,
@@ -102,11 +126,11 @@ impl Broker {
         }
     }
 
-    /// Forgets a slot's wait; the event that makes it void says so.
+    /// Forgets a slot's waits; the event that makes them void says so.
     pub(crate) fn cancel_backoff(&mut self, cx: &mut Shared, slot: Slot) {
         let id = self.id;
-        let Some(place) = self.place(slot) else { return };
-        place.queued = false;
+        self.cancel_ticket(cx, slot);
+        let Some(place) = self.place(cx, slot) else { return };
         if let Some(Backoff { until, over: false }) = place.backoff.take() {
             cx.rearm(Key::Slot(id, slot), Some(until), None);
         }
@@ -115,8 +139,8 @@ impl Broker {
     /// The spawn budget allows a worker for this slot; false if it no longer needs one.
     pub(crate) fn grant(&mut self, cx: &mut Shared, slot: Slot) -> bool {
         let open = self.phase == Phase::Open;
-        let Some(place) = self.place(slot) else { return false };
-        let asked = std::mem::take(&mut place.queued);
+        let Some(place) = self.place(cx, slot) else { return false };
+        place.waits = None;
         if !open {
             return false;
         }
@@ -126,7 +150,7 @@ impl Broker {
             .as_ref()
             .map_or((false, false), |recycle| (recycle.holds(slot), recycle.wants_successor(slot)));
         // Whoever asked may have been overtaken since: by a drain, a scale, a back-off.
-        let wanted = if held { moved } else { asked && serving.is_none() };
+        let wanted = if held { moved } else { serving.is_none() };
         if !wanted {
             return false;
         }
@@ -134,7 +158,7 @@ impl Broker {
         match &mut self.recycle {
             Some(recycle) if recycle.concerns(slot) => recycle.successor_asked(slot, worker),
             Some(_) | None => {
-                if let Some(place) = self.place(slot) {
+                if let Some(place) = self.place(cx, slot) {
                     place.worker = Some(worker);
                 }
             }
@@ -144,11 +168,13 @@ impl Broker {
 
     fn spawn(&mut self, cx: &mut Shared, slot: Slot) -> WorkerId {
         let id = cx.next_worker(self.id);
+        cx.changes.worker(self.id, id);
         self.workers.insert(
             id,
             Worker {
                 slot,
                 generation: self.target,
+                spec: Arc::clone(&self.spec),
                 pid: None,
                 started_at: cx.now,
                 ready_after: None,
@@ -167,9 +193,13 @@ impl Broker {
 
     /// Sets a slot's failures in a row; the broker is degraded while any slot has two or more.
     pub(crate) fn set_failures(&mut self, cx: &mut Shared, slot: Slot, failures: u32, reason: &str) {
-        let Some(place) = self.place(slot) else { return };
-        let (was, is) = (place.failures >= DEGRADED_AT, failures >= DEGRADED_AT);
-        place.failures = failures;
+        let Some(before) = self.places.get(slot.0 as usize).map(|place| place.failures) else { return };
+        let (was, is) = (before >= DEGRADED_AT, failures >= DEGRADED_AT);
+        if before != failures
+            && let Some(place) = self.place(cx, slot)
+        {
+            place.failures = failures;
+        }
         match (was, is) {
             (false, true) => {
                 self.failing += 1;
@@ -206,12 +236,13 @@ impl Broker {
         while self.places.len() < workers as usize {
             let slot = Slot(u32::try_from(self.places.len()).unwrap_or(u32::MAX));
             self.places.push(Place::default());
+            cx.changes.slot(self.id, slot);
             self.fill(cx, slot);
         }
         self.recycle_on(cx);
         if let Some(request) = request {
             if self.phase == Phase::Open {
-                self.goals.push((request, Goal::Full));
+                cx.park(request, Waits::Full(self.id));
             } else {
                 let note = Some(Note::EffectiveOnceOpen);
                 cx.reply(request, Outcome::Done(Done { note, ..Done::default() }));

@@ -4,30 +4,27 @@ use crate::broker::Broker;
 use crate::effect::{Done, Failed, Outcome};
 use crate::event::{RecycleReason, What};
 use crate::id::{Slot, WorkerId};
-use crate::recycle::{Queued, Recycle, Stage};
+use crate::recycle::{Recycle, Stage};
+use crate::requests::Waits;
 use crate::shared::{Key, Shared};
 use crate::worker::Why;
 
 impl Broker {
     pub(crate) fn finish_recycle(&mut self, cx: &mut Shared) {
-        let Some(Recycle { requests, target, total, replaced, cut, .. }) = self.recycle.take() else {
-            return;
-        };
-        self.generation = target;
-        self.specs.retain(|generation, _| {
-            *generation == target || self.workers.values().any(|worker| worker.generation == *generation)
-        });
-        let first = requests.first().copied();
+        let Some(Recycle { total, replaced, cut, .. }) = self.recycle.take() else { return };
+        self.settle_on_target();
+        let (target, waits) = (self.target, Waits::Recycle(self.id));
+        let first = cx.requests.first(waits);
         self.emit(cx, first, What::RecycleFinished { target, total, replaced, cut });
-        for request in requests {
-            cx.reply(request, Outcome::Done(Done { total, replaced, cut, ..Done::default() }));
-        }
+        cx.reply_all(waits, &Outcome::Done(Done { total, replaced, cut, ..Done::default() }));
         self.next_recycle(cx);
     }
 
     fn next_recycle(&mut self, cx: &mut Shared) {
-        if let Some(Queued { requests, scope }) = self.queued.take() {
-            self.start_recycle(cx, requests, scope, RecycleReason::Asked);
+        if let Some(scope) = self.queued.take() {
+            scope.mark(cx, self.id);
+            cx.go_on_waiting(Waits::NextRecycle(self.id), Waits::Recycle(self.id));
+            self.start_recycle(cx, scope, RecycleReason::Asked);
         }
     }
 
@@ -59,19 +56,17 @@ impl Broker {
     ) {
         let Some(recycle) = self.recycle.take() else { return };
         self.end_moves(cx, &recycle, Why::RecycleFailed);
-        let Recycle { requests, target, total, replaced, under_way, back, .. } = recycle;
+        let Recycle { total, replaced, under_way, back, .. } = recycle;
         if back {
-            self.generation = target;
+            self.settle_on_target();
         }
-        let (first, generation) = (requests.first().copied(), self.generation);
+        let waits = Waits::Recycle(self.id);
+        let (first, target, generation) = (cx.requests.first(waits), self.target, self.generation);
         let reason = reason.to_owned();
         let what =
             What::RecycleFailed { target, generation, total, replaced, worker, slot, reason: reason.clone() };
         self.emit(cx, first, what);
-        for request in requests {
-            let failed = Failed { reason: reason.clone(), total, replaced, worker, slot };
-            cx.reply(request, Outcome::Failed(failed));
-        }
+        cx.reply_all(waits, &Outcome::Failed(Failed { reason, total, replaced, worker, slot }));
         if target != self.generation {
             self.go_back(cx, target);
         } else {
@@ -87,7 +82,11 @@ impl Broker {
 
     /// Ends the successors that do not serve yet.
     fn end_moves(&mut self, cx: &mut Shared, recycle: &Recycle, why: Why) {
+        recycle.mark(cx, self.id);
         for (slot, moved) in &recycle.under_way {
+            if moved.stage == Stage::Queued && self.has_worker(*slot) {
+                self.cancel_ticket(cx, *slot);
+            }
             cx.rearm(Key::Move(self.id, *slot), moved.deadline(), None);
             if let Some(successor) = moved.successor()
                 && !self.serves(*slot, successor)
@@ -101,22 +100,21 @@ impl Broker {
     pub(crate) fn abandon_recycles(&mut self, cx: &mut Shared, why: &str) {
         if let Some(recycle) = self.recycle.take() {
             self.end_moves(cx, &recycle, Why::Drained);
-            let Recycle { requests, target, total, replaced, back, .. } = recycle;
+            let Recycle { total, replaced, back, .. } = recycle;
             if back {
-                self.generation = target;
+                self.settle_on_target();
             }
-            let (first, generation, reason) = (requests.first().copied(), self.generation, why.to_owned());
+            let waits = Waits::Recycle(self.id);
+            let (first, reason) = (cx.requests.first(waits), why.to_owned());
+            let (target, generation) = (self.target, self.generation);
             let what =
                 What::RecycleFailed { target, generation, total, replaced, worker: None, slot: None, reason };
             self.emit(cx, first, what);
-            for request in requests {
-                cx.reply(request, Outcome::Superseded(why.to_owned()));
-            }
+            cx.reply_all(waits, &Outcome::Superseded(why.to_owned()));
         }
-        if let Some(Queued { requests, .. }) = self.queued.take() {
-            for request in requests {
-                cx.reply(request, Outcome::Superseded(why.to_owned()));
-            }
+        if let Some(scope) = self.queued.take() {
+            scope.mark(cx, self.id);
+            cx.reply_all(Waits::NextRecycle(self.id), &Outcome::Superseded(why.to_owned()));
         }
     }
 }

@@ -3,8 +3,10 @@
 //! It knows nothing of its siblings; the broker compares it with what is wanted.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::generation::Accepted;
 use crate::id::{Generation, Pid, Slot};
 use crate::spec::Ready;
 use crate::time::Time;
@@ -13,6 +15,8 @@ use crate::time::Time;
 pub(crate) struct Worker {
     pub(crate) slot: Slot,
     pub(crate) generation: Generation,
+    /// What it runs: the specification of its generation.
+    pub(crate) spec: Arc<Accepted>,
     /// Known from the moment it runs.
     pub(crate) pid: Option<Pid>,
     pub(crate) started_at: Time,
