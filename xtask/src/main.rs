@@ -2,6 +2,7 @@
 
 mod bare;
 mod bench;
+mod mutants;
 mod sim;
 mod test;
 mod workspace;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
     let done = match chore.to_str() {
         Some("test") if words.is_empty() => test::run(),
         Some("sim") => sim::run(&words),
+        Some("mutants") => mutants::run(&words),
         Some("bench") => bench::run(&words),
         Some("bare-supervisor") => bare::run(&words),
         Some("help" | "--help" | "-h") => {
@@ -48,6 +50,8 @@ Usage: cargo xtask CHORE
   test                          All that must hold before a change is taken
   sim [--seconds N] [--seed S]  The simulation of the rules, optimised: for N
                                 seconds (default: 60), or seed S alone
+  mutants [NAME...]             Plants one-line bugs in a copy of the rules;
+                                every one must be caught
   bench [ROW...] [--quick] [--json]
                                 Measures beside a baseline of the same run
   bare-supervisor N -- CMD...   That baseline: N workers, respawned, no more";

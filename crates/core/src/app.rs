@@ -135,6 +135,7 @@ impl App {
             Key::Move(broker, slot) => self.with(broker, |broker, cx| broker.move_due(cx, slot)),
             Key::Listen(broker) => self.with(broker, Broker::listen_again),
             Key::Recycle(broker) => self.with(broker, Broker::recycle_due),
+            Key::Back(broker) => self.with(broker, Broker::back_due),
         }
     }
 

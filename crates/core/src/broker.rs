@@ -48,6 +48,8 @@ pub(crate) struct Broker {
     /// The recycle after this one.
     pub(crate) queued: Option<Scope>,
     pub(crate) recycle_at: Option<Time>,
+    /// When to go back once more from a specification that failed.
+    pub(crate) back_at: Option<Time>,
     /// Workers killed by the present drain because they did not leave in time.
     pub(crate) cut: u32,
     /// The app ends: no way back.
@@ -110,6 +112,7 @@ impl Broker {
             recycle: None,
             queued: None,
             recycle_at: None,
+            back_at: None,
             cut: 0,
             closing: false,
             brutal: false,
@@ -190,7 +193,11 @@ impl Broker {
     // Goals.
 
     pub(crate) fn is_full(&self) -> bool {
-        self.phase == Phase::Open && self.counts.ready >= self.wanted && self.counts.surplus == 0
+        // A successor on trial serves beside its predecessor: both are ready, for one slot.
+        let on_trial = self.recycle.as_ref().map_or(0, Recycle::proving);
+        self.phase == Phase::Open
+            && self.counts.ready.saturating_sub(on_trial) >= self.wanted
+            && self.counts.surplus == 0
     }
 
     /// Open and full, or closed by hand: nothing is missing.
@@ -255,7 +262,11 @@ impl Broker {
             Phase::Waiting { retry_at, .. } => retry_at,
             Phase::Open | Phase::Draining(_) | Phase::Drained => None,
         };
-        let own = [(listen, Key::Listen(self.id)), (self.recycle_at, Key::Recycle(self.id))];
+        let own = [
+            (listen, Key::Listen(self.id)),
+            (self.recycle_at, Key::Recycle(self.id)),
+            (self.back_at, Key::Back(self.id)),
+        ];
         workers.chain(slots).chain(moves).chain(own).filter_map(|(at, key)| Some((at?, key)))
     }
 

@@ -42,6 +42,7 @@ impl Broker {
             cx.rearm(Key::Listen(self.id), Some(at), None);
         }
         cx.rearm(Key::Recycle(self.id), self.recycle_at.take(), None);
+        self.arm_back(cx, None);
         for slot in self.slots() {
             self.cancel_backoff(cx, slot);
         }

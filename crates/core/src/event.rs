@@ -72,7 +72,7 @@ pub enum What {
     /// Workers are being replaced.
     RecycleStarted { target: Generation, total: u32, reason: RecycleReason },
     /// All are.
-    RecycleFinished { target: Generation, total: u32, replaced: u32, cut: u32 },
+    RecycleFinished { target: Generation, generation: Generation, total: u32, replaced: u32, cut: u32 },
     /// It stopped; no further worker is retired by it.
     RecycleFailed {
         target: Generation,

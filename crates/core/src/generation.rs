@@ -11,8 +11,10 @@ use crate::event::RecycleReason;
 use crate::id::{Generation, RequestId, Slot};
 use crate::recycle::Scope;
 use crate::requests::Waits;
-use crate::shared::Shared;
+use crate::shared::{Key, Shared};
+use crate::slots::Place;
 use crate::spec::BrokerSpec;
+use crate::time::Time;
 
 /// A specification and the generation it came with. A later generation that goes back to it shares it.
 pub(crate) struct Accepted {
@@ -57,18 +59,45 @@ impl Broker {
     /// run another specification are brought to it by a recycle, which can still fail and go back.
     pub(crate) fn take_up_target(&mut self, cx: &mut Shared) {
         let new = self.target != self.generation;
-        let behind: BTreeSet<Slot> = self
-            .slots()
-            .zip(&self.places)
-            .filter(|(_, place)| match place.worker.and_then(|id| self.workers.get(&id)) {
-                Some(worker) => worker.spec.since != self.spec.since,
-                None => new,
-            })
-            .map(|(slot, _)| slot)
-            .collect();
+        let behind = self.behind(new);
         if new || !behind.is_empty() {
             self.start_recycle(cx, Scope::Some(behind), RecycleReason::NewSpecification);
         }
+    }
+
+    /// Slots whose worker does not run the present specification; if asked for, those without one too.
+    fn behind(&self, empty: bool) -> BTreeSet<Slot> {
+        let is_behind = |place: &Place| match place.worker.and_then(|id| self.workers.get(&id)) {
+            Some(worker) => worker.spec.since != self.spec.since,
+            None => empty,
+        };
+        let behind = self.slots().zip(&self.places).filter(|(_, place)| is_behind(place));
+        behind.map(|(slot, _)| slot).collect()
+    }
+
+    /// Even going back can fail, and leave workers of the bad specification: it is tried again after the longest
+    /// back-off.
+    pub(crate) fn go_back_later(&mut self, cx: &mut Shared) {
+        let behind = self.phase == Phase::Open && !self.behind(false).is_empty();
+        let at = behind.then(|| cx.now + self.spec.backoff.cap);
+        self.arm_back(cx, at);
+    }
+
+    /// The time has come to go back once more.
+    pub(crate) fn back_due(&mut self, cx: &mut Shared) {
+        self.back_at = None;
+        // A recycle under way asks again when it ends.
+        if self.recycle.is_none() {
+            let behind = self.behind(false);
+            if !behind.is_empty() {
+                self.start_recycle(cx, Scope::Some(behind), RecycleReason::GoingBack);
+            }
+        }
+    }
+
+    pub(crate) fn arm_back(&mut self, cx: &mut Shared, at: Option<Time>) {
+        cx.rearm(Key::Back(self.id), self.back_at, at);
+        self.back_at = at;
     }
 
     fn next_generation(&self) -> Generation {
@@ -86,6 +115,7 @@ impl Broker {
         let by_hand = self.wanted != self.spec.workers;
         self.target = self.next_generation();
         self.spec = Arc::clone(&self.good);
+        self.arm_recycle(cx);
         if self.spec.workers != self.wanted && !by_hand {
             let workers = self.spec.workers;
             self.scale(cx, None, workers);

@@ -96,7 +96,8 @@ impl Recycle {
         self.under_way.values().filter(|moved| moved.limit == limit).count()
     }
 
-    fn proving(&self) -> u32 {
+    /// Successors that are ready and on trial.
+    pub(crate) fn proving(&self) -> u32 {
         let proving =
             self.under_way.values().filter(|moved| matches!(moved.stage, Stage::Proving(..))).count();
         u32::try_from(proving).unwrap_or(u32::MAX)
@@ -343,6 +344,7 @@ impl Broker {
             }
         }
         self.recycle_on(cx);
+        self.check_goals(cx);
     }
 
     /// A worker is gone: the move it belongs to goes on, or fails with it.

@@ -23,6 +23,8 @@ pub(crate) enum Key {
     Listen(BrokerId),
     /// The next recycle by time.
     Recycle(BrokerId),
+    /// The next try to go back.
+    Back(BrokerId),
 }
 
 #[derive(Clone)]

@@ -183,11 +183,7 @@ impl BrokerStatus {
                 self.recycling = true;
                 self.target = *target;
             }
-            What::RecycleFinished { target, .. } => {
-                self.recycling = false;
-                self.generation = *target;
-            }
-            What::RecycleFailed { generation, .. } => {
+            What::RecycleFinished { generation, .. } | What::RecycleFailed { generation, .. } => {
                 self.recycling = false;
                 self.generation = *generation;
             }

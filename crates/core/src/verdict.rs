@@ -1,7 +1,7 @@
 //! How a recycle ends: finished, failed and taken back, or given up because all workers are sent home.
 
-use crate::broker::Broker;
-use crate::effect::{Done, Failed, Outcome};
+use crate::broker::{Broker, Phase};
+use crate::effect::{Done, Failed, Note, Outcome};
 use crate::event::{RecycleReason, What};
 use crate::id::{Slot, WorkerId};
 use crate::recycle::{Recycle, Stage};
@@ -12,19 +12,27 @@ use crate::worker::Why;
 impl Broker {
     pub(crate) fn finish_recycle(&mut self, cx: &mut Shared) {
         let Some(Recycle { total, replaced, cut, .. }) = self.recycle.take() else { return };
-        self.settle_on_target();
-        let (target, waits) = (self.target, Waits::Recycle(self.id));
+        // Of a broker that is not open nobody has shown yet that the target works.
+        let open = self.phase == Phase::Open;
+        if open {
+            self.settle_on_target();
+        }
+        let (target, generation, waits) = (self.target, self.generation, Waits::Recycle(self.id));
         let first = cx.requests.first(waits);
-        self.emit(cx, first, What::RecycleFinished { target, total, replaced, cut });
-        cx.reply_all(waits, &Outcome::Done(Done { total, replaced, cut, ..Done::default() }));
+        self.emit(cx, first, What::RecycleFinished { target, generation, total, replaced, cut });
+        let note = (!open).then_some(Note::EffectiveOnceOpen);
+        cx.reply_all(waits, &Outcome::Done(Done { note, total, replaced, cut, ..Done::default() }));
         self.next_recycle(cx);
     }
 
     fn next_recycle(&mut self, cx: &mut Shared) {
-        if let Some(scope) = self.queued.take() {
-            scope.mark(cx, self.id);
-            cx.go_on_waiting(Waits::NextRecycle(self.id), Waits::Recycle(self.id));
-            self.start_recycle(cx, scope, RecycleReason::Asked);
+        match self.queued.take() {
+            Some(scope) => {
+                scope.mark(cx, self.id);
+                cx.go_on_waiting(Waits::NextRecycle(self.id), Waits::Recycle(self.id));
+                self.start_recycle(cx, scope, RecycleReason::Asked);
+            }
+            None => self.go_back_later(cx),
         }
     }
 
@@ -78,6 +86,7 @@ impl Broker {
                 self.fill(cx, at);
             }
         }
+        self.check_goals(cx);
     }
 
     /// Ends the successors that do not serve yet.

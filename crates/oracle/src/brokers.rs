@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::Slot;
-use shiftboss_core::{Command, Effect, Input, Time, Verb, What};
+use shiftboss_core::spec::Drained;
+use shiftboss_core::{Command, Effect, Event, Input, Time, Verb, What};
 
 use crate::facts::{Facts, Process, WINDOW};
 use crate::oracle::{Oracle, Step, Verdict, broken, events, least, target, told, told_by};
@@ -58,6 +59,55 @@ pub(crate) fn i17_nobody_is_retired_outside_of_a_recycle(
     Ok(true)
 }
 
+/// A worker that serves is retired only for a successor that has been ready for long enough, or by `unavailable`.
+pub(crate) fn i12_ready_before_retire(oracle: &Oracle, step: &Step, effect: &Effect) -> Verdict {
+    let Some(What::WorkerStopping { worker, reason, .. }) = told(effect) else { return Ok(false) };
+    let facts = &oracle.facts;
+    let Some(process) = facts.living.get(worker).filter(|_| reason == "recycled") else {
+        return Ok(false);
+    };
+    // Decided before it ran, perhaps by another recycle.
+    if matches!(step.input, Some(Input::Spawned { .. })) {
+        return Ok(false);
+    }
+    let broker = facts.broker(process.broker);
+    if broker.only.is_some_and(|only| only != process.slot) {
+        return broken(format!("worker {worker} is retired; only slot {:?} was to be recycled", broker.only));
+    }
+    let recycle = &target(broker, &oracle.specs).recycle;
+    if !process.serves() || recycle.unavailable > 0 {
+        return Ok(false);
+    }
+    let proved = facts.of(process.broker).any(|(other, successor)| {
+        other > worker
+            && successor.slot == process.slot
+            && successor.serves()
+            && successor.ready.is_some_and(|since| facts.now.since(since) >= recycle.min_ready)
+    });
+    if proved {
+        Ok(true)
+    } else {
+        broken(format!("worker {worker} serves and is retired, and nobody has taken over"))
+    }
+}
+
+/// A recycle by time comes when its time has come.
+pub(crate) fn p1_recycles_by_time_keep_their_time(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Some(event) = told_by(effect) else { return Ok(false) };
+    let (Some(id), What::RecycleStarted { reason: RecycleReason::ByTime, .. }) = (event.broker, &event.what)
+    else {
+        return Ok(false);
+    };
+    let broker = oracle.facts.broker(id);
+    let recycle = &target(broker, &oracle.specs).recycle;
+    let Some(every) = recycle.every else { return broken("nobody asked for recycles by time") };
+    let waited = oracle.facts.now.since(broker.timed_since);
+    if waited < every.mul_f64(0.999 - recycle.jitter) {
+        return broken(format!("a recycle by time after {waited:?}; every {every:?} was asked for"));
+    }
+    Ok(true)
+}
+
 pub(crate) fn i18_one_recycle_at_a_time(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
     let Some((event, What::RecycleStarted { .. })) = told_by(effect).map(|event| (event, &event.what)) else {
         return Ok(false);
@@ -91,7 +141,11 @@ pub(crate) fn i19_generations_rise(oracle: &Oracle, step: &Step, effect: &Effect
         Some(Input::Command { command: Command::Broker(_, Verb::Respecify(_)), .. }) if event.request.is_some());
     let new = match reason {
         RecycleReason::NewSpecification => respecified,
-        RecycleReason::GoingBack => true,
+        RecycleReason::GoingBack => {
+            let failed =
+                |event: &Event| event.broker == Some(id) && matches!(event.what, What::RecycleFailed { .. });
+            events(step).any(failed)
+        }
         RecycleReason::Asked | RecycleReason::ByTime => false,
     };
     if if new { *target <= broker.target } else { *target != broker.target } {
@@ -204,6 +258,47 @@ pub(crate) fn i2_one_worker_a_slot(oracle: &Oracle, _: &Step) -> Verdict {
     Ok(true)
 }
 
+/// Promise 3: a drain that refuses new connections first lets its workers empty the queues.
+pub(crate) fn p3_a_drain_begins_with_the_queues(oracle: &Oracle, step: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let mut any = false;
+    for event in events(step) {
+        let (Some(id), What::BrokerDraining) = (event.broker, &event.what) else { continue };
+        let spec = target(facts.broker(id), &oracle.specs);
+        let refuses = spec.listens && (spec.drained == Drained::Refuse || facts.stopping);
+        if !refuses || facts.brutal || facts.of(id).next().is_none() {
+            continue;
+        }
+        any = true;
+        let asked =
+            |effect: &Effect| matches!(effect, Effect::QuietListeners { broker, .. } if *broker == id);
+        if !step.effects.iter().any(asked) {
+            return broken(format!("broker {id} is drained and its queues are not emptied first"));
+        }
+    }
+    Ok(any)
+}
+
+/// Whoever resumes or recycles has mended something: no empty slot waits any longer.
+pub(crate) fn p4_who_asks_does_not_wait(oracle: &Oracle, step: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let Some(Input::Command { command: Command::Broker(id, verb), .. }) = &step.input else {
+        return Ok(false);
+    };
+    let Some(broker) = facts.brokers.get(id.0 as usize) else { return Ok(false) };
+    let asked = matches!(verb, Verb::Resume | Verb::Recycle(None)) && !oracle.repeated && !facts.stopping;
+    let open = !broker.held && !oracle.before(*id).held && (broker.listening || !broker.listens);
+    let queued = matches!(verb, Verb::Recycle(_)) && broker.queued;
+    if !asked || !open || queued || facts.starts.len() > FEW / 2 {
+        return Ok(false);
+    }
+    let filled = |slot: &Slot| facts.of(*id).any(|(_, process)| process.slot == *slot);
+    match (0..broker.wanted).map(Slot).find(|slot| !filled(slot)) {
+        Some(slot) => broken(format!("slot {slot} of broker {id} still waits")),
+        None => Ok(true),
+    }
+}
+
 pub(crate) fn i9_all_are_asked_to_leave(oracle: &Oracle, _: &Step) -> Verdict {
     let facts = &oracle.facts;
     if !facts.stopping {
@@ -213,6 +308,7 @@ pub(crate) fn i9_all_are_asked_to_leave(oracle: &Oracle, _: &Step) -> Verdict {
         process.started.is_some()
             && process.signalled.is_none()
             && (facts.brutal || facts.broker(process.broker).quieting.is_none())
+            || (facts.brutal && process.started.is_some() && !process.killed)
     });
     match idle {
         Some((worker, _)) => broken(format!("the app stops and nobody tells worker {worker}")),

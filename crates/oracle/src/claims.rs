@@ -3,6 +3,7 @@
 
 use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::BrokerId;
+use shiftboss_core::spec::Drained;
 use shiftboss_core::status::WorkerState;
 use shiftboss_core::{Command, Effect, Event, Input, Verb, What};
 
@@ -88,8 +89,8 @@ pub(crate) fn i48_every_event_has_its_cause(oracle: &Oracle, step: &Step, effect
 fn is_ready(oracle: &Oracle) -> bool {
     let facts = &oracle.facts;
     facts.ids().all(|id| {
-        let serving = facts.of(id).filter(|(_, process)| process.serves()).count();
-        facts.broker(id).held || serving >= facts.broker(id).wanted as usize
+        let broker = facts.broker(id);
+        broker.held || facts.available(id, broker.wanted).len() >= broker.wanted as usize
     })
 }
 
@@ -120,11 +121,15 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
         }
         What::BrokerResumed => resumed,
         What::BrokerDraining => facts.stopping || (broker.sent_home && !oracle.before(id).held),
-        What::BrokerDrained { refused, .. } => {
+        What::BrokerDrained { refused, cut } => {
+            let spec = target(broker, &oracle.specs);
+            let refuses = spec.listens && (spec.drained == Drained::Refuse || facts.stopping);
             let shut =
                 matches!(&step.input, Some(Input::Shut { broker, .. }) if *broker == id && !oracle.stale);
             facts.of(id).next().is_none()
                 && broker.shutting.is_none()
+                && (shut || !refuses)
+                && *cut == broker.cut_by_drain
                 && *refused == if shut { broker.refused } else { 0 }
         }
         What::BrokerScaled { wanted } => match verb {
@@ -145,11 +150,14 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
             RecycleReason::NewSpecification => {
                 matches!(verb, Some(Verb::Respecify(_))) || resumed || step.input.is_none()
             }
-            RecycleReason::GoingBack => events(step).any(failed),
+            RecycleReason::GoingBack => events(step).any(failed) || step.input == Some(Input::Tick),
         },
-        What::RecycleFinished { total, replaced, .. } => {
+        What::RecycleFinished { total, replaced, cut, .. } => {
             let left = broker.to_go.iter().filter_map(|worker| facts.living.get(worker));
-            broker.recycling && replaced <= total && !left.into_iter().any(|process| !process.dropped)
+            broker.recycling
+                && replaced == total
+                && (broker.cut_by_recycle..=broker.cut_during_recycle).contains(cut)
+                && left.into_iter().all(|process| process.dropped)
         }
         What::RecycleFailed { .. } => broker.recycling,
         What::AppReady | What::AppStopping => false,

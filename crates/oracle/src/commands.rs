@@ -1,10 +1,10 @@
 //! What is promised to whoever gives a command.
 
 use shiftboss_core::effect::Done;
-use shiftboss_core::{Command, Effect, Input, Outcome, Verb};
+use shiftboss_core::{Command, Effect, Event, Input, Outcome, Verb, What};
 
 use crate::facts::Process;
-use crate::oracle::{Oracle, Step, Verdict, broken};
+use crate::oracle::{Oracle, Step, Verdict, broken, events};
 
 pub(crate) fn i29_one_answer(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
     let Effect::Reply { request, outcome } = effect else { return Ok(false) };
@@ -17,7 +17,7 @@ pub(crate) fn i29_one_answer(oracle: &Oracle, _: &Step, effect: &Effect) -> Verd
 }
 
 /// What an answer says is so at that moment.
-pub(crate) fn i29_the_answer_is_true(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+pub(crate) fn i29_the_answer_is_true(oracle: &Oracle, step: &Step, effect: &Effect) -> Verdict {
     let Effect::Reply { request, outcome: Outcome::Done(done) } = effect else { return Ok(false) };
     let facts = &oracle.facts;
     let Some(command) = facts.open.get(request) else { return Ok(false) };
@@ -29,8 +29,8 @@ pub(crate) fn i29_the_answer_is_true(oracle: &Oracle, _: &Step, effect: &Effect)
             broken(format!("broker {id} is drained and has workers"))
         }
         Verb::Resume | Verb::Scale(_) if done.note.is_none() => {
-            let serving = facts.of(*id).filter(|(_, process)| process.serves()).count();
             let wanted = facts.broker(*id).wanted as usize;
+            let serving = facts.available(*id, facts.broker(*id).wanted).len();
             let surplus =
                 |process: &Process| matches!(&process.leaving, Some((_, why)) if why == "scaled down");
             if serving < wanted || facts.of(*id).any(|(_, process)| surplus(process)) {
@@ -38,16 +38,30 @@ pub(crate) fn i29_the_answer_is_true(oracle: &Oracle, _: &Step, effect: &Effect)
             }
             Ok(true)
         }
-        Verb::Recycle(_) | Verb::Respecify(_) => {
-            let Done { total, replaced, .. } = done;
-            if replaced > total {
-                broken(format!("{replaced} of {total} workers replaced"))
-            } else {
-                Ok(true)
+        Verb::Recycle(_) | Verb::Respecify(_) if done.note.is_none() => {
+            let Done { total, replaced, cut, .. } = done;
+            let said = |event: &Event| match &event.what {
+                What::RecycleFinished { total: all, replaced: new, cut: killed, .. } => {
+                    event.broker == Some(*id) && (all, new, killed) == (total, replaced, cut)
+                }
+                _ => false,
+            };
+            match events(step).any(said) {
+                true => Ok(true),
+                false => broken(format!("{request} is done and no recycle has finished")),
             }
         }
-        Verb::Drain | Verb::Resume | Verb::Scale(_) => Ok(true),
+        Verb::Drain | Verb::Resume | Verb::Scale(_) | Verb::Recycle(_) | Verb::Respecify(_) => Ok(true),
     }
+}
+
+/// At most so many commands wait at once; the next are refused.
+pub(crate) fn i28_few_commands_wait(oracle: &Oracle, step: &Step) -> Verdict {
+    let open = oracle.facts.open.len();
+    if open > MOST_OPEN {
+        return broken(format!("{open} commands wait; {MOST_OPEN} are allowed"));
+    }
+    Ok(matches!(step.input, Some(Input::Command { .. })))
 }
 
 pub(crate) fn i30_a_repeated_command_acts_once(oracle: &Oracle, step: &Step) -> Verdict {
@@ -76,3 +90,5 @@ pub(crate) fn i33_refused_is_nothing_done(_: &Oracle, step: &Step) -> Verdict {
         None => Ok(true),
     }
 }
+
+const MOST_OPEN: usize = 512;

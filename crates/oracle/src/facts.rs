@@ -93,6 +93,14 @@ pub(crate) struct Broker {
     pub(crate) to_go: BTreeSet<WorkerId>,
     /// Recycles that were asked for while one ran.
     pub(crate) queued: bool,
+    /// The only slot that the recycle may touch, if it was asked for one.
+    pub(crate) only: Option<Slot>,
+    /// Workers killed because they did not leave in time: retired by this recycle, of any kind during it, in this drain.
+    pub(crate) cut_by_recycle: u32,
+    pub(crate) cut_during_recycle: u32,
+    pub(crate) cut_by_drain: u32,
+    /// Since when the next recycle by time is waited for.
+    pub(crate) timed_since: Time,
     pub(crate) generation: Generation,
     pub(crate) target: Generation,
     pub(crate) launches: BTreeMap<Generation, LaunchId>,
@@ -159,6 +167,11 @@ impl Facts {
             newest_before: WorkerId(0),
             to_go: BTreeSet::new(),
             queued: false,
+            only: None,
+            cut_by_recycle: 0,
+            cut_during_recycle: 0,
+            cut_by_drain: 0,
+            timed_since: Time(0),
             generation: Generation(1),
             target: Generation(1),
             launches: BTreeMap::from([(Generation(1), spec.launch)]),
@@ -196,6 +209,9 @@ impl Facts {
         self.now = self.now.max(step.now);
         if let Some(due) = self.deadline {
             self.lateness += self.now.since(due);
+        }
+        while self.starts.front().is_some_and(|start| self.now.since(start.at) >= WINDOW) {
+            self.starts.pop_front();
         }
     }
 
@@ -342,6 +358,10 @@ impl Facts {
         };
         let broker = &mut self.brokers[gone.broker.0 as usize];
         broker.deaths += u64::from(death);
+        broker.cut_by_drain += u32::from(gone.killed);
+        let retired = reason == Some("recycled") && gone.left_in == broker.recycles && !gone.dropped;
+        broker.cut_by_recycle += u32::from(gone.killed && retired);
+        broker.cut_during_recycle += u32::from(gone.killed);
         *broker.failures.entry(gone.slot).or_insert(0) += u32::from(!asked);
         self.end = Some(End { worker, slot: gone.slot, pid: gone.pid, death, exit, forced: gone.killed });
     }
@@ -353,7 +373,6 @@ impl Facts {
                 self.newest = self.newest.max(*worker);
                 let now = self.now;
                 let failing = self.brokers[broker.0 as usize].waits.remove(slot).is_some();
-                self.starts.retain(|start| now.since(start.at) < WINDOW);
                 self.starts.push_back(Start { at: now, failing });
                 let process = Process {
                     broker: *broker,
@@ -421,7 +440,9 @@ impl Facts {
                 let (now, lateness) = (self.now, self.lateness);
                 if let Some(process) = self.living.get_mut(worker) {
                     process.leaving = Some((now, reason.clone()));
-                    process.left_in = self.brokers[process.broker.0 as usize].recycles;
+                    // Told as soon as it runs, that was decided before, perhaps by another recycle.
+                    let decided = !matches!(step.input, Some(Input::Spawned { .. }));
+                    process.left_in = u64::from(decided) * self.brokers[process.broker.0 as usize].recycles;
                     process.lateness = lateness;
                 }
             }
@@ -502,11 +523,16 @@ impl Broker {
         match what {
             What::BrokerDraining => {
                 self.held = true;
+                self.cut_by_drain = 0;
                 self.listening = false;
                 self.asked = None;
                 self.forgive();
             }
-            What::BrokerResumed | What::BrokerOpened => self.held = false,
+            What::BrokerResumed | What::BrokerOpened => {
+                self.held = false;
+                self.timed_since = now;
+            }
+            What::BrokerStarted { .. } => self.timed_since = now,
             What::BrokerWaiting { .. } => {
                 self.held = false;
                 self.listening = false;
@@ -533,6 +559,14 @@ impl Broker {
             What::RecycleStarted { target, reason, .. } => {
                 self.recycling = true;
                 self.recycles += 1;
+                (self.cut_by_recycle, self.cut_during_recycle) = (0, 0);
+                self.only = match input {
+                    Some(Input::Command { command: Command::Broker(_, Verb::Recycle(only)), .. }) => *only,
+                    _ => None,
+                };
+                if *reason == RecycleReason::ByTime || *target > self.target {
+                    self.timed_since = now;
+                }
                 self.queued &= *reason != RecycleReason::Asked;
                 self.target = *target;
                 self.forgive();
@@ -547,9 +581,9 @@ impl Broker {
                     self.launches.entry(*target).or_insert(launch);
                 }
             }
-            What::RecycleFinished { target, .. } => {
+            What::RecycleFinished { generation, .. } => {
                 self.recycling = false;
-                self.generation = *target;
+                self.generation = *generation;
                 self.forgive();
             }
             What::RecycleFailed { target, generation, slot, .. } => {

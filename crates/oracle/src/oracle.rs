@@ -70,7 +70,7 @@ type OnEffect = fn(&Oracle, &Step, &Effect) -> Verdict;
 type OnStep = fn(&Oracle, &Step) -> Verdict;
 
 /// Judged before the effect is taken in.
-const ON_EFFECT: [(&str, OnEffect); 23] = [
+const ON_EFFECT: [(&str, OnEffect); 25] = [
     ("I4", workers::i4_one_end_for_each_exit),
     ("I5", workers::i5_the_end_told_is_the_end_seen),
     ("I6", workers::i6_no_signal_to_the_dead),
@@ -78,6 +78,7 @@ const ON_EFFECT: [(&str, OnEffect); 23] = [
     ("I8", brokers::i8_held_means_held),
     ("I9", brokers::i9_no_spawn_once_the_app_stops),
     ("I10", workers::i10_rungs_only_rise),
+    ("I12b", brokers::i12_ready_before_retire),
     ("I15", workers::i15_ready_is_earned),
     ("I17", brokers::i17_a_failed_generation_is_not_started_again),
     ("I17b", brokers::i17_nobody_is_retired_outside_of_a_recycle),
@@ -93,11 +94,12 @@ const ON_EFFECT: [(&str, OnEffect); 23] = [
     ("I35", brokers::i35_listeners_before_workers),
     ("I38", claims::i38_time_never_goes_back),
     ("I48", claims::i48_every_event_has_its_cause),
+    ("P1", brokers::p1_recycles_by_time_keep_their_time),
     ("P3", brokers::p3_queues_are_emptied_before_workers_leave),
 ];
 
 /// Judged after all effects are taken in.
-const ON_STEP: [(&str, OnStep); 19] = [
+const ON_STEP: [(&str, OnStep); 22] = [
     ("I1", brokers::i1_ceiling),
     ("I2", brokers::i2_one_worker_a_slot),
     ("I3", workers::i3_nobody_is_lost),
@@ -110,12 +112,15 @@ const ON_STEP: [(&str, OnStep); 19] = [
     ("I21", brokers::i21_spawns_have_a_budget),
     ("I22", brokers::i22_never_given_up),
     ("I27", claims::i27_stale_words_come),
+    ("I28", commands::i28_few_commands_wait),
     ("I30", commands::i30_a_repeated_command_acts_once),
     ("I33", commands::i33_refused_is_nothing_done),
     ("I37", claims::i37_an_early_call_does_nothing),
     ("I48b", claims::i48_a_change_has_its_event),
     ("I48c", claims::i48_the_claims_are_the_facts),
     ("L7", brokers::l7_one_brokers_failures_delay_no_other),
+    ("P3b", brokers::p3_a_drain_begins_with_the_queues),
+    ("P4b", brokers::p4_who_asks_does_not_wait),
     ("P4", brokers::p4_a_first_death_is_repaired_at_once),
 ];
 

@@ -35,9 +35,7 @@ impl Oracle {
                 .map(Slot)
                 .all(|slot| facts.of(id).any(|(_, process)| process.slot == slot && process.serves()));
             let launch = target(broker, &self.specs).launch;
-            let old = facts.of(id).find(|(_, process)| {
-                false && process.launch != launch && !broker.failed.contains(&process.generation)
-            });
+            let old = facts.of(id).find(|(_, process)| process.launch != launch);
             if !whole || workers != broker.wanted as usize {
                 let what =
                     format!("broker {id} has {workers} workers, not all ready; {} are wanted", broker.wanted);

@@ -101,7 +101,7 @@ pub(crate) fn event(event: &Event, broker: Option<&str>, moment: Moment) -> api:
             out.total = Some(*total);
             out.reason = Some(reason.to_string());
         }
-        What::RecycleFinished { target, total, replaced, cut } => {
+        What::RecycleFinished { target, total, replaced, cut, .. } => {
             out.generation = Some(target.0);
             out.total = Some(*total);
             out.replaced = Some(*replaced);

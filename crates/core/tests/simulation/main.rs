@@ -74,6 +74,8 @@ fn fail(seed: u64, world: &World, failure: &Failure) -> ! {
     let broken: Vec<String> = failure.iter().map(ToString::to_string).collect();
     let broken = broken.join("\n");
     println!("seed {seed}, step {}: {broken}\n{:#?}", world.steps, world.options().faults);
+    let names: Vec<&str> = failure.iter().map(|broken| broken.invariant).collect();
+    println!("broken: {}", names.join(" "));
     if number("SIM_SHRINK") != Some(0) {
         println!("{}", shrink::scenario(seed, failure));
     }
@@ -85,7 +87,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "the test, unlike core, may look at the clock")]
     Instant::now()
 }

@@ -1,6 +1,8 @@
 //! A failing seed made small: first whole kinds of fault, brokers and time are left out of the world, then single
 //! inputs out of what core was told, as long as the same promise is still broken.
 
+use std::time::Duration;
+
 use shiftboss_core::spec::BrokerSpec;
 use shiftboss_core::{App, Input, Time};
 use shiftboss_oracle::{Broken, Oracle, Step};
@@ -60,7 +62,11 @@ pub(crate) fn scenario(seed: u64, failure: &Failure) -> String {
 
 /// Leaves out as much as can be, greedily.
 fn cuts(seed: u64, broken: &Broken) -> Vec<Cut> {
+    let until = crate::now() + PATIENCE;
     let fails = |cuts: &[Cut]| {
+        if crate::now() > until {
+            return false;
+        }
         let failure = World::cut(seed, false, cuts).run().err().unwrap_or_default();
         failure.iter().any(|other| other.invariant == broken.invariant)
     };
@@ -112,10 +118,11 @@ fn shorten(case: &Case<'_>, mut inputs: Vec<(Time, Input)>, broken: &Broken) -> 
     if !case.breaks(&inputs, broken) {
         return inputs;
     }
+    let until = crate::now() + PATIENCE;
     let mut length = inputs.len().div_ceil(2);
     loop {
         let mut at = 0;
-        while at < inputs.len() {
+        while at < inputs.len() && crate::now() < until {
             let mut fewer = inputs.clone();
             fewer.drain(at..(at + length).min(inputs.len()));
             if case.breaks(&fewer, broken) {
@@ -124,9 +131,12 @@ fn shorten(case: &Case<'_>, mut inputs: Vec<(Time, Input)>, broken: &Broken) -> 
                 at += length;
             }
         }
-        if length == 1 {
+        if length == 1 || crate::now() > until {
             return inputs;
         }
         length = length.div_ceil(2);
     }
 }
+
+/// For each of the two ways to make a case smaller.
+const PATIENCE: Duration = Duration::from_secs(10);
