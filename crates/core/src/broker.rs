@@ -95,17 +95,22 @@ pub(crate) struct Counts {
 
 impl Broker {
     pub(crate) fn new(id: BrokerId, spec: BrokerSpec, rng: Rng) -> Self {
-        let generation = Generation(1);
-        let spec = Arc::new(Accepted { since: generation, spec });
+        let mut broker = Self::with(id, Arc::new(Accepted { since: Generation(1), spec }), rng);
+        broker.places = (0..broker.wanted).map(|_| Place::default()).collect();
+        broker
+    }
+
+    /// A broker without slots yet.
+    pub(crate) fn with(id: BrokerId, spec: Arc<Accepted>, rng: Rng) -> Self {
         Broker {
             id,
-            generation,
+            generation: spec.since,
             good: Arc::clone(&spec),
-            target: generation,
+            target: spec.since,
             wanted: spec.workers,
             phase: Phase::Open,
             round: 0,
-            places: (0..spec.workers).map(|_| Place::default()).collect(),
+            places: Vec::new(),
             workers: BTreeMap::new(),
             counts: Counts::default(),
             failing: 0,

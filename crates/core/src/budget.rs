@@ -11,13 +11,13 @@ use crate::time::Time;
 
 #[derive(Clone)]
 pub(crate) struct Budget {
-    capacity: u64,
-    tokens: u64,
-    counted_at: Time,
+    pub(crate) capacity: u64,
+    pub(crate) tokens: u64,
+    pub(crate) counted_at: Time,
     /// In order of ticket: first come, first served.
     urgent: BTreeMap<u64, (BrokerId, Slot)>,
     failing: BTreeMap<u64, (BrokerId, Slot)>,
-    next_ticket: u64,
+    pub(crate) next_ticket: u64,
 }
 
 /// A slot's turn in one of the queues.
@@ -54,6 +54,11 @@ impl Budget {
         ticket
     }
 
+    /// Puts a slot back where it waited.
+    pub(crate) fn take_back(&mut self, ticket: Ticket, asked: (BrokerId, Slot)) {
+        self.queue(ticket.failing).insert(ticket.number, asked);
+    }
+
     /// Whoever holds this ticket waits no longer.
     pub(crate) fn cancel(&mut self, ticket: Ticket) {
         self.queue(ticket.failing).remove(&ticket.number);
@@ -70,6 +75,17 @@ impl Budget {
             waiting -= 1;
         }
         waiting == 0
+    }
+
+    /// How many tickets before this one are still out: its number once all are counted anew.
+    pub(crate) fn rank_of(&self, ticket: Ticket) -> u64 {
+        let before = |queue: &BTreeMap<u64, _>| queue.range(..ticket.number).count() as u64;
+        before(&self.urgent) + before(&self.failing)
+    }
+
+    /// Counts the tickets anew; those in the slots must follow.
+    pub(crate) fn rank(&mut self) {
+        self.next_ticket = (self.urgent.len() + self.failing.len()) as u64;
     }
 
     fn queue(&mut self, failing: bool) -> &mut BTreeMap<u64, (BrokerId, Slot)> {

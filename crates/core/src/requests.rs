@@ -58,8 +58,11 @@ impl Requests {
         if self.open.contains_key(&request) {
             return Seen::Open;
         }
-        let answered = self.answered.iter().find(|known| known.request == request);
-        answered.map_or(Seen::New, |known| Seen::Answered(known.outcome.clone()))
+        self.answer_to(request).map_or(Seen::New, |known| Seen::Answered(known.outcome.clone()))
+    }
+
+    pub(crate) fn answer_to(&self, request: RequestId) -> Option<&Answered> {
+        self.answered.iter().find(|known| known.request == request)
     }
 
     /// Whether as many commands wait as may.
@@ -95,6 +98,19 @@ impl Requests {
     /// The first of them.
     pub(crate) fn first(&self, waits: Waits) -> Option<RequestId> {
         self.waiting(waits).first().copied()
+    }
+
+    /// Counts the orders anew, those of the open before those of the answered.
+    pub(crate) fn rank(&mut self) {
+        let mut open: Vec<&mut Open> = self.open.values_mut().collect();
+        open.sort_unstable_by_key(|open| open.order);
+        let answered = self.answered.iter_mut().map(|answered| &mut answered.order);
+        let orders = open.into_iter().map(|open| &mut open.order).chain(answered);
+        self.next_order = 0;
+        for order in orders {
+            *order = self.next_order;
+            self.next_order += 1;
+        }
     }
 
     fn count(&mut self) -> u64 {

@@ -10,6 +10,11 @@ impl Rng {
         Rng(seed)
     }
 
+    /// What [`Rng::new`] makes the same sequence of.
+    pub(crate) fn state(&self) -> u64 {
+        self.0
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

@@ -3,7 +3,9 @@
 /// The text, cut at a character's boundary and ended by an ellipsis if it is longer than [`MOST`].
 pub(crate) fn bounded(mut text: String) -> String {
     if text.len() > MOST {
-        text.truncate(text.floor_char_boundary(MOST - ELLIPSIS.len_utf8()));
+        let room = MOST - ELLIPSIS.len_utf8();
+        let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= room).last();
+        text.truncate(end.unwrap_or(0));
         text.push(ELLIPSIS);
     }
     text

@@ -1,0 +1,222 @@
+//! The body of one record: fields one after the other, little-endian, behind a head that says what it is.
+//!
+//! The head: format version (2 bytes), kind (1), whether it lives (1), length (2), 2 zero bytes, key (16). What the
+//! fields mean is in `fields`.
+
+use crate::id::{Slot, WorkerId};
+use crate::time::Time;
+
+/// What a record is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    App = 1,
+    Broker = 2,
+    Slot = 3,
+    Worker = 4,
+    Command = 5,
+}
+
+impl Kind {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Kind::App => "app",
+            Kind::Broker => "broker",
+            Kind::Slot => "slot",
+            Kind::Worker => "worker",
+            Kind::Command => "command",
+        }
+    }
+}
+
+/// A body being written, or one that was.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Body {
+    bytes: [u8; MOST],
+    len: usize,
+}
+
+impl Body {
+    pub(super) fn new(kind: Kind, key: u128) -> Body {
+        let mut body = Body { bytes: [0; MOST], len: 0 };
+        body.bytes(&VERSION.to_le_bytes());
+        body.bytes(&[kind as u8, 1, 0, 0, 0, 0]);
+        body.bytes(&key.to_le_bytes());
+        body
+    }
+
+    /// Says that there is no record of this key any longer.
+    pub(super) fn tombstone(kind: Kind, key: u128) -> Body {
+        let mut body = Body::new(kind, key);
+        body.bytes[LIVES] = 0;
+        body.finish()
+    }
+
+    /// Fills up to a whole word and notes the length.
+    pub(super) fn finish(mut self) -> Body {
+        self.len = self.len.next_multiple_of(8);
+        let len = u16::try_from(self.len).unwrap_or(u16::MAX);
+        self.bytes[LENGTH..LENGTH + 2].copy_from_slice(&len.to_le_bytes());
+        self
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn bytes(&mut self, more: &[u8]) {
+        let end = self.len + more.len();
+        // Every field has a bound and all bounds together fit (a test writes the longest record of each kind).
+        if let Some(room) = self.bytes.get_mut(self.len..end) {
+            room.copy_from_slice(more);
+            self.len = end;
+        }
+    }
+
+    pub(super) fn u8(&mut self, value: u8) {
+        self.bytes(&[value]);
+    }
+
+    pub(super) fn flag(&mut self, value: bool) {
+        self.u8(u8::from(value));
+    }
+
+    pub(super) fn u32(&mut self, value: u32) {
+        self.bytes(&value.to_le_bytes());
+    }
+
+    pub(super) fn u64(&mut self, value: u64) {
+        self.bytes(&value.to_le_bytes());
+    }
+
+    pub(super) fn time(&mut self, value: Time) {
+        self.u64(value.0);
+    }
+
+    /// A flag and a number, 0 if there is none.
+    pub(super) fn maybe(&mut self, value: Option<u64>) {
+        self.flag(value.is_some());
+        self.u64(value.unwrap_or(0));
+    }
+
+    pub(super) fn worker(&mut self, value: Option<WorkerId>) {
+        self.maybe(value.map(|id| id.0));
+    }
+
+    pub(super) fn slot(&mut self, value: Option<Slot>) {
+        self.maybe(value.map(|slot| u64::from(slot.0)));
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        self.bytes(&len.to_le_bytes());
+        self.bytes(text.as_bytes());
+    }
+}
+
+/// Reads a body's fields in the order in which they were written.
+pub(super) struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+/// Why a field cannot be what it should be.
+pub(super) type Field<T> = Result<T, &'static str>;
+
+impl<'a> Fields<'a> {
+    /// Those behind the head.
+    pub(super) fn of(body: &'a [u8]) -> Self {
+        Fields { rest: body.get(HEAD..).unwrap_or_default() }
+    }
+
+    fn take<const N: usize>(&mut self) -> Field<[u8; N]> {
+        let (first, rest) = self.rest.split_first_chunk().ok_or(SHORT)?;
+        self.rest = rest;
+        Ok(*first)
+    }
+
+    pub(super) fn u8(&mut self) -> Field<u8> {
+        Ok(self.take::<1>()?[0])
+    }
+
+    pub(super) fn flag(&mut self) -> Field<bool> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            2.. => Err("a flag is neither set nor unset"),
+        }
+    }
+
+    pub(super) fn u32(&mut self) -> Field<u32> {
+        Ok(u32::from_le_bytes(self.take()?))
+    }
+
+    pub(super) fn u64(&mut self) -> Field<u64> {
+        Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    pub(super) fn time(&mut self) -> Field<Time> {
+        Ok(Time(self.u64()?))
+    }
+
+    pub(super) fn maybe(&mut self) -> Field<Option<u64>> {
+        let is = self.flag()?;
+        let value = self.u64()?;
+        Ok(is.then_some(value))
+    }
+
+    pub(super) fn moment(&mut self) -> Field<Option<Time>> {
+        Ok(self.maybe()?.map(Time))
+    }
+
+    pub(super) fn worker(&mut self) -> Field<Option<WorkerId>> {
+        Ok(self.maybe()?.map(WorkerId))
+    }
+
+    pub(super) fn slot(&mut self) -> Field<Option<Slot>> {
+        let number = self.maybe()?.map(u32::try_from).transpose();
+        Ok(number.map_err(|_| "a slot's number is too large")?.map(Slot))
+    }
+
+    pub(super) fn text(&mut self) -> Field<String> {
+        let len = usize::from(u16::from_le_bytes(self.take()?));
+        let (text, rest) = self.rest.split_at_checked(len).ok_or(SHORT)?;
+        self.rest = rest;
+        let text = std::str::from_utf8(text).map_err(|_| "a text is not UTF-8")?;
+        Ok(text.to_owned())
+    }
+}
+
+/// What the head of a body says.
+pub(super) struct Head {
+    pub(super) version: u16,
+    pub(super) kind: u8,
+    pub(super) lives: bool,
+    pub(super) key: u128,
+}
+
+/// The head and the whole body, if there is room for what its length says.
+pub(super) fn split(bytes: &[u8]) -> Option<(Head, &[u8])> {
+    let (version, rest) = bytes.split_first_chunk::<2>()?;
+    let ([kind, lives], rest) = rest.split_first_chunk::<2>()?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let (key, _) = rest.get(2..)?.split_first_chunk::<16>()?;
+    let len = usize::from(u16::from_le_bytes(*len));
+    if len < HEAD || !len.is_multiple_of(8) {
+        return None;
+    }
+    let head = Head {
+        version: u16::from_le_bytes(*version),
+        kind: *kind,
+        lives: *lives != 0,
+        key: u128::from_le_bytes(*key),
+    };
+    Some((head, bytes.get(..len)?))
+}
+
+/// The version of the records that this code writes, and the only one that it reads.
+pub(super) const VERSION: u16 = 1;
+/// The longest body, in bytes.
+pub(super) const MOST: usize = 496;
+const HEAD: usize = 24;
+const LIVES: usize = 3;
+const LENGTH: usize = 4;
+const SHORT: &str = "it is too short";

@@ -1,0 +1,235 @@
+//! Reads the fields that `fields` writes, each kind of record in the same order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::App;
+use crate::broker::{Broker, LastFailure, Phase};
+use crate::budget::Ticket;
+use crate::drain::Step;
+use crate::effect::{Done, Failed, Note, Outcome};
+use crate::id::{BrokerId, Generation, Pid, RequestId, Slot, WorkerId};
+use crate::recycle::{Limit, Move, Recycle, Scope, Stage};
+use crate::requests::{Answered, Open, Waits};
+use crate::rng::Rng;
+use crate::slots::{Backoff, Place};
+use crate::snapshot::body::{Field, Fields};
+use crate::snapshot::restore::{Given, Wrong};
+use crate::time::Time;
+use crate::worker::{State, Why, Worker};
+
+/// An app without its brokers, and how many those are.
+pub(super) fn app(fields: &mut Fields<'_>) -> Result<(App, u32), Wrong> {
+    let brokers = fields.u32()?;
+    let mut app = App::new(Time(0), 0, Vec::new());
+    app.ready = fields.flag()?;
+    app.stopping = fields.flag()?;
+    app.exited = fields.flag()?;
+    let shared = &mut app.shared;
+    shared.now = fields.time()?;
+    shared.seq = fields.u64()?;
+    shared.next_worker = fields.u64()?;
+    shared.requests.next_order = fields.u64()?;
+    shared.budget.capacity = fields.u64()?;
+    shared.budget.tokens = fields.u64()?;
+    shared.budget.counted_at = fields.time()?;
+    shared.budget.next_ticket = fields.u64()?;
+    Ok((app, brokers))
+}
+
+/// A broker without its slots and workers.
+pub(super) fn broker(id: BrokerId, fields: &mut Fields<'_>, given: &mut Given<'_>) -> Result<Broker, Wrong> {
+    let wanted = fields.u32()?;
+    let generation = Generation(fields.u32()?);
+    let good = given.spec(id, Generation(fields.u32()?))?;
+    let target = Generation(fields.u32()?);
+    let spec = given.spec(id, Generation(fields.u32()?))?;
+    let mut broker = Broker::with(id, spec, Rng::new(0));
+    broker.wanted = wanted;
+    (broker.generation, broker.good, broker.target) = (generation, good, target);
+    broker.phase = phase(fields)?;
+    broker.round = fields.u32()?;
+    broker.recycle_at = fields.moment()?;
+    broker.cut = fields.u32()?;
+    broker.closing = fields.flag()?;
+    broker.brutal = fields.flag()?;
+    broker.deaths = fields.u64()?;
+    broker.rng = Rng::new(fields.u64()?);
+    broker.listen = given.listen(id, fields.u32()?)?;
+    broker.recycle = recycle(fields)?;
+    broker.queued = match fields.u8()? {
+        0 => None,
+        1 => Some(Scope::All),
+        2 => Some(Scope::Some(BTreeSet::new())),
+        3.. => return Err(UNKNOWN.into()),
+    };
+    broker.last_failure = if fields.flag()? { Some(last_failure(fields)?) } else { None };
+    Ok(broker)
+}
+
+fn phase(fields: &mut Fields<'_>) -> Field<Phase> {
+    let code = fields.u8()?;
+    let (attempts, retry_at, resumed) = (fields.u32()?, fields.moment()?, fields.flag()?);
+    Ok(match code {
+        0 => Phase::Waiting { attempts, retry_at, resumed },
+        1 => Phase::Open,
+        2 => Phase::Draining(Step::Quieting),
+        3 => Phase::Draining(Step::Leaving),
+        4 => Phase::Draining(Step::Shutting),
+        5 => Phase::Drained,
+        6.. => return Err(UNKNOWN),
+    })
+}
+
+/// A recycle without its slots.
+fn recycle(fields: &mut Fields<'_>) -> Field<Option<Recycle>> {
+    let runs = fields.flag()?;
+    let (total, replaced, cut, back) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.flag()?);
+    let (pending, under_way) = (BTreeSet::new(), BTreeMap::new());
+    Ok(runs.then_some(Recycle { pending, under_way, total, replaced, cut, back }))
+}
+
+fn last_failure(fields: &mut Fields<'_>) -> Field<LastFailure> {
+    Ok(LastFailure { worker: WorkerId(fields.u64()?), slot: Slot(fields.u32()?), reason: fields.text()? })
+}
+
+/// The next slot of a broker.
+pub(super) fn slot(app: &mut App, key: u128, fields: &mut Fields<'_>) -> Result<(), Wrong> {
+    let id = usize::try_from(key >> 32).unwrap_or(usize::MAX);
+    let broker = app.brokers.get_mut(id).ok_or(NO_BROKER)?;
+    let slot = Slot(u32::try_from(key & u128::from(u32::MAX)).unwrap_or(u32::MAX));
+    if slot.0 as usize != broker.places.len() {
+        return Err("a slot before it is missing".into());
+    }
+    let (worker, failures) = (fields.worker()?, fields.u32()?);
+    let (until, over) = (fields.moment()?, fields.flag()?);
+    let (number, failing) = (fields.maybe()?, fields.flag()?);
+    let backoff = until.map(|until| Backoff { until, over });
+    let waits = number.map(|number| Ticket { number, failing });
+    broker.places.push(Place { worker, failures, backoff, waits });
+    let (pending, queued) = (fields.flag()?, fields.flag()?);
+    let moved = moved(fields)?;
+    if let Some(recycle) = &mut broker.recycle {
+        recycle.pending.extend(pending.then_some(slot));
+        recycle.under_way.extend(moved.map(|moved| (slot, moved)));
+    }
+    if let Some(Scope::Some(slots)) = &mut broker.queued {
+        slots.extend(queued.then_some(slot));
+    }
+    Ok(())
+}
+
+fn moved(fields: &mut Fields<'_>) -> Field<Option<Move>> {
+    let limit = match fields.u8()? {
+        0 => None,
+        1 => Some(Limit::Surge),
+        2 => Some(Limit::Unavailable),
+        3 => Some(Limit::Free),
+        4.. => return Err(UNKNOWN),
+    };
+    let (code, worker, until) = (fields.u8()?, fields.worker()?, fields.moment()?);
+    let stage = match (code, worker, until) {
+        (0, None, None) => None,
+        (1, Some(worker), None) => Some(Stage::Retiring(worker)),
+        (2, None, None) => Some(Stage::Queued),
+        (3, Some(worker), None) => Some(Stage::Starting(worker)),
+        (4, Some(worker), Some(until)) => Some(Stage::Proving(worker, until)),
+        (5, Some(worker), None) => Some(Stage::Leaving(worker)),
+        (0.., _, _) => return Err(UNKNOWN),
+    };
+    Ok(limit.zip(stage).map(|(limit, stage)| Move { limit, stage }))
+}
+
+pub(super) fn worker(
+    app: &mut App,
+    id: WorkerId,
+    fields: &mut Fields<'_>,
+    given: &mut Given<'_>,
+) -> Result<(), Wrong> {
+    let owner = BrokerId(fields.u32()?);
+    let broker = app.brokers.get_mut(owner.0 as usize).ok_or(NO_BROKER)?;
+    let (slot, generation) = (Slot(fields.u32()?), Generation(fields.u32()?));
+    let spec = given.spec(owner, Generation(fields.u32()?))?;
+    let pid = fields.maybe()?.map(|pid| u32::try_from(pid).map(Pid)).transpose();
+    let pid = pid.map_err(|_| "its pid is too large")?;
+    let started_at = fields.time()?;
+    let ready_after = fields.maybe()?.map(Duration::from_nanos);
+    let code = fields.u8()?;
+    let why = match fields.u8()? {
+        0 => None,
+        1 => Some(Why::Recycled),
+        2 => Some(Why::Scaled),
+        3 => Some(Why::Drained),
+        4 => Some(Why::AppStops),
+        5 => Some(Why::NotReady { deadline: spec.recycle.deadline, ready: spec.ready }),
+        6 => Some(Why::Unseen),
+        7 => Some(Why::RecycleFailed),
+        8.. => return Err(UNKNOWN.into()),
+    };
+    let (first, second) = (fields.time()?, fields.moment()?);
+    let (rung, forced) = (fields.u32()? as usize, fields.flag()?);
+    let state = match (code, why) {
+        (0, then_stop) => State::Spawning { then_stop },
+        (1, None) => State::Starting { due: first },
+        (2, None) => State::Ready { since: first, proven_at: second },
+        (3, Some(why)) => State::Stopping { why, rung, escalate_at: second, forced },
+        (1.., _) => return Err(UNKNOWN.into()),
+    };
+    broker.workers.insert(
+        id,
+        Worker { slot, generation, spec: Arc::clone(&spec), pid, started_at, ready_after, state },
+    );
+    Ok(())
+}
+
+pub(super) fn command(app: &mut App, request: RequestId, fields: &mut Fields<'_>) -> Result<(), Wrong> {
+    let order = fields.u64()?;
+    let code = fields.u8()?;
+    let requests = &mut app.shared.requests;
+    if code < ANSWERED {
+        let broker = BrokerId(fields.u32()?);
+        let waits = match code {
+            0 => Waits::Recycle(broker),
+            1 => Waits::NextRecycle(broker),
+            2 => Waits::Full(broker),
+            3 => Waits::Drained(broker),
+            4.. => Waits::Exit,
+        };
+        requests.open.insert(request, Open { order, waits });
+        return Ok(());
+    }
+    let outcome = match code {
+        ANSWERED => Outcome::Done(done(fields)?),
+        6 => {
+            let (total, replaced) = (fields.u32()?, fields.u32()?);
+            let (worker, slot) = (fields.worker()?, fields.slot()?);
+            Outcome::Failed(Failed { reason: fields.text()?, total, replaced, worker, slot })
+        }
+        7 => Outcome::Superseded(fields.text()?),
+        8 => Outcome::Refused(fields.text()?),
+        0.. => return Err(UNKNOWN.into()),
+    };
+    requests.answered.push_back(Answered { request, order, outcome });
+    Ok(())
+}
+
+fn done(fields: &mut Fields<'_>) -> Field<Done> {
+    let note = match fields.u8()? {
+        0 => None,
+        1 => Some(Note::NothingToRecycleWaiting),
+        2 => Some(Note::NothingToRecycleDrained),
+        3 => Some(Note::NothingToRecycleNoWorkers),
+        4 => Some(Note::DrainedAlready),
+        5 => Some(Note::OpenAlready),
+        6 => Some(Note::EffectiveOnceOpen),
+        7.. => return Err(UNKNOWN),
+    };
+    let (total, replaced, cut) = (fields.u32()?, fields.u32()?, fields.u32()?);
+    Ok(Done { note, total, replaced, cut, refused: fields.u64()? })
+}
+
+/// The first code of a command that was answered.
+const ANSWERED: u8 = 5;
+const UNKNOWN: &str = "a code in it means nothing here";
+const NO_BROKER: &str = "there is no such broker";
