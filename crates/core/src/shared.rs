@@ -68,11 +68,8 @@ impl Shared {
         id
     }
 
-    /// Moves a deadline; `None` is no deadline.
+    /// Moves a deadline; `None` is no deadline. One that has just come may come again at the same time.
     pub(crate) fn rearm(&mut self, key: Key, before: Option<Time>, after: Option<Time>) {
-        if before == after {
-            return;
-        }
         if let Some(time) = before {
             self.timers.remove(&(time, key));
         }

@@ -1,0 +1,119 @@
+//! Cuts at every step, and between any two writes of a step.
+
+use shiftboss_core::snapshot::{self, Records, Store};
+
+use crate::memory::Memory;
+use crate::trace::{Step, Trace, perform};
+
+#[test]
+fn an_app_restored_after_any_step_is_the_same_and_does_the_same_later() {
+    let mut steps = 0;
+    for seed in 0..TRACES {
+        let trace = Trace::draw(seed, LENGTH);
+        steps += trace.steps.len();
+        cut_at_every_step(&trace);
+    }
+    println!("{steps} steps");
+}
+
+/// In every second trace, what goes on is the restored app each time.
+fn cut_at_every_step(trace: &Trace) {
+    let mut app = trace.app();
+    let mut records = Records::new(Memory::new(), crate::memory::LAYOUT);
+    for (at, step) in trace.steps.iter().enumerate() {
+        let told = || format!("seed {}, step {at}: {:?}", trace.seed, step.input);
+        let effects = perform(&mut app, step.input.as_ref());
+        assert!(effects == step.effects, "{}: other effects:\n{effects:#?}\n{:#?}", told(), step.effects);
+        records.record(&mut app).unwrap();
+        records.store_mut().writes.clear();
+        let image = records.store().bytes();
+        assert_eq!(snapshot::holds(image, &app), Ok(true), "{}: a change was not recorded", told());
+        let twin = step.restore(trace, image).unwrap_or_else(|why| panic!("{}: {why}", told()));
+        assert!(snapshot::written(&twin) == step.after, "{}: another state", told());
+        assert!(twin.is_consistent(), "{}: inconsistent", told());
+        assert_eq!(twin.status(), step.status, "{}", told());
+        assert_eq!(twin.deadline(), step.deadline, "{}", told());
+        if trace.seed.is_multiple_of(2) {
+            app = twin;
+            if at.is_multiple_of(7) {
+                records = Records::adopt(records.store().clone()).unwrap();
+            }
+        } else if at.is_multiple_of(30) {
+            goes_on(trace, twin, &trace.steps[at + 1..]);
+        }
+    }
+}
+
+/// The same inputs have the same effects.
+fn goes_on(trace: &Trace, mut app: shiftboss_core::App, next: &[Step]) {
+    for step in next.iter().take(20) {
+        let effects = perform(&mut app, step.input.as_ref());
+        assert_eq!(effects, step.effects, "seed {}: {:?}", trace.seed, step.input);
+    }
+}
+
+#[test]
+fn a_step_that_is_cut_between_any_two_writes_has_not_happened_yet() {
+    let mut cuts = 0;
+    for seed in 0..TORN {
+        let trace = Trace::draw(TRACES + seed, LENGTH);
+        let mut app = trace.app();
+        let mut records = Records::new(Memory::new(), crate::memory::LAYOUT);
+        for at in 0..trace.steps.len() {
+            let before = records.store().clone();
+            records.store_mut().writes.clear();
+            perform(&mut app, trace.steps[at].input.as_ref());
+            records.record(&mut app).unwrap();
+            if at > 0 {
+                cuts += cut_between_writes(&trace, at, before, records.store());
+            }
+        }
+    }
+    println!("{cuts} cuts");
+}
+
+/// Ends the writer before each write and in the middle of it; some of its successors too.
+fn cut_between_writes(trace: &Trace, at: usize, before: Memory, after: &Memory) -> usize {
+    let mut torn = before;
+    let mut cuts = 0;
+    for (number, write) in after.writes.iter().enumerate() {
+        let again = (number + at).is_multiple_of(SECOND_CUT);
+        cuts += cut_here(trace, at, &torn, again);
+        if write.len() > 8 {
+            write.apply_half(&mut torn.bytes);
+            cuts += cut_here(trace, at, &torn, false);
+        }
+        write.apply(&mut torn.bytes);
+    }
+    assert!(torn.bytes == after.bytes);
+    cuts
+}
+
+/// The app is as it was before the step; the step, taken again by the successor, is as it would have been.
+fn cut_here(trace: &Trace, at: usize, torn: &Memory, again: bool) -> usize {
+    let (before, step) = (&trace.steps[at - 1], &trace.steps[at]);
+    let told = || format!("seed {}, step {at}: {:?}", trace.seed, step.input);
+    let mut app = before.restore(trace, &torn.bytes).unwrap_or_else(|why| panic!("{}: {why}", told()));
+    assert!(snapshot::written(&app) == before.after, "{}: another state", told());
+    if !again {
+        return 1;
+    }
+    let mut records = Records::adopt(torn.clone()).unwrap();
+    let mut adopted = records.store().clone();
+    records.store_mut().writes.clear();
+    assert_eq!(perform(&mut app, step.input.as_ref()), step.effects, "{}", told());
+    records.record(&mut app).unwrap();
+    let mut cuts = 1;
+    for write in &records.store().writes {
+        cuts += cut_here(trace, at, &adopted, false);
+        write.apply(&mut adopted.bytes);
+    }
+    let last = step.restore(trace, &adopted.bytes).unwrap_or_else(|why| panic!("{}: {why}", told()));
+    assert!(snapshot::written(&last) == step.after, "{}: another state afterwards", told());
+    cuts
+}
+
+const TRACES: u64 = 1000;
+const LENGTH: usize = 150;
+const TORN: u64 = 40;
+const SECOND_CUT: usize = 5;

@@ -1,0 +1,6 @@
+//! Records: an app that is cut off anywhere goes on from them as if nothing had happened.
+
+mod cuts;
+mod memory;
+mod rng;
+mod trace;
