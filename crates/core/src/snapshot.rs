@@ -22,7 +22,6 @@ pub use refused::Refused;
 use crate::app::App;
 use crate::id::{BrokerId, Generation};
 use crate::spec::BrokerSpec;
-use body::{Body, Kind};
 
 /// The app as of the last committed step of an image. `specs` gives the specification that came with a generation of
 /// a broker, `listens` the addresses that a broker has bound, as they were told in [`crate::Input::Opened`].
@@ -41,17 +40,24 @@ pub fn restore(
 #[doc(hidden)]
 #[must_use]
 pub fn written(app: &App) -> Vec<u8> {
-    let mut body = Body::new(Kind::App, 0);
-    fields::encode_app(app, &mut body);
-    let mut bytes = body.finish().as_bytes().to_vec();
+    let mut bytes = fields::encode_app(app, image::Tail::default()).as_bytes().to_vec();
     for body in fields::names(app).into_iter().filter_map(|name| name.encode(app)) {
         bytes.extend_from_slice(body.as_bytes());
     }
     bytes
 }
 
-/// Whether an image holds, as of its last committed step, exactly the records of this app as they should be; for tests.
+/// The same as it lies in an image, whose records [`restore`] accepts only if the app that it makes of them would be
+/// written so; for tests.
 #[doc(hidden)]
-pub fn holds(image: &[u8], app: &App) -> Result<bool, Refused> {
-    Ok(restore::is_what_was_read(app, &image::read(image)?))
+pub fn committed(image: &[u8]) -> Result<Vec<u8>, Refused> {
+    let contents = image::read(image)?;
+    let mut bytes = contents.body.to_vec();
+    if let Some(tail) = bytes.get_mut(image::Tail::PLACE) {
+        tail.fill(0);
+    }
+    for (_, body) in contents.records.values() {
+        bytes.extend_from_slice(body);
+    }
+    Ok(bytes)
 }

@@ -216,7 +216,8 @@ pub(super) fn split(bytes: &[u8]) -> Option<(Head, &[u8])> {
 pub(super) const VERSION: u16 = 1;
 /// The longest body, in bytes.
 pub(super) const MOST: usize = 496;
-const HEAD: usize = 24;
+/// Bytes of the head.
+pub(super) const HEAD: usize = 24;
 const LIVES: usize = 3;
 const LENGTH: usize = 4;
 const SHORT: &str = "it is too short";

@@ -8,6 +8,7 @@ use crate::id::{BrokerId, RequestId, Slot, WorkerId};
 use crate::recycle::{Limit, Scope, Stage};
 use crate::requests::Waits;
 use crate::snapshot::body::{Body, Kind};
+use crate::snapshot::image::Tail;
 use crate::worker::{State, Why, Worker};
 
 /// What one record, other than the app's, is of.
@@ -85,7 +86,10 @@ pub(super) fn names(app: &App) -> Vec<Name> {
     names
 }
 
-pub(super) fn encode_app(app: &App, body: &mut Body) {
+/// The app's own record, with what the image notes in it.
+pub(super) fn encode_app(app: &App, tail: Tail) -> Body {
+    let mut body = Body::new(Kind::App, 0);
+    tail.write(&mut body);
     let App { brokers, shared, ready, stopping, exited } = app;
     body.u32(u32::try_from(brokers.len()).unwrap_or(u32::MAX));
     body.flag(*ready);
@@ -99,6 +103,7 @@ pub(super) fn encode_app(app: &App, body: &mut Body) {
     body.u64(shared.budget.tokens);
     body.time(shared.budget.counted_at);
     body.u64(shared.budget.next_ticket);
+    body.finish()
 }
 
 fn encode_broker(broker: &Broker, body: &mut Body) {

@@ -12,8 +12,9 @@
 //! records, so that an old copy never passes for a damaged newer one.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use crate::snapshot::body::{Body, Fields, Kind, MOST, VERSION, split};
+use crate::snapshot::body::{Body, Fields, HEAD, Kind, MOST, VERSION, split};
 use crate::snapshot::refused::Refused;
 
 /// How many records of each kind an image has room for. The room is address space: what is never written need not
@@ -142,6 +143,9 @@ pub(super) struct Tail {
 }
 
 impl Tail {
+    /// Where it stands in the app's body.
+    pub(super) const PLACE: Range<usize> = HEAD..HEAD + 24;
+
     pub(super) fn write(&self, body: &mut Body) {
         body.u64(self.digest);
         for used in self.used {

@@ -118,10 +118,7 @@ impl<S: Store> Records<S> {
         for name in changed {
             self.write_one(app, step, name);
         }
-        let mut body = Body::new(Kind::App, 0);
-        self.tail.write(&mut body);
-        encode_app(app, &mut body);
-        self.app = self.write_copy(step, Kind::App, self.app, &body.finish());
+        self.app = self.write_copy(step, Kind::App, self.app, &encode_app(app, self.tail));
         self.store.write(COMMIT_AT, &step.to_le_bytes());
         self.step = step;
         self.begun = true;

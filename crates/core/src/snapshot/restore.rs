@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::broker::Broker;
 use crate::generation::Accepted;
 use crate::id::{BrokerId, Generation, RequestId, WorkerId};
-use crate::snapshot::body::{Body, Fields, Kind};
+use crate::snapshot::body::{Fields, Kind};
 use crate::snapshot::fields::{encode_app, names};
 use crate::snapshot::image::{Contents, Tail};
 use crate::snapshot::read;
@@ -130,13 +130,10 @@ fn derive(app: &mut App) {
 }
 
 /// Writing the app again gives the very records that were read: nothing in them was overlooked.
-pub(super) fn is_what_was_read(app: &App, contents: &Contents<'_>) -> bool {
+fn is_what_was_read(app: &App, contents: &Contents<'_>) -> bool {
     let names = names(app);
-    let mut body = Body::new(Kind::App, 0);
-    contents.tail.write(&mut body);
-    encode_app(app, &mut body);
     names.len() == contents.records.len()
-        && body.finish().as_bytes() == contents.body
+        && encode_app(app, contents.tail).as_bytes() == contents.body
         && names.iter().all(|name| {
             let read = contents.records.get(&(name.kind(), name.key()));
             let written = name.encode(app);

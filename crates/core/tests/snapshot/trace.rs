@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, RequestId, Slot, WorkerId};
 use shiftboss_core::spec::{BackoffSpec, BrokerSpec, Drained, Ready, RecycleSpec, Rung, Signal, StopLadder};
-use shiftboss_core::{
-    App, Command, Effect, Exit, Input, ListenFailure, Status, Time, Verb, What, snapshot,
-};
+use shiftboss_core::{App, Command, Effect, Exit, Input, ListenFailure, Status, Time, Verb, snapshot};
 
 use crate::rng::Rng;
 
@@ -34,8 +32,10 @@ impl Trace {
     pub(crate) fn draw(seed: u64, length: usize) -> Trace {
         let mut drawn = Drawing::new(seed);
         let mut app = drawn.trace.app();
+        let length = length + drawn.starving;
         for at in 0..length {
-            let input = (at > 0).then(|| drawn.next(&app, at * 8 > length * 7));
+            let begun = at.checked_sub(1);
+            let input = begun.map(|at| drawn.next(&app, at < drawn.starving, at * 8 > length * 7));
             let effects = perform(&mut app, input.as_ref());
             for effect in &effects {
                 drawn.took(effect);
@@ -77,18 +77,27 @@ struct Drawing {
     asked_to_leave: Vec<WorkerId>,
     listeners: Vec<Input>,
     requests: u128,
+    /// For so many steps all spawns fail at once, which empties the spawn budget.
+    starving: usize,
 }
 
 impl Drawing {
     fn new(seed: u64) -> Drawing {
         let mut rng = Rng(seed);
-        let specs: Vec<BrokerSpec> = (0..1 + rng.below(3)).map(|_| spec(&mut rng)).collect();
+        let mut specs: Vec<BrokerSpec> = (0..1 + rng.below(3)).map(|_| spec(&mut rng)).collect();
+        let starving = if rng.one_in(12) { 110 } else { 0 };
+        if starving > 0 {
+            specs.truncate(2);
+            specs[0].backoff.base = Duration::ZERO;
+            specs[0].listens = false;
+            specs[0].workers = 4;
+        }
         let first = |(id, spec): (u32, &BrokerSpec)| ((BrokerId(id), Generation(1)), spec.clone());
         let accepted = (0..).zip(&specs).map(first).collect();
         let trace = Trace { seed, specs, steps: Vec::new(), accepted };
         let (spawning, alive, asked_to_leave) = (Vec::new(), Vec::new(), Vec::new());
         let listeners = Vec::new();
-        Drawing { rng, trace, now: START, spawning, alive, asked_to_leave, listeners, requests: 0 }
+        Drawing { rng, trace, now: START, spawning, alive, asked_to_leave, listeners, requests: 0, starving }
     }
 
     fn took(&mut self, effect: &Effect) {
@@ -112,7 +121,10 @@ impl Drawing {
         }
     }
 
-    fn next(&mut self, app: &App, late: bool) -> (Time, Input) {
+    fn next(&mut self, app: &App, starve: bool, late: bool) -> (Time, Input) {
+        if let Some(worker) = self.spawning.pop_if(|_| starve) {
+            return (self.now, Input::SpawnFailed { worker, reason: "no such file".to_owned() });
+        }
         if self.rng.one_in(3) {
             self.now = self.now + Duration::from_millis(self.rng.next() % 700);
         }
@@ -121,14 +133,14 @@ impl Drawing {
     }
 
     fn input(&mut self, app: &App, late: bool) -> Input {
-        match self.rng.below(20) {
+        match self.rng.below(22) {
             0..4 if !self.spawning.is_empty() => self.spawn_answered(),
             4..7 if !self.listeners.is_empty() => {
                 let which = self.rng.below(self.listeners.len());
                 self.listeners.swap_remove(which)
             }
             7..10 if !self.alive.is_empty() => Input::Ready { worker: self.rng.pick(&self.alive.clone()) },
-            10..13 if !self.asked_to_leave.is_empty() => {
+            10..13 | 20.. if !self.asked_to_leave.is_empty() => {
                 let worker = self.rng.pick(&self.asked_to_leave.clone());
                 self.exited(worker)
             }
