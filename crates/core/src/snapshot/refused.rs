@@ -55,10 +55,13 @@ impl fmt::Display for Refused {
         match self {
             Refused::NotRecords => f.write_str("these are not the records of an app"),
             Refused::Format { found, known } if found > known => {
-                write!(f, "the records have format {found}, of a newer version: this one knows {known}")
+                write!(
+                    f,
+                    "the records have format {found}, of a newer version than this one, which knows format {known}"
+                )
             }
             Refused::Format { found, known } => {
-                write!(f, "the records have format {found}: this version knows {known} only")
+                write!(f, "the records have format {found}: this version knows format {known} only")
             }
             Refused::Truncated { has, needs } => {
                 write!(f, "the records are cut off: {has} bytes instead of {needs}")

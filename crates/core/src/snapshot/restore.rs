@@ -29,7 +29,8 @@ pub(super) fn build(contents: &Contents<'_>, given: &mut Given<'_>) -> Result<Ap
         .and_then(|_| read::app(&mut fields))
         .map_err(named(APP))?;
     for ((kind, key), (_, body)) in &contents.records {
-        one(&mut app, given, *kind, *key, body).map_err(named(&format!("{} {key}", kind.word())))?;
+        one(&mut app, given, *kind, *key, body)
+            .map_err(|wrong| named(&format!("{} {key}", kind.word()))(wrong))?;
     }
     let whole = |right, why| if right { Ok(()) } else { Err(named(APP)(Wrong::Field(why))) };
     whole(app.brokers.len() == brokers as usize, "it tells of another number of brokers")?;

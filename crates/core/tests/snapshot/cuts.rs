@@ -129,8 +129,8 @@ fn cut_here(trace: &Trace, at: usize, torn: &Memory, again: bool) -> usize {
 }
 
 const TRACES: u64 = 1000;
-const LENGTH: usize = 120;
-const TORN: u64 = 40;
+const LENGTH: usize = 100;
+const TORN: u64 = 16;
 /// Words for the states of workers, brokers and moves: 7 of each of the first two, 5 of the last.
 const SHAPES: usize = 19;
 const SECOND_CUT: usize = 5;

@@ -37,6 +37,11 @@ impl Write {
         self.bytes.len()
     }
 
+    /// Where its bytes lie.
+    pub(crate) fn places(&self) -> std::ops::Range<usize> {
+        self.at..self.at + self.bytes.len()
+    }
+
     pub(crate) fn apply(&self, image: &mut [u8]) {
         image[self.at..self.at + self.bytes.len()].copy_from_slice(&self.bytes);
     }
