@@ -3,7 +3,7 @@
 use shiftboss_core::snapshot::{self, Full, Layout, Records, Refused, Store, pid_word};
 use shiftboss_core::{App, Command, Input, Time, Verb, id::*};
 
-use crate::memory::{LAYOUT, Memory};
+use crate::memory::{LAYOUT, Memory, Write};
 use crate::rng::Rng;
 use crate::trace::{Trace, perform};
 
@@ -163,7 +163,7 @@ fn recorded(seed: u64) -> (Trace, Vec<u8>, Vec<usize>) {
         drop(perform(&mut app, step.input.as_ref()));
         records.record(&mut app).unwrap();
     }
-    let mut used: Vec<usize> = records.store().writes.iter().flat_map(|write| write.places()).collect();
+    let mut used: Vec<usize> = records.store().writes.iter().flat_map(Write::places).collect();
     used.sort_unstable();
     used.dedup();
     (trace, records.store().bytes.clone(), used)

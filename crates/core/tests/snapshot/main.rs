@@ -2,6 +2,7 @@
 
 mod cuts;
 mod damage;
+mod limits;
 mod memory;
 mod rng;
 mod trace;
