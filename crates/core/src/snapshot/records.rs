@@ -30,8 +30,8 @@ pub struct Records<S> {
     app: Cell,
     tail: Tail,
     cells: BTreeMap<(Kind, u128), Cell>,
-    /// Cells that a later step may use again.
-    free: Vec<(Kind, Cell)>,
+    /// Cells that may be used again, by kind in the order of [`KINDS`].
+    free: [Vec<Cell>; 4],
     /// Cells freed by the last step: free once that is committed.
     freed: Vec<(Kind, Cell)>,
     /// Whether the app was ever recorded.
@@ -64,7 +64,7 @@ impl<S: Store> Records<S> {
             app: Cell { number: 0, copy: 1, sum: 0 },
             tail: Tail::default(),
             cells: BTreeMap::new(),
-            free: Vec::new(),
+            free: Default::default(),
             freed: Vec::new(),
             begun: false,
         }
@@ -78,8 +78,17 @@ impl<S: Store> Records<S> {
     pub fn adopt(store: S) -> Result<Self, Refused> {
         let Contents { layout, step, app, tail, records, free, torn, .. } = read(store.bytes())?;
         let cells = records.iter().map(|(key, (cell, _))| (*key, *cell)).collect();
-        let mut records =
-            Records { store, layout, step, app, tail, cells, free: Vec::new(), freed: free, begun: true };
+        let mut records = Records {
+            store,
+            layout,
+            step,
+            app,
+            tail,
+            cells,
+            free: Default::default(),
+            freed: free,
+            begun: true,
+        };
         for at in torn {
             records.store.write(at, &NOTHING);
         }
@@ -132,7 +141,8 @@ impl<S: Store> Records<S> {
                 name.kind() == kind && !self.cells.contains_key(&(kind, name.key())) && name.exists(app)
             };
             let needed = changed.iter().filter(new).count();
-            let free = self.free.iter().chain(&self.freed).filter(|(of, _)| *of == kind).count();
+            let freed = self.freed.iter().filter(|(of, _)| *of == kind).count();
+            let free = self.free[place].len() + freed;
             let room = self.layout.count(kind);
             let unused = room.saturating_sub(self.tail.used[place]) as usize;
             if needed > free + unused {
@@ -148,7 +158,7 @@ impl<S: Store> Records<S> {
             if kind == Kind::Worker {
                 self.store.write(pid_word(cell.number), &NOTHING);
             }
-            self.free.push((kind, cell));
+            self.free[place_of(kind)].push(cell);
         }
     }
 
@@ -175,10 +185,10 @@ impl<S: Store> Records<S> {
 
     /// A cell that is free, or was never used. Of the latter, whatever an earlier writer left there is wiped out.
     fn new_cell(&mut self, kind: Kind) -> Cell {
-        if let Some(found) = self.free.iter().rposition(|(of, _)| *of == kind) {
-            return self.free.swap_remove(found).1;
+        let place = place_of(kind);
+        if let Some(cell) = self.free[place].pop() {
+            return cell;
         }
-        let place = KINDS.iter().position(|of| *of == kind).unwrap_or(0);
         let number = self.tail.used[place];
         self.tail.used[place] += 1;
         self.store.write(self.layout.copy_at(kind, number, 1), &NOTHING);
@@ -193,6 +203,10 @@ impl<S: Store> Records<S> {
         self.store.write(self.layout.copy_at(kind, cell.number, other), &bytes[..len]);
         Cell { copy: other, sum, ..cell }
     }
+}
+
+fn place_of(kind: Kind) -> usize {
+    KINDS.iter().position(|of| *of == kind).unwrap_or(0)
 }
 
 fn named(changes: &Changes) -> Vec<Name> {
