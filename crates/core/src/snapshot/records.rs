@@ -183,7 +183,8 @@ impl<S: Store> Records<S> {
         }
     }
 
-    /// A cell that is free, or was never used. Of the latter, whatever an earlier writer left there is wiped out.
+    /// A cell that is free, or was never used. A writer that ended in its first step may have left its first copy,
+    /// which is written over now; its second one is empty.
     fn new_cell(&mut self, kind: Kind) -> Cell {
         let place = place_of(kind);
         if let Some(cell) = self.free[place].pop() {
@@ -191,7 +192,6 @@ impl<S: Store> Records<S> {
         }
         let number = self.tail.used[place];
         self.tail.used[place] += 1;
-        self.store.write(self.layout.copy_at(kind, number, 1), &NOTHING);
         Cell { number, copy: 1, sum: 0 }
     }
 
