@@ -115,6 +115,7 @@ fn encode_broker(broker: &Broker, body: &mut Body) {
     encode_phase(broker.phase, body);
     body.u32(broker.round);
     body.maybe(broker.recycle_at.map(|at| at.0));
+    body.maybe(broker.back_at.map(|at| at.0));
     body.u32(broker.cut);
     body.flag(broker.closing);
     body.flag(broker.brutal);

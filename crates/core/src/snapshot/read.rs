@@ -51,6 +51,7 @@ pub(super) fn broker(id: BrokerId, fields: &mut Fields<'_>, given: &mut Given<'_
     broker.phase = phase(fields)?;
     broker.round = fields.u32()?;
     broker.recycle_at = fields.moment()?;
+    broker.back_at = fields.moment()?;
     broker.cut = fields.u32()?;
     broker.closing = fields.flag()?;
     broker.brutal = fields.flag()?;

@@ -10,6 +10,7 @@ mod os;
 mod rng;
 mod shrink;
 mod source;
+mod takeover;
 mod twins;
 mod world;
 

@@ -40,11 +40,13 @@ pub(crate) struct Faults {
     pub(crate) bad_versions: f64,
     /// Workers of the first broker die as soon as they run.
     pub(crate) storm: f64,
+    /// Another process goes on with the app's records.
+    pub(crate) takeovers: f64,
 }
 
 impl Faults {
     /// Every one of them.
-    pub(crate) fn all(&mut self) -> [&mut f64; 18] {
+    pub(crate) fn all(&mut self) -> [&mut f64; 19] {
         [
             &mut self.spawn_fails,
             &mut self.spawn_slow,
@@ -64,6 +66,7 @@ impl Faults {
             &mut self.commands,
             &mut self.bad_versions,
             &mut self.storm,
+            &mut self.takeovers,
         ]
     }
 }
@@ -100,6 +103,7 @@ impl Options {
                 commands: rng.pick(&[0.0, 0.01, 0.05, 0.2]),
                 bad_versions: rng.pick(&[0.0, 0.5]),
                 storm: if storm { 0.9 } else { 0.0 },
+                takeovers: rng.pick(&[0.0, 0.0, 0.0, 0.02]),
             },
             steps: if rng.chance(0.02) { 12_000 } else { rng.between(200, 1200) as u32 },
             heals: rng.chance(0.6),

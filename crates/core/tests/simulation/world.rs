@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use shiftboss_core::id::{LaunchId, RequestId, WorkerId};
+use shiftboss_core::id::{BrokerId, Generation, LaunchId, RequestId, WorkerId};
 use shiftboss_core::spec::{BrokerSpec, Ready};
 use shiftboss_core::{App, Command, Effect, Exit, Input, Time};
 use shiftboss_oracle::{Broken, Oracle, Step};
@@ -16,6 +16,7 @@ use crate::options::{Faults, Options, millis};
 use crate::os::Process;
 use crate::rng::Rng;
 use crate::shrink::Cut;
+use crate::takeover::Twin;
 
 pub(crate) struct World {
     pub(crate) app: App,
@@ -49,6 +50,9 @@ pub(crate) struct World {
     /// Everything that was handed to core, to be replayed.
     pub(crate) inputs: Vec<(Time, Input)>,
     hash: Option<DefaultHasher>,
+    /// Each specification, by the generation it came with.
+    pub(crate) accepted: BTreeMap<(BrokerId, Generation), BrokerSpec>,
+    pub(crate) twin: Option<Twin>,
 }
 
 /// Something that will happen.
@@ -64,7 +68,7 @@ pub(crate) enum Plan {
 
 pub(crate) type Failure = Vec<Broken>;
 /// What is judged here, beside the oracle.
-pub(crate) const NAMES: [&str; 7] = ["I30b", "I31", "I37b", "I39", "I47", "I48d", "L5"];
+pub(crate) const NAMES: [&str; 9] = ["I30b", "I31", "I37b", "I39", "I40", "I41", "I47", "I48d", "L5"];
 
 impl World {
     pub(crate) fn new(seed: u64, hashed: bool) -> World {
@@ -78,6 +82,8 @@ impl World {
         cuts.iter().for_each(|cut| cut.apply(&mut options));
         let begun = Time(rng.below(1 << 40));
         let app_seed = rng.next();
+        let first = |(id, spec): (BrokerId, &BrokerSpec)| ((id, Generation(1)), spec.clone());
+        let accepted = (0..).map(BrokerId).zip(&options.specs).map(first).collect();
         World {
             app: App::new(begun, app_seed, options.specs.clone()),
             app_seed,
@@ -104,6 +110,8 @@ impl World {
             tail: VecDeque::new(),
             inputs: Vec::new(),
             hash: hashed.then(DefaultHasher::new),
+            accepted,
+            twin: None,
         }
     }
 
@@ -234,7 +242,11 @@ impl World {
         self.inputs.push((now, input.clone()));
         let (app, told) = (&mut self.app, input.clone());
         match catch_unwind(AssertUnwindSafe(|| app.handle(now, told))) {
-            Ok(effects) => self.took_in_at(now, Some(input), effects),
+            Ok(effects) => {
+                self.compare(now, &input, &effects)?;
+                self.took_in_at(now, Some(input), effects)?;
+                self.take_over()
+            }
             Err(_) => Err(vec![Broken { invariant: "I27", what: format!("core panicked at {input:?}") }]),
         }
     }
@@ -255,6 +267,7 @@ impl World {
         }
         self.exited |= step.effects.contains(&Effect::Exit);
         let judged = self.oracle.judge(&step);
+        self.note_specs(&step);
         if self.tail.len() == TAIL {
             self.tail.pop_front();
         }
