@@ -8,6 +8,11 @@ use shiftboss_oracle::Step;
 
 use crate::world::{Failure, World};
 
+/// The records that each step is written to, if this seed has takeovers.
+pub(crate) fn records(takeovers: f64) -> Option<Records<Memory>> {
+    (takeovers > 0.0).then(|| Records::new(Memory(vec![0; SMALL.size()]), SMALL))
+}
+
 /// The app that was not interrupted, for as long as the two are compared.
 pub(crate) struct Twin {
     app: App,
@@ -17,16 +22,20 @@ pub(crate) struct Twin {
 impl World {
     /// Perhaps the broker process ends here, and another goes on.
     pub(crate) fn take_over(&mut self) -> Result<(), Failure> {
+        let Some(mut records) = self.records.take() else { return Ok(()) };
+        let recorded = records.record(&mut self.app);
+        self.require("I40", recorded.is_ok(), || format!("there is no room: {recorded:?}"))?;
         if !self.rng.chance(self.faults.takeovers) {
+            self.records = Some(records);
             return Ok(());
         }
-        let mut records = Records::new(Memory(vec![0; SMALL.size()]), SMALL);
-        let Ok(()) = records.record(&mut self.app.clone()) else { return Ok(()) };
         let specs = |broker, generation| self.accepted.get(&(broker, generation)).cloned();
         let bound = &self.oracle.claimed().brokers;
         let listens = |broker: shiftboss_core::id::BrokerId| bound[broker.0 as usize].listen.clone();
         match restore(&records.store().0, specs, listens) {
             Ok(app) => {
+                let Memory(image) = records.store();
+                self.records = Records::adopt(Memory(image.clone())).ok();
                 let same = written(&app) == written(&self.app) && app.status() == self.app.status();
                 let before = std::mem::replace(&mut self.app, app);
                 self.twin = Some(Twin { app: before, steps: COMPARED });
@@ -68,7 +77,7 @@ impl World {
     }
 }
 
-struct Memory(Vec<u8>);
+pub(crate) struct Memory(Vec<u8>);
 
 impl Store for Memory {
     fn bytes(&self) -> &[u8] {

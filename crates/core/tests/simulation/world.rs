@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, RequestId, WorkerId};
+use shiftboss_core::snapshot::Records;
 use shiftboss_core::spec::{BrokerSpec, Ready};
 use shiftboss_core::{App, Command, Effect, Exit, Input, Time};
 use shiftboss_oracle::{Broken, Oracle, Step};
@@ -16,7 +17,7 @@ use crate::options::{Faults, Options, millis};
 use crate::os::Process;
 use crate::rng::Rng;
 use crate::shrink::Cut;
-use crate::takeover::Twin;
+use crate::takeover::{self, Memory, Twin};
 
 pub(crate) struct World {
     pub(crate) app: App,
@@ -52,6 +53,7 @@ pub(crate) struct World {
     hash: Option<DefaultHasher>,
     /// Each specification, by the generation it came with.
     pub(crate) accepted: BTreeMap<(BrokerId, Generation), BrokerSpec>,
+    pub(crate) records: Option<Records<Memory>>,
     pub(crate) twin: Option<Twin>,
 }
 
@@ -84,6 +86,7 @@ impl World {
         let app_seed = rng.next();
         let first = |(id, spec): (BrokerId, &BrokerSpec)| ((id, Generation(1)), spec.clone());
         let accepted = (0..).map(BrokerId).zip(&options.specs).map(first).collect();
+        let records = takeover::records(options.faults.takeovers);
         World {
             app: App::new(begun, app_seed, options.specs.clone()),
             app_seed,
@@ -111,6 +114,7 @@ impl World {
             inputs: Vec::new(),
             hash: hashed.then(DefaultHasher::new),
             accepted,
+            records,
             twin: None,
         }
     }
