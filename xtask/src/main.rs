@@ -2,6 +2,7 @@
 
 mod bare;
 mod bench;
+mod judge;
 mod mutants;
 mod sim;
 mod test;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         Some("test") if words.is_empty() => test::run(),
         Some("sim") => sim::run(&words),
         Some("mutants") => mutants::run(&words),
+        Some("judge") => judge::run(&words),
         Some("bench") => bench::run(&words),
         Some("bare-supervisor") => bare::run(&words),
         Some("help" | "--help" | "-h") => {
@@ -52,6 +54,8 @@ Usage: cargo xtask CHORE
                                 seconds (default: 60), or seed S alone
   mutants [NAME...]             Plants one-line bugs in a copy of the rules;
                                 every one must be caught
+  judge FILE...                 Whether the apps of these traces kept their
+                                promises; SHIFTBOSS_TRACE=FILE writes one
   bench [ROW...] [--quick] [--json]
                                 Measures beside a baseline of the same run
   bare-supervisor N -- CMD...   That baseline: N workers, respawned, no more";

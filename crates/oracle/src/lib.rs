@@ -12,6 +12,7 @@ mod commands;
 mod facts;
 mod oracle;
 mod rest;
+mod shell;
 pub mod trace;
 mod workers;
 

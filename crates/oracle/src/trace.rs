@@ -1,13 +1,16 @@
 //! A trace as a file: a JSON line for the app's beginning, then one for each step. A file may hold several runs.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::BufRead;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shiftboss_core::spec::BrokerSpec;
 use shiftboss_core::{Effect, Input, Time};
 
 use crate::oracle::{Broken, Oracle, Step};
+use crate::shell::{self, Shell};
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,10 +46,14 @@ pub const FORMAT: u32 = 1;
 pub struct Judged {
     /// Apps that began.
     pub runs: u64,
+    /// Apps that came to their end; the others were cut short.
+    pub ended: u64,
     /// Calls of core.
     pub steps: u64,
+    /// By how much core was called later than it had asked for, at most.
+    pub latest: Duration,
     /// How often each promise was put to the test.
-    pub premises: std::collections::BTreeMap<&'static str, u64>,
+    pub premises: BTreeMap<&'static str, u64>,
 }
 
 /// Why a file is not a faultless trace.
@@ -65,52 +72,108 @@ pub enum Fault {
     Broken {
         /// The line, from 1; the last one for what is missing at the end.
         number: u64,
-        /// Which promise, and how.
+        /// Which promises, and how.
         broken: Vec<Broken>,
+        /// The last steps with their lines, this one at the end.
+        steps: Vec<(u64, Step)>,
     },
 }
 
-/// Reads a trace and judges every run in it. A last line without an end (the writer was killed) is no fault.
+/// Every promise that can be judged from a trace: those of the app and those of the shell that runs it.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    crate::oracle::names().chain(shell::names())
+}
+
+/// Reads a trace and judges every run in it, a line at a time. A line that was cut off (the writer was killed) at the end
+/// of a run is no fault.
+///
+/// # Errors
+/// The first [`Fault`].
 pub fn judge(mut lines: impl BufRead) -> Result<Judged, Fault> {
     let mut judged = Judged::default();
-    let mut oracle: Option<Oracle> = None;
-    let (mut text, mut number) = (String::new(), 0);
+    let mut run: Option<Run> = None;
+    let (mut text, mut number) = (Vec::new(), 0);
+    let mut cut_off: Option<Fault> = None;
     loop {
         text.clear();
-        if lines.read_line(&mut text).map_err(Fault::Io)? == 0 || !text.ends_with('\n') {
+        if lines.read_until(b'\n', &mut text).map_err(Fault::Io)? == 0 || !text.ends_with(b"\n") {
             break;
         }
         number += 1;
+        if text == b"\n" {
+            continue;
+        }
         let of = |reason: String| Fault::Line { number, reason };
-        match serde_json::from_str(&text).map_err(|error| of(error.to_string()))? {
-            Line::Begin { trace, .. } if trace != FORMAT => {
+        match (serde_json::from_slice(&text), cut_off.take()) {
+            (Ok(Line::Begin { trace, .. }), _) if trace != FORMAT => {
                 return Err(of(format!("format {trace}; this program reads {FORMAT}")));
             }
-            Line::Begin { brokers, .. } => {
-                let before = oracle.replace(Oracle::new(&brokers));
-                judged.end(before, number)?;
+            (Ok(Line::Begin { brokers, .. }), _) => {
+                judged.end(run.replace(Run::new(&brokers)))?;
                 judged.runs += 1;
             }
-            Line::Step { now, input, effects, deadline } => {
-                let oracle = oracle.as_mut().ok_or_else(|| of("a step before any beginning".to_owned()))?;
+            (Ok(Line::Step { .. }) | Err(_), Some(fault)) => return Err(fault),
+            (Err(error), None) => cut_off = Some(of(error.to_string())),
+            (Ok(Line::Step { now, input, effects, deadline }), None) => {
+                let run = run.as_mut().ok_or_else(|| of("a step before any beginning".to_owned()))?;
                 judged.steps += 1;
-                let step = Step { now, input, effects, deadline };
-                oracle.judge(&step).map_err(|broken| Fault::Broken { number, broken })?;
+                run.take(number, Step { now, input, effects, deadline })?;
             }
         }
     }
-    judged.end(oracle, number)?;
-    Ok(judged)
+    judged.end(run)?;
+    cut_off.map_or(Ok(judged), Err)
+}
+
+/// One app, from its beginning on.
+struct Run {
+    oracle: Oracle,
+    shell: Shell,
+    /// The last steps with their lines.
+    last: VecDeque<(u64, Step)>,
+}
+
+impl Run {
+    fn new(brokers: &[BrokerSpec]) -> Run {
+        Run { oracle: Oracle::new(brokers), shell: Shell::default(), last: VecDeque::new() }
+    }
+
+    fn take(&mut self, number: u64, step: Step) -> Result<(), Fault> {
+        let mut broken = self.shell.judge(&step);
+        // What the oracle would make of a broken bargain is not worth telling.
+        if broken.is_empty() {
+            broken = self.oracle.judge(&step).err().unwrap_or_default();
+        }
+        if self.last.len() == SHOWN {
+            self.last.pop_front();
+        }
+        self.last.push_back((number, step));
+        if broken.is_empty() { Ok(()) } else { Err(self.fault(broken)) }
+    }
+
+    /// One that was cut short is judged as far as it went.
+    fn end(&mut self) -> Result<(), Fault> {
+        if !self.oracle.has_ended() {
+            return Ok(());
+        }
+        let broken: Vec<Broken> =
+            self.shell.is_over().into_iter().chain(self.oracle.is_over().err()).collect();
+        if broken.is_empty() { Ok(()) } else { Err(self.fault(broken)) }
+    }
+
+    fn fault(&mut self, broken: Vec<Broken>) -> Fault {
+        let steps: Vec<_> = std::mem::take(&mut self.last).into();
+        Fault::Broken { number: steps.last().map_or(0, |(number, _)| *number), broken, steps }
+    }
 }
 
 impl Judged {
-    /// A run is over; one that was cut short is judged as far as it went.
-    fn end(&mut self, oracle: Option<Oracle>, number: u64) -> Result<(), Fault> {
-        let Some(mut oracle) = oracle else { return Ok(()) };
-        if oracle.has_ended() {
-            oracle.is_over().map_err(|broken| Fault::Broken { number, broken: vec![broken] })?;
-        }
-        for (name, times) in oracle.premises {
+    fn end(&mut self, run: Option<Run>) -> Result<(), Fault> {
+        let Some(mut run) = run else { return Ok(()) };
+        run.end()?;
+        self.ended += u64::from(run.oracle.has_ended());
+        self.latest = self.latest.max(run.shell.latest);
+        for (name, times) in run.oracle.premises.into_iter().chain(run.shell.premises) {
             *self.premises.entry(name).or_insert(0) += times;
         }
         Ok(())
@@ -124,13 +187,20 @@ impl fmt::Display for Fault {
         match self {
             Fault::Io(error) => write!(f, "cannot read the trace: {error}"),
             Fault::Line { number, reason } => write!(f, "line {number} is no line of a trace: {reason}"),
-            Fault::Broken { number, broken } => {
-                write!(f, "line {number} breaks ")?;
-                for (at, broken) in broken.iter().enumerate() {
-                    write!(f, "{}{broken}", if at == 0 { "" } else { "; " })?;
+            Fault::Broken { number, broken, steps } => {
+                write!(f, "line {number} breaks")?;
+                for broken in broken {
+                    write!(f, "\n  {broken}")?;
+                }
+                f.write_str("\nafter")?;
+                for (number, step) in steps {
+                    write!(f, "\n  line {number}: {}", step.to_string().trim_end())?;
                 }
                 Ok(())
             }
         }
     }
 }
+
+/// How many steps are shown when one breaks a promise.
+const SHOWN: usize = 8;

@@ -24,10 +24,12 @@ use crate::os::clock;
 use crate::os::poll;
 use crate::os::signals::SignalFd;
 use crate::sockets::{Quieting, Sockets};
+use crate::trace::{Heard, Trace};
 use crate::workers::{self, Told, Workers};
 
 pub(crate) struct Driver {
     core: App,
+    trace: Option<Trace>,
     shells: Vec<Shell>,
     launches: Vec<Launch>,
     workers: Workers,
@@ -55,6 +57,7 @@ pub(crate) struct Shell {
 /// All that a driver starts with.
 pub(crate) struct Parts {
     pub(crate) core: App,
+    pub(crate) trace: Option<Trace>,
     pub(crate) shells: Vec<Shell>,
     pub(crate) launches: Vec<Launch>,
     pub(crate) feed: Feed,
@@ -73,6 +76,7 @@ impl Driver {
         }
         Ok(Driver {
             core: parts.core,
+            trace: parts.trace,
             shells: parts.shells,
             launches: parts.launches,
             workers,
@@ -92,14 +96,16 @@ impl Driver {
 
     /// Runs the app until it has ended: all workers gone, all commands answered.
     pub(crate) async fn run(mut self) -> std::io::Result<()> {
-        let effects = self.core.start(clock::now());
+        let now = clock::now();
+        let effects = self.core.start(now);
+        self.record(now, None, &effects);
         self.perform(effects);
-        while !self.ended {
+        loop {
             self.feed_core();
             // After the effects: a successor is started before its predecessor's death is written down.
             self.log.flush();
             if self.ended {
-                break;
+                return Ok(());
             }
             // Whoever asks gets an answer, however much the workers have to say.
             tokio::task::yield_now().await;
@@ -117,7 +123,6 @@ impl Driver {
                 deadline => self.wait(deadline.map(|at| at.since(now))).await?,
             }
         }
-        Ok(())
     }
 
     async fn wait(&mut self, at_most: Option<Duration>) -> std::io::Result<()> {
@@ -160,6 +165,8 @@ impl Driver {
             }
             !quiet
         });
+        // What has happened may have changed what is due.
+        self.feed_core();
         if self.core.deadline().is_some_and(|at| at <= now) {
             self.inputs.push_back(Input::Tick);
         }
@@ -168,8 +175,24 @@ impl Driver {
     /// Gives core what has happened, with what its own effects bring about, until nothing is left.
     fn feed_core(&mut self) {
         while let Some(input) = self.inputs.pop_front() {
-            let effects = self.core.handle(clock::now(), input);
+            // An app that has ended only answers.
+            if self.ended && !matches!(input, Input::Command { .. }) {
+                continue;
+            }
+            let now = clock::now();
+            let heard = self.trace.is_some().then(|| Trace::hear(&input));
+            let effects = self.core.handle(now, input);
+            self.record(now, heard, &effects);
             self.perform(effects);
+        }
+    }
+
+    /// Writes a call of core down, if that is asked for and as long as it can be done.
+    fn record(&mut self, now: Time, heard: Option<Heard>, effects: &[Effect]) {
+        let Some(trace) = &mut self.trace else { return };
+        if let Err(error) = trace.step(now, heard, effects, self.core.deadline()) {
+            self.trace = None;
+            self.log.note(&format!("the trace cannot be written and ends here: {error}"));
         }
     }
 

@@ -16,7 +16,8 @@
 //! let mut api = BrokerOptions::new(["./server", "--verbose"]);
 //! api.workers = 4;
 //! let options = AppOptions { app: "shop".into(), brokers: vec![("api".into(), api)] };
-//! let setting = Setting { socket: "/run/shiftboss/shop.sock".into(), environment: "default".into() };
+//! let socket = "/run/shiftboss/shop.sock".into();
+//! let setting = Setting { socket, environment: "default".into(), trace: None };
 //! shiftboss::run(&options, &setting, Box::new(Quiet))?;
 //! # Ok::<(), shiftboss::RunError>(())
 //! ```
@@ -40,9 +41,11 @@ mod output;
 mod readiness;
 mod run;
 mod sockets;
+mod trace;
 mod usages;
 mod workers;
 
 pub use launch::LaunchError;
 pub use options::{AppOptions, BrokerOptions};
 pub use run::{RunError, Setting, check, run};
+pub use trace::TraceError;

@@ -22,6 +22,7 @@ use crate::os::rlimit;
 use crate::os::signals::SignalFd;
 use crate::os::{clock, kernel, signals};
 use crate::sockets::Sockets;
+use crate::trace::{Trace, TraceError};
 
 /// Where and as what an app runs.
 #[derive(Clone, Debug)]
@@ -30,6 +31,9 @@ pub struct Setting {
     pub socket: PathBuf,
     /// Name of the chosen environment, told to the workers as `env`.
     pub environment: String,
+    /// A file to which every call of the rules is appended, for `cargo xtask judge`; none = nothing is written.
+    /// One that cannot be written to later, as on a full disk, ends the trace and not the app.
+    pub trace: Option<PathBuf>,
 }
 
 /// Why an app did not start, or ended other than by a stop.
@@ -52,6 +56,9 @@ pub enum RunError {
         /// Why.
         source: BindError,
     },
+    /// What happens was to be written down, and cannot be.
+    #[error("{0}")]
+    Trace(#[from] TraceError),
     /// The operating system refused something that running needs.
     #[error("{what}: {source}")]
     Os {
@@ -96,6 +103,12 @@ pub fn run(options: &AppOptions, setting: &Setting, mut log: Box<dyn Log>) -> Re
     let instance = Instance::claim(&setting.socket)?;
     let shells =
         options.brokers.iter().map(|(name, broker)| shell(name, broker)).collect::<Result<Vec<_>, _>>()?;
+    let specs: Vec<BrokerSpec> = (0..)
+        .map(LaunchId)
+        .zip(&options.brokers)
+        .map(|(launch, (name, broker))| spec(name, broker, launch))
+        .collect();
+    let trace = setting.trace.as_ref().map(|path| Trace::begin(path, &specs)).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -119,11 +132,10 @@ pub fn run(options: &AppOptions, setting: &Setting, mut log: Box<dyn Log>) -> Re
             brokers: Arc::clone(&names),
         },
     );
-    let specs =
-        (0..).map(LaunchId).zip(&options.brokers).map(|(launch, (name, broker))| spec(name, broker, launch));
     let seed = clock::now().0 ^ u64::from(std::process::id());
     let parts = Parts {
-        core: App::new(clock::now(), seed, specs.collect()),
+        core: App::new(clock::now(), seed, specs),
+        trace,
         shells,
         launches,
         feed: Feed::new(names),

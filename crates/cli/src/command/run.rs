@@ -4,14 +4,14 @@ mod line;
 mod log;
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use shiftboss::config::{self, ConfigErrors, Loaded};
 use shiftboss::log::{Line, Log};
 use shiftboss::os::instance::{ClaimError, default_socket};
 use shiftboss::os::listener::BindError;
 use shiftboss::os::spawn::LookUpError;
-use shiftboss::{AppOptions, LaunchError, RunError, Setting};
+use shiftboss::{AppOptions, LaunchError, RunError, Setting, TraceError};
 use shiftboss_api::Event;
 
 use self::log::RunLog;
@@ -40,7 +40,7 @@ pub(crate) fn run(global: &Global, asked: &RunArgs, output: &Output) -> Result<E
     let environment = environment(global, from_line)?;
     let socket = global.socket.clone().unwrap_or_else(|| default_socket(&app.app));
     let welcome = if output.quiet { String::new() } else { welcome(&app, &socket) };
-    let setting = Setting { socket, environment };
+    let setting = Setting { socket, environment, trace: trace() };
     shiftboss::run(&app, &setting, Box::new(Welcome { text: welcome, log: RunLog::standard(output) }))
         .map(|()| Exit::Done)
         .map_err(|error| refused(&error, from_line))
@@ -53,7 +53,7 @@ fn end_with_parent() -> Result<(), Trouble> {
 }
 
 /// The configuration that is meant.
-pub(crate) fn file(global: &Global) -> std::path::PathBuf {
+pub(crate) fn file(global: &Global) -> PathBuf {
     global.config.clone().unwrap_or_else(|| find::DEFAULT_CONFIG.into())
 }
 
@@ -131,6 +131,11 @@ pub(crate) fn environment(global: &Global, any: bool) -> Result<String, Trouble>
     }
 }
 
+/// `$SHIFTBOSS_TRACE`: the file in which every call of the rules is written down; an empty one is none.
+fn trace() -> Option<PathBuf> {
+    std::env::var_os("SHIFTBOSS_TRACE").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// A log that begins with a word of welcome on standard error: only an app that holds its name and its addresses logs.
 struct Welcome {
     text: String,
@@ -194,6 +199,15 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
             Trouble::new(Exit::NotAllowed, text).help(
                 "choose a higher port, or give the capability: `setcap cap_net_bind_service=+ep shiftboss`",
             )
+        }
+        RunError::Trace(error) => {
+            let exit = match error {
+                TraceError::Os { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                    Exit::NotAllowed
+                }
+                TraceError::Os { .. } | TraceError::Taken { .. } => Exit::Failed,
+            };
+            Trouble::new(exit, text).help("SHIFTBOSS_TRACE names a file for it: name another, or none")
         }
         RunError::Kernel(_) | RunError::Listen { .. } | RunError::Os { .. } => {
             Trouble::new(Exit::Failed, text)

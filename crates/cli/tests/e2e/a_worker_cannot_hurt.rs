@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::app::*;
 use crate::load::*;
 use crate::ready_before_retire::web;
+use crate::trace;
 
 fn beside(command: &str) -> String {
     let port = free_port();
@@ -99,7 +100,9 @@ fn a_log_that_nobody_reads_blocks_nobody_and_says_what_was_lost() {
     let config = config.replace("ready = { after = \"0s\" }", "kind = \"notify\"");
     std::fs::write(&file, fill(&config, folder.path())).unwrap();
     let socket = socket(&folder);
-    let mut run = Command::new(BIN)
+    let mut command = Command::new(BIN);
+    trace::record(&mut command, folder.path());
+    let mut run = command
         .args(["run", "--with-parent", "-c", file.to_str().unwrap(), "--socket", socket.to_str().unwrap()])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -120,6 +123,7 @@ fn a_log_that_nobody_reads_blocks_nobody_and_says_what_was_lost() {
     ask(&["stop", "--all"]);
     assert!(run.wait().unwrap().success());
     assert!(heard.join().unwrap() > 0, "the loss is not said");
+    trace::promises_are_kept(folder.path());
 }
 
 #[test]

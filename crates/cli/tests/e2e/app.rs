@@ -11,9 +11,12 @@ use serde_json::Value;
 use shiftboss_api::{Status, Worker};
 use tempfile::TempDir;
 
-/// Ended with all its workers when it is dropped.
+use crate::trace;
+
+/// Ended with all its workers when it is dropped; then what it has done is judged.
 pub(crate) struct App {
     child: Child,
+    judged: bool,
     pub(crate) folder: TempDir,
     said: Arc<Said>,
 }
@@ -45,6 +48,17 @@ impl App {
 
     /// Runs `shiftboss` with these arguments.
     pub(crate) fn started(folder: TempDir, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> App {
+        let path = folder.path().to_owned();
+        let mut app = App::unjudged(folder, arguments, |command| {
+            prepare(command);
+            trace::record(command, &path);
+        });
+        app.judged = true;
+        app
+    }
+
+    /// The same, and nobody looks at what it writes down.
+    pub(crate) fn unjudged(folder: TempDir, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> App {
         let mut command = Command::new(BIN);
         command.args(arguments).arg_if(!arguments.contains(&"--socket"), &folder);
         command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -60,7 +74,7 @@ impl App {
             heard.1.push_str(line);
             heard.1.push('\n');
         });
-        App { child, folder, said }
+        App { child, judged: false, folder, said }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -164,6 +178,9 @@ impl Drop for App {
             // Its workers die with it (PDEATHSIG).
             let _ = self.child.kill();
             let _ = self.child.wait();
+        }
+        if self.judged && !std::thread::panicking() {
+            trace::promises_are_kept(self.folder.path());
         }
     }
 }

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use crate::app::*;
+use crate::trace;
 
 /// What a command that came to its end has said.
 struct Said {
@@ -66,6 +67,10 @@ fn say_with(folder: &Path, arguments: &[&str], prepare: impl FnOnce(&mut Command
     }
     command.args(arguments).current_dir(folder).env_remove("env").env_remove("NO_COLOR");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let recorded = trace::is_recorded(folder);
+    if !recorded {
+        trace::record(&mut command, folder);
+    }
     prepare(&mut command);
     let mut child = command.spawn().unwrap();
     let end = std::time::Instant::now() + PATIENCE;
@@ -78,6 +83,9 @@ fn say_with(folder: &Path, arguments: &[&str], prepare: impl FnOnce(&mut Command
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let output = child.wait_with_output().unwrap();
+    if !recorded && trace::is_recorded(folder) {
+        trace::promises_are_kept(folder);
+    }
     // The commands that it proposes repeat what was added here.
     let err = text(&output.stderr).replace(&format!(" --socket {}", folder.join("app.sock").display()), "");
     Said { code: output.status.code(), out: text(&output.stdout), err }

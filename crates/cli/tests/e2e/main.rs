@@ -14,3 +14,4 @@ mod nothing_is_left_behind;
 mod other_servers;
 mod ready_before_retire;
 mod small_and_silent;
+mod trace;

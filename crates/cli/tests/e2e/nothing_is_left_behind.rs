@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use crate::app::*;
 use crate::ready_before_retire::web;
+use crate::trace;
 
 /// Kinds of descriptors that the app has open; which numbers does not matter.
 fn descriptors(pid: u32) -> Vec<String> {
@@ -128,7 +129,9 @@ fn an_app_ends_with_the_terminal_that_it_was_started_on() {
     let script = "import os, pty, signal, sys, time\nsignal.alarm(60)\npid, terminal = pty.fork()\nif pid == 0: os.execv(sys.argv[1], sys.argv[1:])\n\
                   while not os.path.exists(sys.argv[3]): time.sleep(0.005)\nos.close(terminal)\n\
                   print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))";
-    let output = std::process::Command::new("python3")
+    let mut command = std::process::Command::new("python3");
+    trace::record(&mut command, folder.path());
+    let output = command
         .args([
             "-c",
             script,
@@ -145,4 +148,5 @@ fn an_app_ends_with_the_terminal_that_it_was_started_on() {
         .unwrap();
     assert_eq!(text(&output.stdout), "0\n", "{}", text(&output.stderr));
     assert!(!socket.exists());
+    trace::promises_are_kept(folder.path());
 }

@@ -194,3 +194,24 @@ fn python() -> String {
     let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
     text(&output.stdout).trim().to_owned()
 }
+
+#[test]
+fn an_app_whose_trace_cannot_be_written_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |trace: &str| {
+        say_with(folder.path(), &["run", "--", "sleep", "60"], |command| {
+            command.env("SHIFTBOSS_TRACE", trace);
+        })
+    };
+    let help = "SHIFTBOSS_TRACE names a file";
+    run("gone/trace").is_one_error(1, &["cannot write the trace gone/trace: No such file", help]);
+    run("/").is_one_error(1, &["cannot write the trace /: Is a directory", help]);
+    let said = run("/dev/full");
+    said.is_one_error(1, &["cannot write the trace /dev/full: No space left", help]);
+    assert!(!said.err.contains("keeping"), "no welcome to what does not start: {said}");
+    assert!(!folder.path().join("app.sock").exists(), "its name is given back");
+
+    let app = App::ready(SHOP);
+    let taken = app.path("trace").to_str().unwrap().to_owned();
+    run(&taken).is_one_error(1, &["another app writes to it", &taken]);
+}
