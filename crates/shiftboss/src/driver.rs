@@ -138,10 +138,8 @@ impl Driver {
                 self.take_order(order);
                 return Ok(());
             }
-            () = due => {
-                self.tick();
-                return Ok(());
-            }
+            // The loop sees to it: what has happened meanwhile comes first.
+            () = due => return Ok(()),
         };
         self.take_events(&events);
         Ok(())

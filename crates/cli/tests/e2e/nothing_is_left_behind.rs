@@ -123,6 +123,53 @@ fn a_signal_after_a_stop_command_still_only_asks() {
 }
 
 #[test]
+fn an_app_that_was_stopped_itself_hears_who_has_left_before_it_calls_anybody_late() {
+    let app = App::ready(
+        r#"
+        app = "e2e"
+        [broker.slow]
+        command = ["WORKER", "--stop-delay", "200", "--ready", "notify"]
+        kind = "notify"
+        stop = [{ signal = "TERM", wait = "400ms" }, { signal = "KILL" }]
+        "#,
+    );
+    let worker = app.pids()[0];
+    app.does(&["drain", "slow", "--no-wait"]);
+    app.until_event("worker_stopping", 1);
+    app.signal(Signal::STOP);
+    let asked = std::time::Instant::now();
+    eventually("it has left, and is late", || is_gone(worker) && asked.elapsed().as_millis() > 500);
+    app.signal(Signal::CONT);
+    let log = app.until_event("broker_drained", 1);
+    let ended = log.iter().find(|event| event["event"] == "worker_ended").unwrap();
+    assert_eq!((&ended["forced"], &ended["code"]), (&false.into(), &0.into()), "it was in time");
+    app.stop();
+}
+
+#[test]
+fn a_signal_that_comes_with_the_last_exit_changes_nothing() {
+    let mut app = App::ready(
+        r#"
+        app = "e2e"
+        [broker.slow]
+        command = ["WORKER", "--stop-delay", "200", "--ready", "notify"]
+        kind = "notify"
+        "#,
+    );
+    let worker = app.pids()[0];
+    app.signal(Signal::TERM);
+    app.until_event("worker_stopping", 1);
+    app.signal(Signal::STOP);
+    eventually("it has left", || is_gone(worker));
+    app.signal(Signal::TERM);
+    app.signal(Signal::CONT);
+    assert!(app.ended().success());
+    let log = app.log();
+    let ended = log.iter().find(|event| event["event"] == "worker_ended").unwrap();
+    assert_eq!(ended["forced"], false, "there was nobody left to kill");
+}
+
+#[test]
 fn an_app_ends_with_the_terminal_that_it_was_started_on() {
     let folder = tempfile::tempdir().unwrap();
     let socket = socket(&folder);

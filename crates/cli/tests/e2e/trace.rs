@@ -30,7 +30,7 @@ pub(crate) fn promises_are_kept(folder: &Path) {
     let text = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     if let Err(fault) = judge(text.as_slice()) {
         let test = std::thread::current().name().unwrap_or("main").replace("::", ".");
-        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test).with_extension("trace");
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.trace"));
         std::fs::write(&kept, text).unwrap();
         panic!("{}: {fault}", kept.display());
     }
