@@ -64,6 +64,8 @@ pub(crate) struct Parts {
     pub(crate) log: Box<dyn Log>,
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) signals: Option<SignalFd>,
+    /// What a hang-up means: an end, or as for most, new workers.
+    pub(crate) hang_up_stops: bool,
     pub(crate) notify_dir: PathBuf,
 }
 
@@ -89,7 +91,7 @@ impl Driver {
             inputs: VecDeque::new(),
             own_requests: 0,
             stop_asked: false,
-            hang_up_stops: hang_up_stops(),
+            hang_up_stops: parts.hang_up_stops,
             ended: false,
         })
     }
@@ -333,12 +335,6 @@ impl Driver {
         let (broker, ready, sockets) = (&shell.name, shell.ready, &shell.sockets);
         self.workers.start(&workers::Order { worker, slot, generation, broker, ready, launch, sockets })
     }
-}
-
-/// A hang-up means "stop" only for somebody who sits at a terminal; for everybody else it means "renew". To be asked at
-/// the start: once it has hung up, a terminal is none any more.
-fn hang_up_stops() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stdin())
 }
 
 /// How long output of workers may keep everything else waiting.

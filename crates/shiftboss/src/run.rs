@@ -98,6 +98,7 @@ pub fn run(options: &AppOptions, setting: &Setting, mut log: Box<dyn Log>) -> Re
         .iter()
         .map(|(name, broker)| Launch::prepare(name, &setting.environment, broker, Some(nofile)))
         .collect::<Result<Vec<_>, _>>()?;
+    let hang_up_stops = hang_up_stops();
     // From here on a signal waits for the driver, and nothing of ours is left behind by one.
     let signals = SignalFd::new(&HEARD).map_err(os("cannot take signals"))?;
     let instance = Instance::claim(&setting.socket)?;
@@ -142,9 +143,16 @@ pub fn run(options: &AppOptions, setting: &Setting, mut log: Box<dyn Log>) -> Re
         log,
         orders: taken,
         signals: Some(signals),
+        hang_up_stops,
         notify_dir: instance.runtime_dir().to_owned(),
     };
     runtime.block_on(drive(parts, listener, handle)).map_err(os("the app cannot go on"))
+}
+
+/// A hang-up means "stop" only for somebody who sits at a terminal; for everybody else it means "renew". To be asked
+/// before a hang-up is waited for: once it has hung up, a terminal is none any more.
+fn hang_up_stops() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stdin())
 }
 
 async fn drive(

@@ -173,8 +173,8 @@ fn a_signal_that_comes_with_the_last_exit_changes_nothing() {
 fn an_app_ends_with_the_terminal_that_it_was_started_on() {
     let folder = tempfile::tempdir().unwrap();
     let socket = socket(&folder);
-    let script = "import os, pty, signal, sys, time\nsignal.alarm(60)\npid, terminal = pty.fork()\nif pid == 0: os.execv(sys.argv[1], sys.argv[1:])\n\
-                  while not os.path.exists(sys.argv[3]): time.sleep(0.005)\nos.close(terminal)\n\
+    let script = "import os, pty, signal, sys\nsignal.alarm(60)\npid, terminal = pty.fork()\nif pid == 0: os.execv(sys.argv[1], sys.argv[1:])\n\
+                  while not os.path.exists(sys.argv[3]): pass\nos.close(terminal)\n\
                   print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))";
     let mut command = std::process::Command::new("python3");
     trace::record(&mut command, folder.path());
