@@ -22,20 +22,36 @@ struct List {
 
 /// A planted bug.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Mutant {
     /// What it does, in words.
     bug: String,
     /// The promise it was made for; none for those that were thought of apart from the list of promises.
     breaks: Option<String>,
-    /// Of core's sources.
-    file: String,
-    /// An expression or statement that stands there once.
-    replace: String,
-    with: String,
+    #[serde(flatten)]
+    edit: Edit,
+    /// Further places that belong to it.
+    #[serde(default)]
+    also: Vec<Edit>,
+    /// Changes that do no harm alone and are made for good, such as of a visibility.
+    #[serde(default)]
+    raw: Vec<Edit>,
     /// The test that must fail; default: the simulation.
     #[serde(default = "simulation")]
     test: String,
+}
+
+/// A place in core's sources, and what it becomes.
+#[derive(Deserialize)]
+struct Edit {
+    file: String,
+    /// What must stand around it, to tell it from other places.
+    #[serde(default)]
+    before: String,
+    #[serde(default)]
+    after: String,
+    /// An expression or statement.
+    replace: String,
+    with: String,
 }
 
 fn simulation() -> String {
@@ -58,6 +74,13 @@ pub(crate) fn run(words: &[OsString]) -> Result<bool> {
     let programs = build(&list.mutant)?;
     let built = begun.elapsed();
     let (mut caught, mut tried, mut elsewhere) = (0, 0, 0);
+    for (test, program) in &programs {
+        if list.mutant.iter().any(|mutant| mutant.test == *test)
+            && let Fate::Caught(by) = fate(program, 0)?
+        {
+            bail!("test {test} fails without any bug planted: {}", by.join(" "));
+        }
+    }
     for (number, mutant) in (1..).zip(&list.mutant) {
         let name = mutant.breaks.as_deref().unwrap_or("-");
         if !only.is_empty() && !only.contains(&name) && !only.contains(&number.to_string().as_str()) {
@@ -99,9 +122,7 @@ fn build(mutants: &[Mutant]) -> Result<BTreeMap<String, PathBuf>> {
     fs::write(copy.join("Cargo.toml"), manifest.replace(members, "members = [\"crates/*\"]"))?;
     fs::copy(root().join("Cargo.lock"), copy.join("Cargo.lock"))?;
     let sources = copy.join("crates/core/src");
-    for (number, mutant) in (1..).zip(mutants) {
-        plant(&sources, number, mutant)?;
-    }
+    plant(&sources, mutants)?;
     let library = sources.join("lib.rs");
     let text = fs::read_to_string(&library)?;
     fs::write(&library, format!("{text}\nmod mutant;\n"))?;
@@ -121,24 +142,50 @@ fn build(mutants: &[Mutant]) -> Result<BTreeMap<String, PathBuf>> {
     Ok(programs.collect())
 }
 
-fn plant(sources: &Path, number: u32, mutant: &Mutant) -> Result<()> {
-    let Mutant { file, replace, with, bug, .. } = mutant;
-    let path = sources.join(file);
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("mutant {number} ({bug}): cannot read {file}"))?;
-    let times = text.matches(replace.as_str()).count();
-    if times != 1 {
-        bail!(
-            "mutant {number} ({bug}): `{replace}` stands {times} times in {file}; it must stand there once"
-        );
+/// Puts a switch at each place. Bugs that share a place share the switch.
+fn plant(sources: &Path, mutants: &[Mutant]) -> Result<()> {
+    // By file and place: which bugs make what of it.
+    let mut places: BTreeMap<&str, BTreeMap<(usize, usize), Vec<(u32, &str)>>> = BTreeMap::new();
+    let mut texts = BTreeMap::new();
+    for mutant in mutants {
+        for Edit { file, replace, with, .. } in &mutant.raw {
+            let path = sources.join(file);
+            let text = fs::read_to_string(&path)?;
+            fs::write(&path, text.replacen(replace.as_str(), with, 1))?;
+        }
     }
-    let switch = format!("(if crate::mutant::planted({number}) {{ {with} }} else {{ {replace} }})");
-    let switch = if replace.ends_with(';') || replace.ends_with('}') {
-        format!("if crate::mutant::planted({number}) {{ {with} }} else {{ {replace} }}")
-    } else {
-        switch
-    };
-    fs::write(&path, text.replacen(replace.as_str(), &switch, 1))?;
+    for (number, mutant) in (1..).zip(mutants) {
+        for edit in std::iter::once(&mutant.edit).chain(&mutant.also) {
+            let Edit { file, before, after, replace, with } = edit;
+            if !texts.contains_key(file.as_str()) {
+                let text = fs::read_to_string(sources.join(file));
+                let text = text.with_context(|| format!("mutant {number} ({}): no {file}", mutant.bug))?;
+                texts.insert(file.as_str(), text);
+            }
+            let sought = format!("{before}{replace}{after}");
+            let found: Vec<usize> = texts[file.as_str()].match_indices(&sought).map(|(at, _)| at).collect();
+            let [at] = found[..] else {
+                bail!("mutant {number} ({}): `{sought}` stands {} times in {file}", mutant.bug, found.len());
+            };
+            let place = (at + before.len(), replace.len());
+            places.entry(file).or_default().entry(place).or_default().push((number, with));
+        }
+    }
+    for (file, places) in places {
+        let mut text = texts[file].clone();
+        for ((at, length), bugs) in places.into_iter().rev() {
+            let original = text[at..at + length].to_owned();
+            let switches: String = bugs
+                .iter()
+                .map(|(number, with)| format!("if crate::mutant::planted({number}) {{ {with} }} else "))
+                .collect();
+            let switch = format!("{switches}{{ {original} }}");
+            // A statement stands as it is; of an expression it must be clear where it ends.
+            let switch = if original.ends_with([';', '}']) { switch } else { format!("({switch})") };
+            text.replace_range(at..at + length, &switch);
+        }
+        fs::write(sources.join(file), text)?;
+    }
     Ok(())
 }
 

@@ -120,7 +120,8 @@ impl Requests {
     }
 }
 
-/// A client that repeats a command does so within seconds; this many later commands may come in between.
-pub(crate) const REMEMBERED: usize = 256;
+/// A client that repeats a command does so within seconds; this many answers may come in between. More than may wait
+/// at once, since all that wait can be answered in one step.
+pub(crate) const REMEMBERED: usize = 1024;
 /// More commands than this do not wait at once.
 pub(crate) const MOST_OPEN: usize = 512;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::Slot;
 use shiftboss_core::spec::Drained;
-use shiftboss_core::{Command, Effect, Event, Input, Time, Verb, What};
+use shiftboss_core::{Command, Effect, Event, Input, Outcome, Time, Verb, What};
 
 use crate::facts::{Facts, Process, WINDOW};
 use crate::oracle::{Oracle, Step, Verdict, broken, events, least, target, told, told_by};
@@ -154,6 +154,51 @@ pub(crate) fn i19_generations_rise(oracle: &Oracle, step: &Step, effect: &Effect
     Ok(new)
 }
 
+/// Whoever takes back a specification takes back its number of workers, unless another was asked for by hand since.
+pub(crate) fn i17_the_way_back_goes_all_the_way(oracle: &Oracle, step: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let mut any = false;
+    for event in events(step) {
+        let (Some(id), What::RecycleFailed { target, generation, slot: Some(_), .. }) =
+            (event.broker, &event.what)
+        else {
+            continue;
+        };
+        let broker = facts.broker(id);
+        let wanted = |generation| broker.launches.get(generation).map(|launch| oracle.specs[launch].workers);
+        let (Some(bad), Some(good)) = (wanted(target), wanted(generation)) else { continue };
+        if target != generation && oracle.before(id).wanted == bad {
+            any = true;
+            if broker.wanted != good {
+                let is = broker.wanted;
+                return broken(format!(
+                    "broker {id} goes back to {generation}, which had {good} workers, with {is}"
+                ));
+            }
+        }
+    }
+    Ok(any)
+}
+
+/// A broker whose listeners cannot be opened tries again, more and more slowly.
+pub(crate) fn i35_listeners_back_off(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Some(event) = told_by(effect) else { return Ok(false) };
+    let (Some(id), What::BrokerWaiting { retry_at: Some(at) }) = (event.broker, &event.what) else {
+        return Ok(false);
+    };
+    let broker = oracle.facts.broker(id);
+    let backoff = target(broker, &oracle.specs).backoff;
+    let doubled = backoff.base.saturating_mul(1 << broker.unopened.saturating_sub(1).min(16));
+    let (plain, wait) = (doubled.min(backoff.cap), at.since(oracle.facts.now));
+    if wait < plain.mul_f64(0.899) || wait > plain.mul_f64(1.101) {
+        let times = broker.unopened;
+        return broken(format!(
+            "broker {id} waits {wait:?} after {times} failures to listen; {plain:?} is the rule"
+        ));
+    }
+    Ok(true)
+}
+
 pub(crate) fn i20_failing_slots_back_off(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
     let Effect::Spawn { broker, slot, launch, .. } = effect else { return Ok(false) };
     let (facts, backoff) = (&oracle.facts, oracle.specs[launch].backoff);
@@ -286,7 +331,9 @@ pub(crate) fn p4_who_asks_does_not_wait(oracle: &Oracle, step: &Step) -> Verdict
         return Ok(false);
     };
     let Some(broker) = facts.brokers.get(id.0 as usize) else { return Ok(false) };
-    let asked = matches!(verb, Verb::Resume | Verb::Recycle(None)) && !oracle.repeated && !facts.stopping;
+    let refused = |effect: &Effect| matches!(effect, Effect::Reply { outcome: Outcome::Refused(_), .. });
+    let taken = !oracle.repeated && !facts.stopping && !step.effects.iter().any(refused);
+    let asked = taken && matches!(verb, Verb::Resume | Verb::Recycle(None));
     let open = !broker.held && !oracle.before(*id).held && (broker.listening || !broker.listens);
     let queued = matches!(verb, Verb::Recycle(_)) && broker.queued;
     if !asked || !open || queued || facts.starts.len() > FEW / 2 {

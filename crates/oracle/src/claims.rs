@@ -1,13 +1,15 @@
 //! What core says, against what happened: each event has its cause, each change its event, and all events together
 //! tell what the operating system sees.
 
+use std::collections::BTreeSet;
+
 use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::BrokerId;
-use shiftboss_core::spec::Drained;
+use shiftboss_core::spec::{Drained, MAX_WORKERS, Ready};
 use shiftboss_core::status::WorkerState;
-use shiftboss_core::{Command, Effect, Event, Input, Verb, What};
+use shiftboss_core::{Command, Effect, Event, Input, Outcome, Verb, What};
 
-use crate::facts::{Process, says_ready};
+use crate::facts::{Process, is_unready, says_ready};
 use crate::oracle::{Oracle, Step, Verdict, broken, events, target, told_by};
 
 /// A word of or about one broker changes no other; it may only make room in the spawn budget.
@@ -77,7 +79,7 @@ pub(crate) fn i48_every_event_has_its_cause(oracle: &Oracle, step: &Step, effect
     }
     let of_broker = event.broker.filter(|id| (id.0 as usize) < oracle.facts.brokers.len());
     let caused = match (&event.what, of_broker) {
-        (What::AppReady, _) => is_ready(oracle),
+        (What::AppReady, _) => is_ready(oracle) && !oracle.claimed.ready,
         (What::AppStopping, _) => oracle.facts.stopping,
         (_, None) => false,
         (_, Some(id)) => is_caused(oracle, step, event, id),
@@ -161,10 +163,18 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
         }
         What::RecycleFailed { .. } => broker.recycling,
         What::AppReady | What::AppStopping => false,
-        // These have a check of their own: I15, I20, I48b, I4.
+        What::WorkerStopping { worker, reason, .. } => facts.living.get(worker).is_some_and(|process| {
+            let spec = &oracle.specs[&process.launch];
+            let late = process.started.is_some_and(|at| facts.now >= at + spec.recycle.deadline);
+            match (is_unready(reason), &step.input) {
+                (false, _) => true,
+                (true, Some(Input::Unseen { .. })) => spec.ready == Ready::Accepting,
+                (true, _) => late && says_ready(spec),
+            }
+        }),
+        // These have a check of their own: I15, I20, I4.
         What::WorkerReady { .. }
         | What::WorkerBackoff { .. }
-        | What::WorkerStopping { .. }
         | What::WorkerEnded { .. }
         | What::WorkerDeath { .. } => true,
     }
@@ -183,6 +193,18 @@ pub(crate) fn i48_a_change_has_its_event(oracle: &Oracle, step: &Step) -> Verdic
             let (held, sent_home) = (broker.held, broker.sent_home);
             return broken(format!("broker {id} is told to be sent home: {held}, was: {sent_home}"));
         }
+    }
+    if let Some(Input::Command { command: Command::Broker(id, Verb::Scale(wanted)), .. }) = &step.input
+        && *wanted <= MAX_WORKERS
+        && !oracle.repeated
+        && !facts.stopping
+        && facts.brokers.get(id.0 as usize).is_some_and(|broker| broker.wanted != *wanted)
+        && !step
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Reply { outcome: Outcome::Refused(_), .. }))
+    {
+        return broken(format!("broker {id} was scaled to {wanted} and nobody says so"));
     }
     if oracle.stale {
         return Ok(false);
@@ -225,6 +247,10 @@ pub(crate) fn i48_the_claims_are_the_facts(oracle: &Oracle, _: &Step) -> Verdict
         }
         if let Some((worker, _)) = told.next() {
             return broken(format!("worker {worker} of broker {id} does not run and is told to"));
+        }
+        let addresses: BTreeSet<&String> = claimed.listen.iter().collect();
+        if addresses.len() != claimed.listen.len() {
+            return broken(format!("broker {id} is told to listen twice: {:?}", claimed.listen));
         }
         let deaths = facts.broker(id).deaths;
         if claimed.deaths != deaths {

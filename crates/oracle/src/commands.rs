@@ -3,7 +3,7 @@
 use shiftboss_core::effect::Done;
 use shiftboss_core::{Command, Effect, Event, Input, Outcome, Verb, What};
 
-use crate::facts::Process;
+use crate::facts::{MOST_OPEN, Process};
 use crate::oracle::{Oracle, Step, Verdict, broken, events};
 
 pub(crate) fn i29_one_answer(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
@@ -90,5 +90,3 @@ pub(crate) fn i33_refused_is_nothing_done(_: &Oracle, step: &Step) -> Verdict {
         None => Ok(true),
     }
 }
-
-const MOST_OPEN: usize = 512;

@@ -82,6 +82,8 @@ pub(crate) struct Broker {
     pub(crate) quieting: Option<u32>,
     /// The request by which what is left in its queues is being reset.
     pub(crate) shutting: Option<u32>,
+    /// Failures in a row to open its listeners.
+    pub(crate) unopened: u32,
     /// Connections reset by the last one.
     pub(crate) refused: u64,
     pub(crate) recycling: bool,
@@ -161,6 +163,7 @@ impl Facts {
             held: false,
             quieting: None,
             shutting: None,
+            unopened: 0,
             refused: 0,
             recycling: false,
             recycles: 0,
@@ -292,6 +295,7 @@ impl Facts {
                 {
                     broker.asked = None;
                     broker.listening = result.is_ok();
+                    broker.unopened = if result.is_ok() { 0 } else { broker.unopened + 1 };
                 }
             }
             Input::Quiet { broker, round } => {
@@ -320,6 +324,10 @@ impl Facts {
             return;
         }
         self.open.insert(request, command.clone());
+        // It is to be refused.
+        if self.open.len() > MOST_OPEN && *command != Command::Stop {
+            return;
+        }
         match command {
             Command::Stop => self.stopping = true,
             Command::Broker(..) if self.stopping => {}
@@ -523,6 +531,7 @@ impl Broker {
         match what {
             What::BrokerDraining => {
                 self.held = true;
+                self.unopened = 0;
                 self.cut_by_drain = 0;
                 self.listening = false;
                 self.asked = None;
@@ -628,6 +637,8 @@ pub(crate) fn is_unready(reason: &str) -> bool {
     reason.starts_with("was not ready") || reason.starts_with("may not be looked at")
 }
 
+/// Commands that may wait at once.
+pub(crate) const MOST_OPEN: usize = 512;
 /// How long a start is remembered.
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 

@@ -8,7 +8,7 @@ use shiftboss_core::id::{BrokerId, LaunchId, Slot};
 use shiftboss_core::spec::BrokerSpec;
 use shiftboss_core::{Command, Effect, Event, Input, Status, Time, Verb, What};
 
-use crate::facts::{Broker, Facts};
+use crate::facts::{Broker, Facts, MOST_OPEN};
 use crate::{brokers, claims, commands, workers};
 
 /// Follows one app from its start.
@@ -70,7 +70,7 @@ type OnEffect = fn(&Oracle, &Step, &Effect) -> Verdict;
 type OnStep = fn(&Oracle, &Step) -> Verdict;
 
 /// Judged before the effect is taken in.
-const ON_EFFECT: [(&str, OnEffect); 25] = [
+const ON_EFFECT: [(&str, OnEffect); 26] = [
     ("I4", workers::i4_one_end_for_each_exit),
     ("I5", workers::i5_the_end_told_is_the_end_seen),
     ("I6", workers::i6_no_signal_to_the_dead),
@@ -92,6 +92,7 @@ const ON_EFFECT: [(&str, OnEffect); 25] = [
     ("I29", commands::i29_one_answer),
     ("I29b", commands::i29_the_answer_is_true),
     ("I35", brokers::i35_listeners_before_workers),
+    ("I35b", brokers::i35_listeners_back_off),
     ("I38", claims::i38_time_never_goes_back),
     ("I48", claims::i48_every_event_has_its_cause),
     ("P1", brokers::p1_recycles_by_time_keep_their_time),
@@ -99,7 +100,7 @@ const ON_EFFECT: [(&str, OnEffect); 25] = [
 ];
 
 /// Judged after all effects are taken in.
-const ON_STEP: [(&str, OnStep); 22] = [
+const ON_STEP: [(&str, OnStep); 23] = [
     ("I1", brokers::i1_ceiling),
     ("I2", brokers::i2_one_worker_a_slot),
     ("I3", workers::i3_nobody_is_lost),
@@ -109,6 +110,7 @@ const ON_STEP: [(&str, OnStep); 22] = [
     ("I13", brokers::i13_surge_is_a_bound),
     ("I14", brokers::i14_few_slots_change_at_once),
     ("I16", workers::i16_nobody_starts_for_ever),
+    ("I17c", brokers::i17_the_way_back_goes_all_the_way),
     ("I21", brokers::i21_spawns_have_a_budget),
     ("I22", brokers::i22_never_given_up),
     ("I27", claims::i27_stale_words_come),
@@ -189,10 +191,10 @@ impl Oracle {
         self.facts.brokers.get(broker.0 as usize).is_none_or(|broker| !asked(broker))
     }
 
-    /// Whether so few workers were started lately that the spawn budget holds nobody up.
+    /// Whether so few workers were started lately, and so few commands wait, that nobody is held up by others.
     #[must_use]
-    pub fn has_room_to_spawn(&self) -> bool {
-        self.facts.starts.len() < 16
+    pub fn has_room(&self) -> bool {
+        self.facts.starts.len() < 16 && self.facts.open.len() < MOST_OPEN - 2
     }
 
     /// The app has ended: nobody lives, every command is answered (L2, L3).

@@ -27,14 +27,15 @@ pub struct Layout {
     pub slots: u32,
     /// Workers of all brokers, those that are leaving included.
     pub workers: u32,
-    /// Commands that wait or were answered lately. At most 768 live, and few more cells are ever used.
+    /// Commands that wait or were answered lately. At most 512 and 1,024 of them, and in one
+    /// step 512 more.
     pub commands: u32,
 }
 
 impl Default for Layout {
-    /// Room for 256 brokers, 200,000 slots, 400,000 workers: 206 MiB of address space.
+    /// Room for 256 brokers, 200,000 slots, 400,000 workers: 208 MiB of address space.
     fn default() -> Self {
-        Layout { brokers: 256, slots: 200_000, workers: 400_000, commands: 1024 }
+        Layout { brokers: 256, slots: 200_000, workers: 400_000, commands: 2560 }
     }
 }
 

@@ -14,7 +14,7 @@ mod takeover;
 mod twins;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use world::{Failure, World};
@@ -75,8 +75,8 @@ fn fail(seed: u64, world: &World, failure: &Failure) -> ! {
     let broken: Vec<String> = failure.iter().map(ToString::to_string).collect();
     let broken = broken.join("\n");
     println!("seed {seed}, step {}: {broken}\n{:#?}", world.steps, world.options().faults);
-    let names: Vec<&str> = failure.iter().map(|broken| broken.invariant).collect();
-    println!("broken: {}", names.join(" "));
+    let names: BTreeSet<&str> = failure.iter().map(|broken| broken.invariant).collect();
+    println!("broken: {}", names.into_iter().collect::<Vec<_>>().join(" "));
     if number("SIM_SHRINK") != Some(0) {
         println!("{}", shrink::scenario(seed, failure));
     }

@@ -20,6 +20,16 @@ impl World {
             }
             self.feed(input)?;
         }
+        if self.rng.chance(self.faults.floods) {
+            let broker = BrokerId(self.rng.below(self.options().specs.len() as u64) as u32);
+            // Answers to what was asked before are forgotten: a late repetition would be a new command.
+            self.sent.clear();
+            for _ in 0..FLOOD {
+                self.requests += 1;
+                let command = Command::Broker(broker, Verb::Recycle(None));
+                self.feed(Input::Command { request: RequestId(self.requests), command })?;
+            }
+        }
         if self.rng.chance(self.faults.repeats * 0.1) && !self.sent.is_empty() {
             let nth = self.rng.below(self.sent.len() as u64) as usize;
             self.feed(self.sent[nth].clone())?;
@@ -78,3 +88,6 @@ impl World {
         }
     }
 }
+
+/// More than may wait.
+const FLOOD: usize = 520;

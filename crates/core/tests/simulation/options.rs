@@ -37,6 +37,8 @@ pub(crate) struct Faults {
     pub(crate) stale_inputs: f64,
     pub(crate) repeats: f64,
     pub(crate) commands: f64,
+    /// More commands at once than may wait.
+    pub(crate) floods: f64,
     pub(crate) bad_versions: f64,
     /// Workers of the first broker die as soon as they run.
     pub(crate) storm: f64,
@@ -46,7 +48,7 @@ pub(crate) struct Faults {
 
 impl Faults {
     /// Every one of them.
-    pub(crate) fn all(&mut self) -> [&mut f64; 19] {
+    pub(crate) fn all(&mut self) -> [&mut f64; 20] {
         [
             &mut self.spawn_fails,
             &mut self.spawn_slow,
@@ -64,6 +66,7 @@ impl Faults {
             &mut self.stale_inputs,
             &mut self.repeats,
             &mut self.commands,
+            &mut self.floods,
             &mut self.bad_versions,
             &mut self.storm,
             &mut self.takeovers,
@@ -101,11 +104,16 @@ impl Options {
                 stale_inputs: rate(rng),
                 repeats: rate(rng),
                 commands: rng.pick(&[0.0, 0.01, 0.05, 0.2]),
+                floods: rng.pick(&[0.0, 0.0, 0.0, 0.0005]),
                 bad_versions: rng.pick(&[0.0, 0.5]),
                 storm: if storm { 0.9 } else { 0.0 },
                 takeovers: rng.pick(&[0.0, 0.0, 0.0, 0.02]),
             },
-            steps: if rng.chance(0.02) { 12_000 } else { rng.between(200, 1200) as u32 },
+            steps: match rng.chance(0.02) {
+                true => 12_000,
+                false if storm => 4_000,
+                false => rng.between(200, 1200) as u32,
+            },
             heals: rng.chance(0.6),
         }
     }
@@ -130,7 +138,11 @@ fn draw_spec(rng: &mut Rng, launch: u32, every: bool) -> BrokerSpec {
         workers: rng.pick(&[1, 1, 2, 3, 4, 8]),
         launch: LaunchId(launch),
         listens: rng.chance(0.5),
-        ready: if rng.chance(0.7) { Ready::Notify } else { Ready::After(millis(rng, 0, 1000)) },
+        ready: match rng.below(10) {
+            0..=4 => Ready::Notify,
+            5 | 6 => Ready::Accepting,
+            _ => Ready::After(millis(rng, 0, 1000)),
+        },
         recycle: RecycleSpec {
             every: every.then(|| millis(rng, 5_000, 60_000)),
             jitter: 0.1,

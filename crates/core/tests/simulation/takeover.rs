@@ -92,4 +92,4 @@ impl Store for Memory {
 /// Steps for which the two are compared.
 const COMPARED: u32 = 30;
 /// Room for what a seed may have.
-const SMALL: Layout = Layout { brokers: 4, slots: 256, workers: 512, commands: 1024 };
+const SMALL: Layout = Layout { brokers: 4, slots: 256, workers: 512, commands: 2560 };

@@ -11,8 +11,9 @@ use crate::world::{Failure, World};
 impl World {
     /// Tries on copies what this command would do twice, or before another.
     pub(crate) fn twins(&mut self, command: &Command) -> Result<(), Failure> {
-        // What is due already would happen between the two.
-        if self.app.deadline().is_some_and(|at| at <= self.now) {
+        // What is due already would happen between the two; with a scarce spawn budget, or too many commands, whoever
+        // comes first is served first.
+        if !self.oracle.has_room() || self.app.deadline().is_some_and(|at| at <= self.now) {
             return Ok(());
         }
         self.twice(command)?;
@@ -34,8 +35,7 @@ impl World {
 
     fn in_either_order(&mut self, one: &Command, other: &Command) -> Result<(), Failure> {
         let (Command::Broker(first, _), Command::Broker(second, _)) = (one, other) else { return Ok(()) };
-        // With a scarce spawn budget whoever comes first is served first.
-        if first == second || !self.oracle.has_room_to_spawn() {
+        if first == second {
             return Ok(());
         }
         let (mut here, mut there) = (self.app.clone(), self.app.clone());

@@ -194,7 +194,14 @@ impl World {
         if at_once {
             self.feed(Input::Stop { now: true })?;
         }
-        while !self.exited && self.advance(Some(until))? {}
+        while !self.exited && self.advance(Some(until))? {
+            // Whoever asks now is told that it is too late.
+            if self.rng.chance(self.faults.commands) {
+                self.requests += 1;
+                let input = Input::Command { request: RequestId(self.requests), command: self.command() };
+                self.feed(input)?;
+            }
+        }
         self.oracle.is_over().map_err(|broken| vec![broken])?;
         self.feed(Input::Tick)?;
         let deadline = self.app.deadline();
@@ -309,6 +316,6 @@ const TAIL: usize = 40;
 /// Calls that one moment may need: a few workers are started with each.
 const MOST_TICKS: u32 = 100;
 /// Bytes that the state may hold: the answers to the last commands, and what each broker and worker needs.
-const A_LITTLE: usize = 96 << 10;
+const A_LITTLE: usize = 256 << 10;
 const PER_BROKER: usize = 8 << 10;
 const PER_WORKER: usize = 2 << 10;
