@@ -58,6 +58,9 @@ fn simulation() -> String {
     "simulation".to_owned()
 }
 
+/// In a file: where something stands and how long it is, and what which bugs make of it.
+type Places<'a> = BTreeMap<(usize, usize), Vec<(u32, &'a str)>>;
+
 /// How a mutant fared.
 enum Fate {
     /// By these promises, or by a test that names none.
@@ -144,8 +147,7 @@ fn build(mutants: &[Mutant]) -> Result<BTreeMap<String, PathBuf>> {
 
 /// Puts a switch at each place. Bugs that share a place share the switch.
 fn plant(sources: &Path, mutants: &[Mutant]) -> Result<()> {
-    // By file and place: which bugs make what of it.
-    let mut places: BTreeMap<&str, BTreeMap<(usize, usize), Vec<(u32, &str)>>> = BTreeMap::new();
+    let mut places: BTreeMap<&str, Places<'_>> = BTreeMap::new();
     let mut texts = BTreeMap::new();
     for mutant in mutants {
         for Edit { file, replace, with, .. } in &mutant.raw {

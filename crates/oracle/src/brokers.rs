@@ -436,6 +436,17 @@ fn moves(facts: &Facts, process: &Process) -> bool {
     retired && process.left_in == recycle && !process.dropped && !process.doubtful
 }
 
+/// First come, first served: of slots that lost their workers and need not wait, the first is filled first.
+pub(crate) fn i21_first_come_first_served(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Effect::Spawn { broker, slot, .. } = effect else { return Ok(false) };
+    let queue = &oracle.facts.queue;
+    match queue.iter().position(|waits| *waits == (*broker, *slot)) {
+        Some(0) => Ok(queue.len() > 1),
+        Some(_) => broken(format!("slot {slot} of broker {broker} is filled before {:?}", queue[0])),
+        None => Ok(false),
+    }
+}
+
 /// Within 10 s: a full bucket and its refill, and what was added to it because more were wanted.
 pub(crate) fn i21_spawns_have_a_budget(oracle: &Oracle, _: &Step) -> Verdict {
     let facts = &oracle.facts;

@@ -39,6 +39,13 @@ pub(crate) fn i29_the_answer_is_true(oracle: &Oracle, step: &Step, effect: &Effe
             Ok(true)
         }
         Verb::Recycle(_) | Verb::Respecify(_) if done.note.is_none() => {
+            let to_replace = facts.to_replace.get(request).into_iter().flatten();
+            let mut left = to_replace.filter_map(|worker| facts.living.get_key_value(worker));
+            if let Some((worker, _)) = left.find(|(_, process)| process.stays()) {
+                return broken(format!(
+                    "{request} is done and worker {worker}, who was to be replaced, is there"
+                ));
+            }
             let Done { total, replaced, cut, .. } = done;
             let said = |event: &Event| match &event.what {
                 What::RecycleFinished { total: all, replaced: new, cut: killed, .. } => {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, RequestId, Slot, WorkerId};
 use shiftboss_core::spec::{BrokerSpec, Ready, Rung, Signal};
-use shiftboss_core::{Command, Effect, Exit, Input, Outcome, Time, Verb, What};
+use shiftboss_core::{Command, Effect, Exit, Input, Outcome, Status, Time, Verb, What};
 
-use crate::oracle::{Specs, Step};
+use crate::oracle::{Specs, Step, target};
 
 #[derive(Clone, Default)]
 pub(crate) struct Facts {
@@ -17,6 +17,8 @@ pub(crate) struct Facts {
     pub(crate) living: BTreeMap<WorkerId, Process>,
     /// The last to go was missed: it had its slot for itself and nobody had asked it to leave.
     missed: bool,
+    /// It had been ready for long enough to start counting failures anew.
+    proved: bool,
     /// Since when the last to go had been ready.
     pub(crate) last_ready: Option<Time>,
     pub(crate) spawns: u64,
@@ -25,6 +27,10 @@ pub(crate) struct Facts {
     /// Ends told by events.
     pub(crate) told: BTreeMap<WorkerId, u32>,
     pub(crate) open: BTreeMap<RequestId, Command>,
+    /// Whom a command to recycle is to replace.
+    pub(crate) to_replace: BTreeMap<RequestId, Vec<WorkerId>>,
+    /// Slots that lost their worker and need not wait for the next, in order.
+    pub(crate) queue: Vec<(BrokerId, Slot)>,
     pub(crate) answered: BTreeMap<RequestId, Outcome>,
     pub(crate) stopping: bool,
     /// Somebody said "now".
@@ -48,6 +54,7 @@ pub(crate) struct Facts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct End {
     pub(crate) worker: WorkerId,
+    pub(crate) broker: BrokerId,
     pub(crate) slot: Slot,
     pub(crate) pid: Option<Pid>,
     pub(crate) death: bool,
@@ -270,13 +277,13 @@ impl Facts {
             }
             Input::SpawnFailed { worker, .. } => {
                 if self.living.get(worker).is_some_and(|process| process.started.is_none()) {
-                    self.leaves(*worker, None);
+                    self.leaves(specs, *worker, None);
                     self.spawn_failures += 1;
                 }
             }
             Input::Exited { worker, exit } => {
                 if self.living.contains_key(worker) {
-                    self.leaves(*worker, Some(*exit));
+                    self.leaves(specs, *worker, Some(*exit));
                     self.exits += 1;
                 }
             }
@@ -339,7 +346,16 @@ impl Facts {
                         broker.sent_home = false;
                         broker.forgive();
                     }
-                    Verb::Recycle(_) => {
+                    Verb::Recycle(slot) => {
+                        let slot = *slot;
+                        let asked = |process: &Process| {
+                            process.broker == *id
+                                && process.started.is_some()
+                                && process.stays()
+                                && slot.is_none_or(|slot| process.slot == slot)
+                        };
+                        let to_replace = self.living.iter().filter(|(_, process)| asked(process));
+                        self.to_replace.insert(request, to_replace.map(|(worker, _)| *worker).collect());
                         broker.queued |= broker.recycling;
                         broker.forgive();
                     }
@@ -351,7 +367,7 @@ impl Facts {
     }
 
     /// A worker is gone, or was never there.
-    fn leaves(&mut self, worker: WorkerId, exit: Option<Exit>) {
+    fn leaves(&mut self, specs: &Specs, worker: WorkerId, exit: Option<Exit>) {
         let Some(gone) = self.living.remove(&worker) else { return };
         let reason = gone.leaving.as_ref().map(|(_, reason)| reason.as_str());
         let unready = reason.is_some_and(is_unready);
@@ -359,7 +375,11 @@ impl Facts {
         let alone = !self.of(gone.broker).any(|(_, other)| other.slot == gone.slot);
         let home = self.broker(gone.broker).held;
         self.last_ready = gone.ready;
-        self.missed = alone && !asked && !gone.doubtful && !gone.dropped;
+        let healthy_after = target(self.broker(gone.broker), specs).backoff.healthy_after;
+        self.proved = gone.ready.is_some_and(|since| self.now.since(since) >= healthy_after);
+        let clean = exit == Some(Exit::Code(0)) && !unready;
+        let failed = !(asked || home || clean && self.proved);
+        self.missed = alone && failed && !gone.doubtful && !gone.dropped;
         let death = match exit {
             None => true,
             Some(exit) => unready || (!asked && !home && exit != Exit::Code(0)),
@@ -371,7 +391,15 @@ impl Facts {
         broker.cut_by_recycle += u32::from(gone.killed && retired);
         broker.cut_during_recycle += u32::from(gone.killed);
         *broker.failures.entry(gone.slot).or_insert(0) += u32::from(!asked);
-        self.end = Some(End { worker, slot: gone.slot, pid: gone.pid, death, exit, forced: gone.killed });
+        self.end = Some(End {
+            worker,
+            broker: gone.broker,
+            slot: gone.slot,
+            pid: gone.pid,
+            death,
+            exit,
+            forced: gone.killed,
+        });
     }
 
     pub(crate) fn take_effect(&mut self, step: &Step, effect: &Effect) {
@@ -382,6 +410,7 @@ impl Facts {
                 let now = self.now;
                 let failing = self.brokers[broker.0 as usize].waits.remove(slot).is_some();
                 self.starts.push_back(Start { at: now, failing });
+                self.queue.retain(|waits| *waits != (*broker, *slot));
                 let process = Process {
                     broker: *broker,
                     slot: *slot,
@@ -434,6 +463,7 @@ impl Facts {
                 {
                     broker.queued &= !matches!(outcome, Outcome::Superseded(_));
                 }
+                self.to_replace.remove(request);
                 self.answered.insert(*request, outcome.clone());
             }
             Effect::Exit => self.ended = true,
@@ -484,11 +514,12 @@ impl Facts {
             | What::RecycleFinished { .. }
             | What::RecycleFailed { .. } => {}
         }
-        if let (What::WorkerDeath { .. }, false) = (what, self.missed) {
-            return;
-        }
         let Some(id) = broker else { return };
         let now = self.now;
+        if let What::WorkerDeath { slot, .. } | What::WorkerEnded { slot, .. } = what {
+            self.brokers[id.0 as usize].count(*slot, now, self.proved, self.missed);
+        }
+        self.take_turns(id, what);
         if let What::RecycleStarted { total, .. } = what {
             let all = *total == self.broker(id).wanted;
             let to_go = self
@@ -500,6 +531,36 @@ impl Facts {
             (broker.to_go, broker.newest_before) = (to_go, newest);
         }
         self.brokers[id.0 as usize].take_event(now, step.input.as_ref(), what);
+    }
+
+    /// After some events nobody of a broker waits any longer, or in another order.
+    fn take_turns(&mut self, id: BrokerId, what: &What) {
+        match what {
+            What::RecycleStarted { .. }
+            | What::RecycleFailed { .. }
+            | What::RecycleFinished { .. }
+            | What::BrokerScaled { .. }
+            | What::BrokerDraining => self.queue.retain(|(broker, _)| *broker != id),
+            What::WorkerBackoff { slot, .. } => self.queue.retain(|waits| *waits != (id, *slot)),
+            _ => {}
+        }
+    }
+
+    /// Who has lost its only worker in this step, and was told no back-off, waits from now on.
+    pub(crate) fn take_turn(&mut self, claimed: &Status) {
+        let Some(End { slot, broker: id, .. }) = self.end else { return };
+        let broker = self.broker(id);
+        let empty = !self.of(id).any(|(_, process)| process.slot == slot);
+        let waits = empty
+            && !broker.held
+            && !broker.recycling
+            && (broker.listening || !broker.listens)
+            && slot.0 < broker.wanted
+            && !claimed.brokers[id.0 as usize].backoff.contains_key(&slot)
+            && !self.queue.contains(&(id, slot));
+        if waits {
+            self.queue.push((id, slot));
+        }
     }
 
     /// After some events a worker that was asked for and does not run yet may be stopped as soon as it does.
@@ -521,6 +582,18 @@ impl Facts {
 }
 
 impl Broker {
+    /// Counts a failure of a slot; a worker that has proved itself starts the count anew.
+    fn count(&mut self, slot: Slot, now: Time, proved: bool, failed: bool) {
+        if proved {
+            self.streaks.remove(&slot);
+        }
+        if failed {
+            let streak = self.streaks.entry(slot).or_insert(Streak { deaths: 0, last: now });
+            streak.deaths += 1;
+            streak.last = now;
+        }
+    }
+
     /// Somebody has mended something: failures no longer count.
     fn forgive(&mut self) {
         self.streaks.clear();
@@ -553,14 +626,6 @@ impl Broker {
                 self.wanted = *wanted;
                 self.most_wanted = self.most_wanted.max(*wanted);
                 self.forgive();
-            }
-            What::WorkerDeath { slot, .. } => {
-                let streak = self.streaks.entry(*slot).or_insert(Streak { deaths: 0, last: now });
-                streak.deaths += 1;
-                streak.last = now;
-            }
-            What::WorkerReady { slot, .. } => {
-                self.streaks.remove(slot);
             }
             What::WorkerBackoff { slot, retry_at, .. } => {
                 self.waits.insert(*slot, *retry_at);

@@ -70,7 +70,7 @@ type OnEffect = fn(&Oracle, &Step, &Effect) -> Verdict;
 type OnStep = fn(&Oracle, &Step) -> Verdict;
 
 /// Judged before the effect is taken in.
-const ON_EFFECT: [(&str, OnEffect); 26] = [
+const ON_EFFECT: [(&str, OnEffect); 27] = [
     ("I4", workers::i4_one_end_for_each_exit),
     ("I5", workers::i5_the_end_told_is_the_end_seen),
     ("I6", workers::i6_no_signal_to_the_dead),
@@ -87,6 +87,7 @@ const ON_EFFECT: [(&str, OnEffect); 26] = [
     ("I19b", brokers::i19_generations_rise),
     ("I20", brokers::i20_failing_slots_back_off),
     ("I20b", brokers::i20_a_back_off_is_bounded),
+    ("I21b", brokers::i21_first_come_first_served),
     ("I26", claims::i26_what_happens_to_one_broker_stays_there),
     ("I27", claims::i27_a_stale_word_changes_nothing),
     ("I29", commands::i29_one_answer),
@@ -168,6 +169,7 @@ impl Oracle {
             let verdict = check(self, step);
             self.note(name, verdict, &mut broken);
         }
+        self.facts.take_turn(&self.claimed);
         self.facts.deadline = step.deadline;
         if broken.is_empty() { Ok(()) } else { Err(broken) }
     }

@@ -6,7 +6,7 @@ use shiftboss_core::spec::Ready;
 use shiftboss_core::{Effect, Input, What};
 
 use crate::facts::{End, ladder, says_ready};
-use crate::oracle::{Oracle, Step, Verdict, broken, told};
+use crate::oracle::{Oracle, Step, Verdict, broken, told, told_by};
 
 pub(crate) fn i3_nobody_is_lost(oracle: &Oracle, _: &Step) -> Verdict {
     let facts = &oracle.facts;
@@ -29,17 +29,16 @@ pub(crate) fn i4_one_end_for_each_exit(oracle: &Oracle, _: &Step, effect: &Effec
 }
 
 pub(crate) fn i5_the_end_told_is_the_end_seen(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
-    let told = match told(effect) {
-        Some(What::WorkerEnded { worker, slot, pid, exit, forced, .. }) => End {
-            worker: *worker,
-            slot: *slot,
-            pid: Some(*pid),
-            death: false,
-            exit: Some(*exit),
-            forced: *forced,
-        },
-        Some(What::WorkerDeath { worker, slot, pid, exit, forced, .. }) => {
-            End { worker: *worker, slot: *slot, pid: *pid, death: true, exit: *exit, forced: *forced }
+    let Some(event) = told_by(effect) else { return Ok(false) };
+    let broker = event.broker.unwrap_or_default();
+    let told = match &event.what {
+        What::WorkerEnded { worker, slot, pid, exit, forced, .. } => {
+            let (pid, exit) = (Some(*pid), Some(*exit));
+            End { worker: *worker, broker, slot: *slot, pid, death: false, exit, forced: *forced }
+        }
+        What::WorkerDeath { worker, slot, pid, exit, forced, .. } => {
+            let (pid, exit) = (*pid, *exit);
+            End { worker: *worker, broker, slot: *slot, pid, death: true, exit, forced: *forced }
         }
         _ => return Ok(false),
     };
