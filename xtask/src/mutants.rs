@@ -225,7 +225,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
 
 const LIST: &str = "crates/core/tests/mutants.toml";
 /// Enough for every promise to be put to the test many times.
-const STEPS: &str = "600000";
+const STEPS: &str = "2000000";
 const SECONDS: &str = "60";
 /// Which bug is planted in this process.
 const SWITCH: &str = "

@@ -552,6 +552,7 @@ impl Facts {
         let broker = self.broker(id);
         let empty = !self.of(id).any(|(_, process)| process.slot == slot);
         let waits = empty
+            && self.missed
             && !broker.held
             && !broker.recycling
             && (broker.listening || !broker.listens)
