@@ -6,6 +6,7 @@ mod events;
 mod figure;
 mod first_line;
 mod hand;
+mod handle;
 mod idle;
 mod load;
 mod proc;
@@ -51,7 +52,8 @@ pub(crate) fn run(words: &[OsString]) -> Result<bool> {
 type Measure = fn(&Bench) -> Result<Vec<Figure>>;
 
 /// In the order in which they are run.
-const ROWS: [(&str, Measure); 10] = [
+const ROWS: [(&str, Measure); 11] = [
+    ("handle", handle::measure),
     ("crash", crash::measure),
     ("start", start::measure),
     ("idle", idle::measure),

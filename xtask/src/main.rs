@@ -50,8 +50,9 @@ const HELP: &str = "\
 Usage: cargo xtask CHORE
 
   test                          All that must hold before a change is taken
-  sim [--seconds N] [--seed S]  The simulation of the rules, optimised: for N
-                                seconds (default: 60), or seed S alone
+  sim [--seconds N | --steps N | --seed S]
+                                The simulation of the rules, optimised: for N
+                                seconds (default: 60) or N steps, or seed S alone
   mutants [NAME...]             Plants one-line bugs in a copy of the rules;
                                 every one must be caught
   judge FILE...                 Whether the apps of these traces kept their

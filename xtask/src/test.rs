@@ -6,8 +6,9 @@ mod sources;
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
+use crate::mutants;
 use crate::workspace::{cargo, root, succeed};
 
 pub(crate) fn run() -> Result<bool> {
@@ -35,6 +36,10 @@ fn all(steps: &mut Steps) -> Result<()> {
     steps.run("programs: cargo build", || succeed(&mut cargo(["build", "--workspace", "--bins"])))?;
     steps.run("examples: cargo build", || succeed(&mut cargo(["build", "--workspace", "--examples"])))?;
     steps.run("doc tests: cargo test --doc", || succeed(&mut cargo(["test", "--workspace", "--doc"])))?;
+    steps.run("planted bugs: cargo xtask mutants", || match mutants::run(&[])? {
+        true => Ok(()),
+        false => bail!("a planted bug was not caught"),
+    })?;
     steps.run("tests", || {
         let mut tests = if machine::has_nextest() {
             cargo(["nextest", "run", "--workspace", "--no-fail-fast"])

@@ -3,7 +3,6 @@
 //! Here: what a broker is, its listeners, what commands wait for, what is seen. The rules are in `slots` (filling
 //! and scaling), `life` (a worker from spawn to exit), `recycle` and `verdict` (replacing), `drain` (sending home).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backoff::DEGRADED_AT;
@@ -21,6 +20,7 @@ use crate::shared::{Key, Shared};
 use crate::slots::Place;
 use crate::spec::BrokerSpec;
 use crate::status::{self, BrokerState, BrokerStatus, WorkerState, WorkerStatus};
+use crate::table::Table;
 use crate::time::Time;
 use crate::worker::{State, Why, Worker};
 
@@ -40,7 +40,7 @@ pub(crate) struct Broker {
     /// Number of the last request to the listeners; answers to older ones are stale.
     pub(crate) round: u32,
     pub(crate) places: Vec<Place>,
-    pub(crate) workers: BTreeMap<WorkerId, Worker>,
+    pub(crate) workers: Table<Worker>,
     pub(crate) counts: Counts,
     /// Slots with so many failures in a row that the broker is degraded.
     pub(crate) failing: u32,
@@ -111,7 +111,7 @@ impl Broker {
             phase: Phase::Open,
             round: 0,
             places: Vec::new(),
-            workers: BTreeMap::new(),
+            workers: Table::new(),
             counts: Counts::default(),
             failing: 0,
             recycle: None,

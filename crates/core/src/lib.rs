@@ -34,6 +34,7 @@ pub mod snapshot;
 pub mod spec;
 pub mod status;
 mod stop;
+mod table;
 mod text;
 pub mod time;
 mod verdict;

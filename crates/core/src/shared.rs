@@ -1,6 +1,6 @@
 //! What all brokers of an app share while they act: the present moment, the effects so far, timers, numbers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::budget::Budget;
 use crate::changes::Changes;
@@ -8,6 +8,7 @@ use crate::effect::{Effect, Outcome};
 use crate::event::{Event, What};
 use crate::id::{BrokerId, RequestId, Slot, WorkerId};
 use crate::requests::{Requests, Waits};
+use crate::table::Table;
 use crate::time::Time;
 
 /// Whose deadline it is. The time itself lives in the state that waits.
@@ -35,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     pub(crate) requests: Requests,
     /// Whose a worker is, from the wish to start it until it is gone.
-    pub(crate) owners: BTreeMap<WorkerId, BrokerId>,
+    pub(crate) owners: Table<BrokerId>,
     pub(crate) changes: Changes,
     pub(crate) next_worker: u64,
     pub(crate) seq: u64,
@@ -49,7 +50,7 @@ impl Shared {
             timers: BTreeSet::new(),
             budget: Budget::new(now),
             requests: Requests::default(),
-            owners: BTreeMap::new(),
+            owners: Table::new(),
             changes: Changes::default(),
             next_worker: 0,
             seq: 0,

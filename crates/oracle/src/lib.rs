@@ -11,6 +11,7 @@ mod claims;
 mod commands;
 mod facts;
 mod oracle;
+mod recycles;
 mod rest;
 mod shell;
 pub mod trace;

@@ -9,7 +9,7 @@ use shiftboss_core::spec::BrokerSpec;
 use shiftboss_core::{Command, Effect, Event, Input, Status, Time, Verb, What};
 
 use crate::facts::{Broker, Facts, MOST_OPEN};
-use crate::{brokers, claims, commands, workers};
+use crate::{brokers, claims, commands, recycles, workers};
 
 /// Follows one app from its start.
 #[derive(Clone)]
@@ -78,13 +78,13 @@ const ON_EFFECT: [(&str, OnEffect); 27] = [
     ("I8", brokers::i8_held_means_held),
     ("I9", brokers::i9_no_spawn_once_the_app_stops),
     ("I10", workers::i10_rungs_only_rise),
-    ("I12b", brokers::i12_ready_before_retire),
+    ("I12b", recycles::i12_ready_before_retire),
     ("I15", workers::i15_ready_is_earned),
-    ("I17", brokers::i17_a_failed_generation_is_not_started_again),
-    ("I17b", brokers::i17_nobody_is_retired_outside_of_a_recycle),
-    ("I18", brokers::i18_one_recycle_at_a_time),
-    ("I19", brokers::i19_a_spawn_runs_the_target),
-    ("I19b", brokers::i19_generations_rise),
+    ("I17", recycles::i17_a_failed_generation_is_not_started_again),
+    ("I17b", recycles::i17_nobody_is_retired_outside_of_a_recycle),
+    ("I18", recycles::i18_one_recycle_at_a_time),
+    ("I19", recycles::i19_a_spawn_runs_the_target),
+    ("I19b", recycles::i19_generations_rise),
     ("I20", brokers::i20_failing_slots_back_off),
     ("I20b", brokers::i20_a_back_off_is_bounded),
     ("I21b", brokers::i21_first_come_first_served),
@@ -96,7 +96,7 @@ const ON_EFFECT: [(&str, OnEffect); 27] = [
     ("I35b", brokers::i35_listeners_back_off),
     ("I38", claims::i38_time_never_goes_back),
     ("I48", claims::i48_every_event_has_its_cause),
-    ("P1", brokers::p1_recycles_by_time_keep_their_time),
+    ("P1", recycles::p1_recycles_by_time_keep_their_time),
     ("P3", brokers::p3_queues_are_emptied_before_workers_leave),
 ];
 
@@ -107,11 +107,11 @@ const ON_STEP: [(&str, OnStep); 23] = [
     ("I3", workers::i3_nobody_is_lost),
     ("I9b", brokers::i9_all_are_asked_to_leave),
     ("I11", workers::i11_the_ladder_ends_in_a_kill),
-    ("I12", brokers::i12_capacity_is_kept),
-    ("I13", brokers::i13_surge_is_a_bound),
-    ("I14", brokers::i14_few_slots_change_at_once),
+    ("I12", recycles::i12_capacity_is_kept),
+    ("I13", recycles::i13_surge_is_a_bound),
+    ("I14", recycles::i14_few_slots_change_at_once),
     ("I16", workers::i16_nobody_starts_for_ever),
-    ("I17c", brokers::i17_the_way_back_goes_all_the_way),
+    ("I17c", recycles::i17_the_way_back_goes_all_the_way),
     ("I21", brokers::i21_spawns_have_a_budget),
     ("I22", brokers::i22_never_given_up),
     ("I27", claims::i27_stale_words_come),

@@ -119,7 +119,9 @@ fn derive(app: &mut App) {
     orders.sort_unstable_by_key(|answered| answered.order);
     shared.requests.answered = orders.into();
     for broker in brokers.iter_mut() {
-        shared.owners.extend(broker.workers.keys().map(|worker| (*worker, broker.id)));
+        for worker in broker.workers.keys() {
+            shared.owners.insert(*worker, broker.id);
+        }
         (broker.counts, broker.failing) = broker.recount();
     }
     for broker in brokers.iter() {

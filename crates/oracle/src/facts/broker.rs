@@ -1,0 +1,197 @@
+//! One broker, as far as commands, listeners and its own claims show it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shiftboss_core::event::RecycleReason;
+use shiftboss_core::id::{Generation, LaunchId, Slot, WorkerId};
+use shiftboss_core::spec::BrokerSpec;
+use shiftboss_core::{Command, Input, Time, Verb, What};
+
+use crate::facts::WINDOW;
+
+#[derive(Clone)]
+pub(crate) struct Broker {
+    pub(crate) wanted: u32,
+    pub(crate) most_wanted: u32,
+    /// By how many more workers were wanted lately.
+    pub(crate) grown: Vec<(Time, u64)>,
+    pub(crate) listens: bool,
+    /// The request to the listeners that is not answered yet.
+    pub(crate) asked: Option<u32>,
+    /// The last answer of the listeners was "open", and no drain has come since.
+    pub(crate) listening: bool,
+    /// Sent home by command and not called back by one.
+    pub(crate) sent_home: bool,
+    /// As events tell it: sent home, by hand or because the app ends, and not called back.
+    pub(crate) held: bool,
+    /// The request by which its queues are being emptied: workers are not asked to leave yet.
+    pub(crate) quieting: Option<u32>,
+    /// The request by which what is left in its queues is being reset.
+    pub(crate) shutting: Option<u32>,
+    /// Failures in a row to open its listeners.
+    pub(crate) unopened: u32,
+    /// Connections reset by the last one.
+    pub(crate) refused: u64,
+    pub(crate) recycling: bool,
+    /// Recycles begun so far.
+    pub(crate) recycles: u64,
+    /// The newest worker when the last one began.
+    pub(crate) newest_before: WorkerId,
+    /// Who lived when the recycle began and is to be replaced by it, if that is everybody.
+    pub(crate) to_go: BTreeSet<WorkerId>,
+    /// Recycles that were asked for while one ran.
+    pub(crate) queued: bool,
+    /// The only slot that the recycle may touch, if it was asked for one.
+    pub(crate) only: Option<Slot>,
+    /// Workers killed because they did not leave in time: retired by this recycle, of any kind during it, in this drain.
+    pub(crate) cut_by_recycle: u32,
+    pub(crate) cut_during_recycle: u32,
+    pub(crate) cut_by_drain: u32,
+    /// Since when the next recycle by time is waited for.
+    pub(crate) timed_since: Time,
+    pub(crate) generation: Generation,
+    pub(crate) target: Generation,
+    pub(crate) launches: BTreeMap<Generation, LaunchId>,
+    /// Generations that a failed recycle has given up.
+    pub(crate) failed: BTreeSet<Generation>,
+    pub(crate) streaks: BTreeMap<Slot, Streak>,
+    /// Ends that nobody asked for, of each slot, since somebody mended something.
+    pub(crate) failures: BTreeMap<Slot, u32>,
+    pub(crate) deaths: u64,
+    /// Slots in back-off, and until when.
+    pub(crate) waits: BTreeMap<Slot, Time>,
+}
+
+/// Deaths of a slot without a worker that was ready, or a command, in between.
+#[derive(Clone, Copy)]
+pub(crate) struct Streak {
+    pub(crate) deaths: u32,
+    pub(crate) last: Time,
+}
+
+impl Broker {
+    pub(super) fn new(spec: &BrokerSpec) -> Broker {
+        Broker {
+            wanted: spec.workers,
+            most_wanted: spec.workers,
+            grown: Vec::new(),
+            listens: spec.listens,
+            asked: None,
+            listening: false,
+            sent_home: false,
+            held: false,
+            quieting: None,
+            shutting: None,
+            unopened: 0,
+            refused: 0,
+            recycling: false,
+            recycles: 0,
+            newest_before: WorkerId(0),
+            to_go: BTreeSet::new(),
+            queued: false,
+            only: None,
+            cut_by_recycle: 0,
+            cut_during_recycle: 0,
+            cut_by_drain: 0,
+            timed_since: Time(0),
+            generation: Generation(1),
+            target: Generation(1),
+            launches: BTreeMap::from([(Generation(1), spec.launch)]),
+            failed: BTreeSet::new(),
+            streaks: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            deaths: 0,
+            waits: BTreeMap::new(),
+        }
+    }
+
+    /// Counts a failure of a slot; a worker that has proved itself starts the count anew.
+    pub(super) fn count(&mut self, slot: Slot, now: Time, proved: bool, failed: bool) {
+        if proved {
+            self.streaks.remove(&slot);
+        }
+        if failed {
+            let streak = self.streaks.entry(slot).or_insert(Streak { deaths: 0, last: now });
+            streak.deaths += 1;
+            streak.last = now;
+        }
+    }
+
+    /// Somebody has mended something: failures no longer count.
+    pub(super) fn forgive(&mut self) {
+        self.streaks.clear();
+        self.waits.clear();
+    }
+
+    pub(super) fn take_event(&mut self, now: Time, input: Option<&Input>, what: &What) {
+        match what {
+            What::BrokerDraining => {
+                self.held = true;
+                self.unopened = 0;
+                self.cut_by_drain = 0;
+                self.listening = false;
+                self.asked = None;
+                self.forgive();
+            }
+            What::BrokerResumed | What::BrokerOpened => {
+                self.held = false;
+                self.timed_since = now;
+            }
+            What::BrokerStarted { .. } => self.timed_since = now,
+            What::BrokerWaiting { .. } => {
+                self.held = false;
+                self.listening = false;
+            }
+            What::BrokerScaled { wanted } => {
+                let more = wanted.saturating_sub(self.wanted);
+                self.grown.retain(|(at, _)| now.since(*at) < WINDOW);
+                self.grown.push((now, u64::from(more)));
+                self.wanted = *wanted;
+                self.most_wanted = self.most_wanted.max(*wanted);
+                self.forgive();
+            }
+            What::WorkerBackoff { slot, retry_at, .. } => {
+                self.waits.insert(*slot, *retry_at);
+            }
+            What::RecycleStarted { target, reason, .. } => {
+                self.recycling = true;
+                self.recycles += 1;
+                (self.cut_by_recycle, self.cut_during_recycle) = (0, 0);
+                self.only = match input {
+                    Some(Input::Command { command: Command::Broker(_, Verb::Recycle(only)), .. }) => *only,
+                    _ => None,
+                };
+                if *reason == RecycleReason::ByTime || *target > self.target {
+                    self.timed_since = now;
+                }
+                self.queued &= *reason != RecycleReason::Asked;
+                self.target = *target;
+                self.forgive();
+                let launch = match input {
+                    _ if *reason == RecycleReason::GoingBack => self.launches.get(&self.generation).copied(),
+                    Some(Input::Command { command: Command::Broker(_, Verb::Respecify(spec)), .. }) => {
+                        Some(spec.launch)
+                    }
+                    _ => None,
+                };
+                if let Some(launch) = launch {
+                    self.launches.entry(*target).or_insert(launch);
+                }
+            }
+            What::RecycleFinished { generation, .. } => {
+                self.recycling = false;
+                self.generation = *generation;
+                self.forgive();
+            }
+            What::RecycleFailed { target, generation, slot, .. } => {
+                self.recycling = false;
+                self.generation = *generation;
+                self.forgive();
+                if slot.is_some() && target != generation {
+                    self.failed.insert(*target);
+                }
+            }
+            _ => {}
+        }
+    }
+}

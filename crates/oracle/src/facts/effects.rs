@@ -1,0 +1,188 @@
+//! What was asked for and told.
+
+use shiftboss_core::id::BrokerId;
+use shiftboss_core::{Command, Effect, Input, Outcome, Status, Verb, What};
+
+use crate::facts::{End, Facts, Process, Start};
+use crate::oracle::Step;
+
+impl Facts {
+    pub(crate) fn take_effect(&mut self, step: &Step, effect: &Effect) {
+        match effect {
+            Effect::Spawn { worker, broker, slot, launch, generation } => {
+                self.spawns += 1;
+                self.newest = self.newest.max(*worker);
+                let now = self.now;
+                let failing = self.brokers[broker.0 as usize].waits.remove(slot).is_some();
+                self.starts.push_back(Start { at: now, failing });
+                self.queue.retain(|waits| *waits != (*broker, *slot));
+                let process = Process {
+                    broker: *broker,
+                    slot: *slot,
+                    launch: *launch,
+                    generation: *generation,
+                    pid: None,
+                    started: None,
+                    ready: None,
+                    called_ready: false,
+                    leaving: None,
+                    left_in: 0,
+                    signalled: None,
+                    rungs: Vec::new(),
+                    killed: false,
+                    lateness: self.lateness,
+                    doubtful: false,
+                    dropped: false,
+                };
+                self.living.insert(*worker, process);
+            }
+            Effect::Signal { worker, signal } => {
+                let now = self.now;
+                if let Some(process) = self.living.get_mut(worker) {
+                    process.rungs.push((*signal, now));
+                    process.signalled.get_or_insert(now);
+                }
+            }
+            Effect::KillTree { worker } => {
+                let now = self.now;
+                if let Some(process) = self.living.get_mut(worker) {
+                    process.killed = true;
+                    process.signalled.get_or_insert(now);
+                }
+            }
+            Effect::QuietListeners { broker, round } => {
+                self.brokers[broker.0 as usize].quieting = Some(*round);
+            }
+            Effect::OpenListeners { broker, round } => {
+                let broker = &mut self.brokers[broker.0 as usize];
+                broker.quieting = None;
+                broker.shutting = None;
+                broker.asked = Some(*round);
+            }
+            Effect::ShutListeners { broker, round } => {
+                self.brokers[broker.0 as usize].shutting = Some(*round);
+            }
+            Effect::Reply { request, outcome } => {
+                if let Some(Command::Broker(id, Verb::Recycle(_))) = self.open.remove(request)
+                    && let Some(broker) = self.brokers.get_mut(id.0 as usize)
+                {
+                    broker.queued &= !matches!(outcome, Outcome::Superseded(_));
+                }
+                self.to_replace.remove(request);
+                self.answered.insert(*request, outcome.clone());
+            }
+            Effect::Exit => self.ended = true,
+            Effect::Emit(event) => self.take_event(step, event.broker, &event.what),
+        }
+    }
+
+    fn take_event(&mut self, step: &Step, broker: Option<BrokerId>, what: &What) {
+        self.doubt(broker, what);
+        match what {
+            What::WorkerStopping { worker, reason, .. } => {
+                let (now, lateness) = (self.now, self.lateness);
+                if let Some(process) = self.living.get_mut(worker) {
+                    process.leaving = Some((now, reason.clone()));
+                    // Told as soon as it runs, that was decided before, perhaps by another recycle.
+                    let decided = !matches!(step.input, Some(Input::Spawned { .. }));
+                    process.left_in = u64::from(decided) * self.brokers[process.broker.0 as usize].recycles;
+                    process.lateness = lateness;
+                }
+            }
+            What::WorkerEnded { worker, .. } | What::WorkerDeath { worker, .. } => {
+                *self.told.entry(*worker).or_insert(0) += 1;
+            }
+            What::WorkerReady { worker, .. } => {
+                // By time: there is no word of its own.
+                let now = self.now;
+                if let Some(process) = self.living.get_mut(worker) {
+                    process.ready.get_or_insert(now);
+                    process.called_ready = true;
+                }
+            }
+            What::AppReady
+            | What::AppStopping
+            | What::BrokerStarted { .. }
+            | What::ListenerBound { .. }
+            | What::ListenerFailed { .. }
+            | What::BrokerWaiting { .. }
+            | What::BrokerOpened
+            | What::BrokerResumed
+            | What::BrokerDraining
+            | What::BrokerDrained { .. }
+            | What::BrokerScaled { .. }
+            | What::BrokerDegraded { .. }
+            | What::BrokerRecovered
+            | What::WorkerStarted { .. }
+            | What::WorkerBackoff { .. }
+            | What::RecycleStarted { .. }
+            | What::RecycleFinished { .. }
+            | What::RecycleFailed { .. } => {}
+        }
+        let Some(id) = broker else { return };
+        let now = self.now;
+        if let What::WorkerDeath { slot, .. } | What::WorkerEnded { slot, .. } = what {
+            self.brokers[id.0 as usize].count(*slot, now, self.proved, self.missed);
+        }
+        self.take_turns(id, what);
+        if let What::RecycleStarted { total, .. } = what {
+            let all = *total == self.broker(id).wanted;
+            let to_go = self
+                .of(id)
+                .filter(|(_, process)| all && process.started.is_some() && process.leaving.is_none());
+            let to_go = to_go.map(|(worker, _)| *worker).collect();
+            let newest = self.newest;
+            let broker = &mut self.brokers[id.0 as usize];
+            (broker.to_go, broker.newest_before) = (to_go, newest);
+        }
+        self.brokers[id.0 as usize].take_event(now, step.input.as_ref(), what);
+    }
+
+    /// After some events nobody of a broker waits any longer, or in another order.
+    fn take_turns(&mut self, id: BrokerId, what: &What) {
+        match what {
+            What::RecycleStarted { .. }
+            | What::RecycleFailed { .. }
+            | What::RecycleFinished { .. }
+            | What::BrokerScaled { .. }
+            | What::BrokerDraining => self.queue.retain(|(broker, _)| *broker != id),
+            What::WorkerBackoff { slot, .. } => self.queue.retain(|waits| *waits != (id, *slot)),
+            _ => {}
+        }
+    }
+
+    /// Who has lost its only worker in this step, and was told no back-off, waits from now on.
+    pub(crate) fn take_turn(&mut self, claimed: &Status) {
+        let Some(End { slot, broker: id, .. }) = self.end else { return };
+        let broker = self.broker(id);
+        let empty = !self.of(id).any(|(_, process)| process.slot == slot);
+        let waits = empty
+            && self.missed
+            && !broker.held
+            && !broker.recycling
+            && (broker.listening || !broker.listens)
+            && slot.0 < broker.wanted
+            && !claimed.brokers[id.0 as usize].backoff.contains_key(&slot)
+            && !self.queue.contains(&(id, slot));
+        if waits {
+            self.queue.push((id, slot));
+        }
+    }
+
+    /// After some events a worker that was asked for and does not run yet may be stopped as soon as it does.
+    fn doubt(&mut self, broker: Option<BrokerId>, what: &What) {
+        let wanted = match what {
+            What::BrokerScaled { wanted } => Some(*wanted),
+            _ => None,
+        };
+        let all = matches!(what, What::BrokerDraining | What::RecycleFailed { .. });
+        if !all && wanted.is_none() {
+            return;
+        }
+        for process in self.living.values_mut().filter(|process| Some(process.broker) == broker) {
+            let beyond = wanted.is_some_and(|wanted| process.slot.0 >= wanted);
+            process.doubtful |= process.started.is_none() && (all || beyond);
+            process.dropped |= beyond;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What happened.
+
+use shiftboss_core::id::{RequestId, WorkerId};
+use shiftboss_core::{Command, Exit, Input, Verb};
+
+use crate::facts::{End, Facts, MOST_OPEN, Process, is_unready, says_ready};
+use crate::oracle::{Specs, target};
+
+impl Facts {
+    pub(crate) fn take_input(&mut self, specs: &Specs, input: &Input) {
+        self.missed = false;
+        self.end = None;
+        match input {
+            Input::Spawned { worker, pid } => {
+                let (now, lateness) = (self.now, self.lateness);
+                if let Some(process) = self.living.get_mut(worker).filter(|process| process.started.is_none())
+                {
+                    process.started = Some(now);
+                    process.pid = Some(*pid);
+                    process.lateness = lateness;
+                }
+            }
+            Input::SpawnFailed { worker, .. } => {
+                if self.living.get(worker).is_some_and(|process| process.started.is_none()) {
+                    self.leaves(specs, *worker, None);
+                    self.spawn_failures += 1;
+                }
+            }
+            Input::Exited { worker, exit } => {
+                if self.living.contains_key(worker) {
+                    self.leaves(specs, *worker, Some(*exit));
+                    self.exits += 1;
+                }
+            }
+            Input::Ready { worker } => {
+                let now = self.now;
+                if let Some(process) = self.living.get_mut(worker)
+                    && process.is_starting()
+                    && says_ready(&specs[&process.launch])
+                {
+                    process.ready = Some(now);
+                }
+            }
+            Input::Opened { broker, round, result } => {
+                if let Some(broker) = self.brokers.get_mut(broker.0 as usize)
+                    && broker.asked == Some(*round)
+                {
+                    broker.asked = None;
+                    broker.listening = result.is_ok();
+                    broker.unopened = if result.is_ok() { 0 } else { broker.unopened + 1 };
+                }
+            }
+            Input::Quiet { broker, round } => {
+                if let Some(broker) = self.brokers.get_mut(broker.0 as usize) {
+                    broker.quieting.take_if(|asked| asked == round);
+                }
+            }
+            Input::Shut { broker, round, refused } => {
+                if let Some(broker) = self.brokers.get_mut(broker.0 as usize)
+                    && broker.shutting.take_if(|asked| asked == round).is_some()
+                {
+                    broker.refused = *refused;
+                }
+            }
+            Input::Command { request, command } => self.take_command(*request, command),
+            Input::Stop { now } => {
+                self.stopping = true;
+                self.brutal |= now;
+            }
+            Input::Tick | Input::Unseen { .. } => {}
+        }
+    }
+
+    fn take_command(&mut self, request: RequestId, command: &Command) {
+        if self.answered.contains_key(&request) || self.open.contains_key(&request) {
+            return;
+        }
+        self.open.insert(request, command.clone());
+        // It is to be refused.
+        if self.open.len() > MOST_OPEN && *command != Command::Stop {
+            return;
+        }
+        match command {
+            Command::Stop => self.stopping = true,
+            Command::Broker(..) if self.stopping => {}
+            Command::Broker(id, verb) => {
+                let Some(broker) = self.brokers.get_mut(id.0 as usize) else { return };
+                match verb {
+                    Verb::Drain => broker.sent_home = true,
+                    Verb::Resume => {
+                        broker.sent_home = false;
+                        broker.forgive();
+                    }
+                    Verb::Recycle(slot) => {
+                        let slot = *slot;
+                        let asked = |process: &Process| {
+                            process.broker == *id
+                                && process.started.is_some()
+                                && process.stays()
+                                && slot.is_none_or(|slot| process.slot == slot)
+                        };
+                        let to_replace = self.living.iter().filter(|(_, process)| asked(process));
+                        self.to_replace.insert(request, to_replace.map(|(worker, _)| *worker).collect());
+                        broker.queued |= broker.recycling;
+                        broker.forgive();
+                    }
+                    Verb::Respecify(_) => broker.forgive(),
+                    Verb::Scale(_) => {}
+                }
+            }
+        }
+    }
+
+    /// A worker is gone, or was never there.
+    fn leaves(&mut self, specs: &Specs, worker: WorkerId, exit: Option<Exit>) {
+        let Some(gone) = self.living.remove(&worker) else { return };
+        let reason = gone.leaving.as_ref().map(|(_, reason)| reason.as_str());
+        let unready = reason.is_some_and(is_unready);
+        let asked = reason.is_some() && !unready;
+        let alone = !self.of(gone.broker).any(|(_, other)| other.slot == gone.slot);
+        let home = self.broker(gone.broker).held;
+        self.last_ready = gone.ready;
+        let healthy_after = target(self.broker(gone.broker), specs).backoff.healthy_after;
+        self.proved = gone.ready.is_some_and(|since| self.now.since(since) >= healthy_after);
+        let clean = exit == Some(Exit::Code(0)) && !unready;
+        let failed = !(asked || home || clean && self.proved);
+        self.missed = alone && failed && !gone.doubtful && !gone.dropped;
+        let death = match exit {
+            None => true,
+            Some(exit) => unready || (!asked && !home && exit != Exit::Code(0)),
+        };
+        let broker = &mut self.brokers[gone.broker.0 as usize];
+        broker.deaths += u64::from(death);
+        broker.cut_by_drain += u32::from(gone.killed);
+        let retired = reason == Some("recycled") && gone.left_in == broker.recycles && !gone.dropped;
+        broker.cut_by_recycle += u32::from(gone.killed && retired);
+        broker.cut_during_recycle += u32::from(gone.killed);
+        *broker.failures.entry(gone.slot).or_insert(0) += u32::from(!asked);
+        self.end = Some(End {
+            worker,
+            broker: gone.broker,
+            slot: gone.slot,
+            pid: gone.pid,
+            death,
+            exit,
+            forced: gone.killed,
+        });
+    }
+}
