@@ -13,7 +13,7 @@ use crate::event::What;
 use crate::generation::Accepted;
 use crate::id::{BrokerId, Generation, RequestId, Slot, WorkerId};
 use crate::input::ListenFailure;
-use crate::recycle::{Recycle, Scope};
+use crate::recycle::{Move, Recycle, Scope, Stage};
 use crate::requests::Waits;
 use crate::rng::Rng;
 use crate::shared::{Key, Shared};
@@ -198,11 +198,19 @@ impl Broker {
     // Goals.
 
     pub(crate) fn is_full(&self) -> bool {
-        // A successor on trial serves beside its predecessor: both are ready, for one slot.
-        let on_trial = self.recycle.as_ref().map_or(0, Recycle::proving);
+        let on_trial = self.recycle.as_ref().map_or(0, |recycle| self.second_servers(recycle));
         self.phase == Phase::Open
             && self.counts.ready.saturating_sub(on_trial) >= self.wanted
             && self.counts.surplus == 0
+    }
+
+    /// Successors on trial beside a predecessor that serves: both are ready, for one slot.
+    fn second_servers(&self, recycle: &Recycle) -> u32 {
+        let second = |(slot, moved): &(&Slot, &Move)| match moved.stage {
+            Stage::Proving(id, _) => !self.serves(**slot, id),
+            Stage::Retiring(_) | Stage::Queued | Stage::Starting(_) | Stage::Leaving(_) => false,
+        };
+        u32::try_from(recycle.under_way.iter().filter(second).count()).unwrap_or(u32::MAX)
     }
 
     /// Open and full, or closed by hand: nothing is missing.

@@ -96,8 +96,7 @@ impl Recycle {
         self.under_way.values().filter(|moved| moved.limit == limit).count()
     }
 
-    /// Successors that are ready and on trial.
-    pub(crate) fn proving(&self) -> u32 {
+    fn proving(&self) -> u32 {
         let proving =
             self.under_way.values().filter(|moved| matches!(moved.stage, Stage::Proving(..))).count();
         u32::try_from(proving).unwrap_or(u32::MAX)

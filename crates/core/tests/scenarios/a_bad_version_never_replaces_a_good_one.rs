@@ -3,7 +3,7 @@
 use crate::world::*;
 use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::{Generation, LaunchId};
-use shiftboss_core::spec::{Ready, RecycleSpec};
+use shiftboss_core::spec::{BrokerSpec, Ready, RecycleSpec};
 use shiftboss_core::{Exit, Input, Outcome, Verb, What};
 
 #[test]
@@ -69,7 +69,7 @@ fn going_back_is_ready_before_retire_too() {
 }
 
 #[test]
-fn when_going_back_fails_too_nothing_more_is_tried() {
+fn when_going_back_fails_too_it_is_tried_again_after_the_longest_back_off() {
     let mut world = World::ready([spec(2)]);
     world.ask(API, version(2, 2));
     let bad = world.newest(0);
@@ -80,6 +80,46 @@ fn when_going_back_fails_too_nothing_more_is_tried() {
     assert_eq!((spawns(&effects), signals(&effects)), (0, vec![]));
     assert_eq!(world.in_slot(0), [bad]);
     assert_eq!((world.status().recycling, world.status().generation), (false, Generation(3)));
+    let cap = spec(2).backoff.cap;
+    assert_eq!(spawns(&world.pass(cap - millis(1))), 0);
+    assert_eq!(spawns(&world.pass(millis(1))), 1);
+    world.everybody_obeys();
+    assert!(world.in_slot(0) != [bad]);
+    assert!(world.living.values().all(|place| place.launch == LaunchId(1)));
+    assert_eq!(world.app.deadline(), None);
+}
+
+#[test]
+fn a_specification_taken_while_drained_is_on_trial_after_the_resume() {
+    let mut world = World::ready([spec(1)]);
+    world.ask(API, Verb::Drain);
+    world.everybody_obeys();
+    let request = world.ask(API, version(1, 2));
+    assert!(is_done(&world.outcome(request)));
+    assert_eq!((world.status().generation, world.status().target), (Generation(1), Generation(2)));
+    world.ask(API, Verb::Resume);
+    assert_eq!(world.living[&world.newest(0)].launch, LaunchId(2));
+    world.crash(world.newest(0));
+    assert_eq!(world.living[&world.newest(0)].launch, LaunchId(1));
+}
+
+#[test]
+fn going_back_brings_back_the_time_between_recycles() {
+    let every = |seconds| Some(secs(seconds));
+    let good = recycling(1, RecycleSpec { every: every(1000), jitter: 0.0, ..RecycleSpec::default() });
+    let bad = BrokerSpec {
+        launch: LaunchId(2),
+        recycle: RecycleSpec { every: every(10), ..good.recycle.clone() },
+        ..good.clone()
+    };
+    let mut world = World::ready([good]);
+    world.ask(API, Verb::Respecify(Box::new(bad)));
+    world.crash(world.newest(0));
+    world.pass(secs(900));
+    let by_time = |what: &What| matches!(what, What::RecycleStarted { reason: RecycleReason::ByTime, .. });
+    assert_eq!(world.said(by_time), 0);
+    world.pass(secs(100));
+    assert_eq!(world.said(by_time), 1);
 }
 
 #[test]

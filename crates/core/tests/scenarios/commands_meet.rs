@@ -2,8 +2,8 @@
 
 use crate::world::*;
 use shiftboss_core::id::{BrokerId, RequestId, Slot};
-use shiftboss_core::spec::{BrokerSpec, MAX_WORKERS};
-use shiftboss_core::{Command, Exit, Input, Outcome, Verb, What};
+use shiftboss_core::spec::{BrokerSpec, MAX_WORKERS, RecycleSpec};
+use shiftboss_core::{Command, Effect, Exit, Input, Outcome, Verb, What};
 
 fn note(outcome: Option<Outcome>) -> String {
     match outcome {
@@ -174,4 +174,33 @@ fn a_recycle_of_a_waiting_broker_does_nothing_and_says_so() {
     let mut world = World::unanswered([listening(1)]);
     let request = world.ask(API, Verb::Recycle(None));
     assert_eq!(note(world.outcome(request)), "nothing to recycle: waits for its listeners");
+}
+
+#[test]
+fn full_means_every_slot_whoever_is_on_trial_beside_another() {
+    let min_ready = RecycleSpec { min_ready: secs(60), ..RecycleSpec::default() };
+    let mut world = World::ready([recycling(2, min_ready)]);
+    world.ask(API, Verb::Recycle(None));
+    world.say_ready(world.newest(0));
+    world.crash(world.newest(1));
+    assert_eq!(world.status().ready(), 2);
+    let resume = world.ask(API, Verb::Resume);
+    assert_eq!(world.outcome(resume), None);
+    world.say_ready(world.newest(1));
+    assert!(is_done(&world.outcome(resume)));
+}
+
+#[test]
+fn an_answer_is_still_known_when_all_commands_that_may_wait_were_answered_after_it() {
+    let mut world = World::ready([spec(1)]);
+    let first = world.ask(API, Verb::Resume);
+    world.ask(API, Verb::Recycle(None));
+    let waiting: Vec<RequestId> = (0..511).map(|_| world.ask(API, Verb::Recycle(None))).collect();
+    let refused = world.ask(API, Verb::Recycle(None));
+    assert!(matches!(world.outcome(refused), Some(Outcome::Refused(_))));
+    world.everybody_obeys();
+    assert!(waiting.iter().all(|request| is_done(&world.outcome(*request))));
+    let command = Command::Broker(API, Verb::Drain);
+    let effects = world.feed(Input::Command { request: first, command });
+    assert!(matches!(effects[..], [Effect::Reply { .. }]), "{effects:?}");
 }

@@ -10,6 +10,7 @@ mod listeners_outlive_workers;
 mod nothing_is_left_behind;
 mod ready_before_retire;
 mod recycle_limits;
+mod replay;
 mod scaling;
 mod small_and_silent;
 mod world;
