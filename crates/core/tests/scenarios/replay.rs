@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shiftboss_core::id::{BrokerId, LaunchId, Pid, RequestId, WorkerId};
 use shiftboss_core::spec::{BackoffSpec, BrokerSpec, Drained, Ready, RecycleSpec, Rung, Signal, StopLadder};
-use shiftboss_core::{App, Command, Input, Time, Verb};
+use shiftboss_core::{App, Command, Exit, Input, Time, Verb};
 use shiftboss_oracle::{Oracle, Step};
 
 /// I29b: a command was answered as if the broker were full while a successor on trial was counted beside its
@@ -148,18 +148,18 @@ impl Replay {
         let oracle = Oracle::new(&specs);
         let mut replay = Replay { app: App::new(begun, seed, specs), oracle };
         let effects = replay.app.start(begun);
-        replay.judge(Step { now: begun, input: None, effects, deadline: replay.app.deadline() });
+        replay.judge(&Step { now: begun, input: None, effects, deadline: replay.app.deadline() });
         replay
     }
 
     fn feed(&mut self, now: Time, input: Input) {
         let effects = self.app.handle(now, input.clone());
-        self.judge(Step { now, input: Some(input), effects, deadline: self.app.deadline() });
+        self.judge(&Step { now, input: Some(input), effects, deadline: self.app.deadline() });
     }
 
     #[track_caller]
-    fn judge(&mut self, step: Step) {
-        if let Err(broken) = self.oracle.judge(&step) {
+    fn judge(&mut self, step: &Step) {
+        if let Err(broken) = self.oracle.judge(step) {
             panic!("{step}breaks {}", broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
         }
         assert_eq!(*self.oracle.claimed(), self.app.status());
