@@ -43,16 +43,30 @@ fn told(judged: &Judged) -> String {
     let (tested, untested): (Vec<&str>, Vec<&str>) =
         names.into_iter().partition(|name| judged.premises.contains_key(name));
     let times = |name: &&str| format!("{name} {}", judged.premises.get(*name).copied().unwrap_or_default());
+    let Judged { runs, ended, steps, latest, .. } = judged;
+    let runs = if *runs == 1 { "1 run".to_owned() } else { format!("{runs} runs") };
+    let tested = tested.iter().map(times).collect::<Vec<_>>().join(", ");
     format!(
-        "no promise broken\n  {} runs, {} to their end; {} steps, the latest {:.1?} after it was due\n  \
-         put to the test: {}\n  never: {}",
-        judged.runs,
-        judged.ended,
-        judged.steps,
-        judged.latest,
-        tested.iter().map(times).collect::<Vec<_>>().join(", "),
-        untested.join(", "),
+        "no promise broken\n  {runs}, {ended} to the end; {steps} steps, the latest {latest:.1?} after it was due\n{}\n{}",
+        wrapped(&format!("put to the test: {tested}")),
+        wrapped(&format!("never: {}", untested.join(", "))),
     )
+}
+
+/// In lines of at most 78 columns, indented.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::from(" ")];
+    for piece in text.split_inclusive(", ") {
+        let length = lines.last().map_or(0, |line| line.len() + piece.trim_end().len() + 1);
+        if length > 78 {
+            lines.push(String::from("   "));
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push(' ');
+            line.push_str(piece.trim_end());
+        }
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -73,6 +87,15 @@ mod tests {
     #[test]
     fn a_trace_without_fault_is_said_to_be_so() {
         assert!(judged(&format!("{BEGIN}\n{START}\n")).unwrap());
+    }
+
+    #[test]
+    fn a_step_about_nobody_is_an_error_and_no_panic() {
+        let spawn = r#"{"Spawn":{"worker":1,"broker":7,"slot":0,"generation":1,"launch":0}}"#;
+        let step = format!(r#"{{"step":{{"now":5,"input":null,"effects":[{spawn}],"deadline":null}}}}"#);
+        let error = judged(&format!("{BEGIN}\n{step}\n")).unwrap_err();
+        assert!(format!("{error:#}").contains("line 2"), "{error:#}");
+        assert!(format!("{error:#}").contains("there is no broker 7"), "{error:#}");
     }
 
     #[test]

@@ -174,6 +174,35 @@ impl Oracle {
         if broken.is_empty() { Ok(()) } else { Err(broken) }
     }
 
+    /// Of whom a step speaks that this app does not have, in words; a trace of another hand may be nonsense.
+    pub(crate) fn does_not_know(&self, step: &Step) -> Option<String> {
+        let brokers = self.facts.brokers.len();
+        let new = match &step.input {
+            Some(Input::Command { command: Command::Broker(_, Verb::Respecify(spec)), .. }) => {
+                Some(spec.launch)
+            }
+            _ => None,
+        };
+        step.effects.iter().find_map(|effect| {
+            let (broker, launch) = match effect {
+                Effect::Spawn { broker, launch, .. } => (Some(*broker), Some(*launch)),
+                Effect::OpenListeners { broker, .. }
+                | Effect::QuietListeners { broker, .. }
+                | Effect::ShutListeners { broker, .. } => (Some(*broker), None),
+                Effect::Emit(event) => (event.broker, None),
+                Effect::Signal { .. } | Effect::KillTree { .. } | Effect::Reply { .. } | Effect::Exit => {
+                    (None, None)
+                }
+            };
+            let launch = launch.filter(|launch| new != Some(*launch) && !self.specs.contains_key(launch));
+            match (broker.filter(|broker| broker.0 as usize >= brokers), launch) {
+                (Some(broker), _) => Some(format!("there is no broker {broker}")),
+                (None, Some(launch)) => Some(format!("nothing is known of what is launched: {launch}")),
+                (None, None) => None,
+            }
+        })
+    }
+
     /// What the events claim, all together.
     #[must_use]
     pub fn claimed(&self) -> &Status {

@@ -139,6 +139,9 @@ impl Run {
     }
 
     fn take(&mut self, number: u64, step: Step) -> Result<(), Fault> {
+        if let Some(reason) = self.oracle.does_not_know(&step) {
+            return Err(Fault::Line { number, reason });
+        }
         let mut broken = self.shell.judge(&step);
         // What the oracle would make of a broken bargain is not worth telling.
         if broken.is_empty() {
