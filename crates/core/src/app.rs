@@ -202,6 +202,9 @@ impl App {
 
     /// After every input: starts the workers that may start, and sees whether this was the last thing.
     pub(crate) fn settle(&mut self) -> Vec<Effect> {
+        for broker in &mut self.brokers {
+            broker.ask_again(&mut self.shared);
+        }
         self.spawn_granted();
         let cx = &mut self.shared;
         if !self.ready && !self.stopping && self.brokers.iter().all(Broker::is_settled) {

@@ -42,6 +42,8 @@ pub(crate) struct Broker {
     pub(crate) places: Vec<Place>,
     pub(crate) workers: Table<Worker>,
     pub(crate) counts: Counts,
+    /// A slot found no room for its next worker among those that are leaving.
+    pub(crate) crowded: bool,
     /// Slots with so many failures in a row that the broker is degraded.
     pub(crate) failing: u32,
     pub(crate) recycle: Option<Recycle>,
@@ -113,6 +115,7 @@ impl Broker {
             places: Vec::new(),
             workers: Table::new(),
             counts: Counts::default(),
+            crowded: false,
             failing: 0,
             recycle: None,
             queued: None,

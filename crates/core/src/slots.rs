@@ -154,6 +154,10 @@ impl Broker {
         if !wanted {
             return false;
         }
+        if self.is_crowded() {
+            self.crowded = true;
+            return false;
+        }
         let worker = self.spawn(cx, slot);
         match &mut self.recycle {
             Some(recycle) if recycle.concerns(slot) => recycle.successor_asked(slot, worker),
@@ -164,6 +168,35 @@ impl Broker {
             }
         }
         true
+    }
+
+    /// As many processes as a broker may have, those that are leaving included: whoever calls everybody back, or recycles
+    /// again and again, while the workers before take their time to leave, must not fill the memory with them.
+    fn is_crowded(&self) -> bool {
+        self.workers.len() >= 2 * self.wanted as usize + self.spec.recycle.surge as usize
+    }
+
+    /// Somebody may have left: the slots that found no room ask again.
+    pub(crate) fn ask_again(&mut self, cx: &mut Shared) {
+        if !self.crowded || self.is_crowded() {
+            return;
+        }
+        self.crowded = false;
+        cx.changes.broker(self.id);
+        if self.phase != Phase::Open {
+            return;
+        }
+        for slot in self.slots() {
+            let Some(place) = self.places.get(slot.0 as usize) else { return };
+            let failing = place.worker.is_none() && place.backoff.is_some_and(|wait| wait.over);
+            if self.recycle.as_ref().is_some_and(|recycle| recycle.wants_successor(slot)) {
+                self.ask_budget(cx, slot, false);
+            } else if failing {
+                self.ask_budget(cx, slot, true);
+            } else {
+                self.fill(cx, slot);
+            }
+        }
     }
 
     fn spawn(&mut self, cx: &mut Shared, slot: Slot) -> WorkerId {

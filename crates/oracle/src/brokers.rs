@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shiftboss_core::id::Slot;
+use shiftboss_core::id::{BrokerId, Slot};
 use shiftboss_core::spec::Drained;
 use shiftboss_core::{Command, Effect, Input, Outcome, Time, Verb, What};
 
@@ -18,6 +18,23 @@ pub(crate) fn i8_held_means_held(oracle: &Oracle, _: &Step, effect: &Effect) -> 
         return broken(format!("worker {worker} is started while broker {broker} is drained"));
     }
     Ok(true)
+}
+
+/// However slowly workers leave: twice as many processes as wanted, and surge, is the most.
+pub(crate) fn i1_hard_ceiling(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Effect::Spawn { broker: id, worker, .. } = effect else { return Ok(false) };
+    if is_crowded(oracle, *id) {
+        let living = oracle.facts.of(*id).count();
+        return broken(format!("worker {worker} is started beside {living} others of broker {id}"));
+    }
+    Ok(true)
+}
+
+/// No room for another one among those that are leaving.
+pub(crate) fn is_crowded(oracle: &Oracle, id: BrokerId) -> bool {
+    let broker = oracle.facts.broker(id);
+    let most = 2 * broker.wanted + target(broker, &oracle.specs).recycle.surge;
+    oracle.facts.of(id).count() >= most as usize
 }
 
 pub(crate) fn i9_no_spawn_once_the_app_stops(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
@@ -186,7 +203,7 @@ pub(crate) fn p4_who_asks_does_not_wait(oracle: &Oracle, step: &Step) -> Verdict
     let asked = taken && matches!(verb, Verb::Resume | Verb::Recycle(None));
     let open = !broker.held && !oracle.before(*id).held && (broker.listening || !broker.listens);
     let queued = matches!(verb, Verb::Recycle(_)) && broker.queued;
-    if !asked || !open || queued || facts.starts.len() > FEW / 2 {
+    if !asked || !open || queued || facts.starts.len() > FEW / 2 || is_crowded(oracle, *id) {
         return Ok(false);
     }
     let filled = |slot: &Slot| facts.of(*id).any(|(_, process)| process.slot == *slot);
@@ -256,6 +273,7 @@ pub(crate) fn i22_never_given_up(oracle: &Oracle, step: &Step) -> Verdict {
         any |= empty.is_some();
         if let Some(slot) = empty
             && step.deadline.is_none()
+            && !is_crowded(oracle, id)
         {
             return broken(format!("slot {slot} of broker {id} is empty and nothing is waited for"));
         }
@@ -289,6 +307,7 @@ fn first_deaths(oracle: &Oracle, step: &Step) -> Verdict {
             && (!broker.listens || broker.listening)
             && broker.streaks.contains_key(slot)
             && !broker.held
+            && !is_crowded(oracle, id)
             && slot.0 < broker.wanted;
         if !judged {
             continue;

@@ -70,7 +70,8 @@ type OnEffect = fn(&Oracle, &Step, &Effect) -> Verdict;
 type OnStep = fn(&Oracle, &Step) -> Verdict;
 
 /// Judged before the effect is taken in.
-const ON_EFFECT: [(&str, OnEffect); 27] = [
+const ON_EFFECT: [(&str, OnEffect); 28] = [
+    ("I1b", brokers::i1_hard_ceiling),
     ("I4", workers::i4_one_end_for_each_exit),
     ("I5", workers::i5_the_end_told_is_the_end_seen),
     ("I6", workers::i6_no_signal_to_the_dead),
@@ -169,6 +170,8 @@ impl Oracle {
             let verdict = check(self, step);
             self.note(name, verdict, &mut broken);
         }
+        let crowded: Vec<BrokerId> = self.facts.ids().filter(|id| brokers::is_crowded(self, *id)).collect();
+        self.facts.queue.retain(|(broker, _)| !crowded.contains(broker));
         self.facts.take_turn(&self.claimed);
         self.facts.deadline = step.deadline;
         if broken.is_empty() { Ok(()) } else { Err(broken) }

@@ -119,6 +119,7 @@ fn encode_broker(broker: &Broker, body: &mut Body) {
     body.u32(broker.cut);
     body.flag(broker.closing);
     body.flag(broker.brutal);
+    body.flag(broker.crowded);
     body.u64(broker.deaths);
     body.u64(broker.rng.state());
     body.u32(u32::try_from(broker.listen.len()).unwrap_or(u32::MAX));

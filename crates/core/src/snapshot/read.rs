@@ -55,6 +55,7 @@ pub(super) fn broker(id: BrokerId, fields: &mut Fields<'_>, given: &mut Given<'_
     broker.cut = fields.u32()?;
     broker.closing = fields.flag()?;
     broker.brutal = fields.flag()?;
+    broker.crowded = fields.flag()?;
     broker.deaths = fields.u64()?;
     broker.rng = Rng::new(fields.u64()?);
     broker.listen = given.listen(id, fields.u32()?)?;

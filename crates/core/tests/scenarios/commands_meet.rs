@@ -204,3 +204,18 @@ fn an_answer_is_still_known_when_all_commands_that_may_wait_were_answered_after_
     let effects = world.feed(Input::Command { request: first, command });
     assert!(matches!(effects[..], [Effect::Reply { .. }]), "{effects:?}");
 }
+
+#[test]
+fn whoever_drains_and_resumes_again_and_again_does_not_fill_the_memory_with_leaving_workers() {
+    let mut world = World::ready([spec(2)]);
+    for _ in 0..5 {
+        world.ask(API, Verb::Drain);
+        world.ask(API, Verb::Resume);
+    }
+    // Twice as many as wanted, and surge.
+    assert_eq!(world.living.len(), 5);
+    let resume = world.ask(API, Verb::Resume);
+    world.everybody_obeys();
+    assert!(is_done(&world.outcome(resume)));
+    assert_eq!(world.living.len(), 2);
+}
