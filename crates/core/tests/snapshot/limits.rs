@@ -11,7 +11,9 @@ use crate::memory::{LAYOUT, Memory};
 
 #[test]
 fn a_slot_waits_for_the_spawn_budget_once_however_often_it_comes_and_goes() {
-    let mut app = App::new(Time(5), 1, vec![spec(40)]);
+    // Room for all that are left behind.
+    let recycle = RecycleSpec { surge: 1000, ..RecycleSpec::default() };
+    let mut app = App::new(Time(5), 1, vec![BrokerSpec { recycle, ..spec(40) }]);
     drop(app.start(Time(5)));
     let mut spawned = 0;
     for round in 0..20 {
