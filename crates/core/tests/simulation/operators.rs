@@ -38,6 +38,9 @@ impl World {
             let stale = self.stale();
             self.feed(stale)?;
         }
+        if self.rng.chance(self.faults.massacres) {
+            self.kill_all();
+        }
         if self.rng.chance(self.faults.early_ticks * 0.2) {
             self.feed(Input::Tick)?;
         }

@@ -42,13 +42,15 @@ pub(crate) struct Faults {
     pub(crate) bad_versions: f64,
     /// Workers of the first broker die as soon as they run.
     pub(crate) storm: f64,
+    /// All processes die at one moment, though they have proved themselves.
+    pub(crate) massacres: f64,
     /// Another process goes on with the app's records.
     pub(crate) takeovers: f64,
 }
 
 impl Faults {
     /// Every one of them.
-    pub(crate) fn all(&mut self) -> [&mut f64; 20] {
+    pub(crate) fn all(&mut self) -> [&mut f64; 21] {
         [
             &mut self.spawn_fails,
             &mut self.spawn_slow,
@@ -69,6 +71,7 @@ impl Faults {
             &mut self.floods,
             &mut self.bad_versions,
             &mut self.storm,
+            &mut self.massacres,
             &mut self.takeovers,
         ]
     }
@@ -84,6 +87,13 @@ impl Options {
             first.workers = rng.between(8, 32) as u32;
             first.backoff.base = millis(rng, 1, 10);
             first.backoff.cap = millis(rng, 10, 50);
+        }
+        let massacre = !storm && rng.chance(0.03);
+        if massacre {
+            for spec in &mut specs {
+                spec.workers = rng.between(8, 24) as u32;
+                spec.backoff.healthy_after = millis(rng, 1, 20);
+            }
         }
         Options {
             specs,
@@ -107,11 +117,12 @@ impl Options {
                 floods: rng.pick(&[0.0, 0.0, 0.0, 0.0005]),
                 bad_versions: rng.pick(&[0.0, 0.5]),
                 storm: if storm { 0.9 } else { 0.0 },
+                massacres: if massacre { 0.05 } else { 0.0 },
                 takeovers: rng.pick(&[0.0, 0.0, 0.0, 0.02]),
             },
             steps: match rng.chance(0.02) {
                 true => 12_000,
-                false if storm => 4_000,
+                false if storm || massacre => 4_000,
                 false => rng.between(200, 1200) as u32,
             },
             heals: rng.chance(0.6),

@@ -92,6 +92,15 @@ impl World {
         }
     }
 
+    /// Everybody who runs dies, one after the other at one moment.
+    pub(crate) fn kill_all(&mut self) {
+        let running = |process: &Process| process.pid.is_some();
+        let all = self.processes.iter().filter(|(_, process)| running(process));
+        for worker in all.map(|(worker, _)| *worker).collect::<Vec<_>>() {
+            self.plan(Duration::ZERO, Plan::Crash(worker, Exit::Signal(Signal::KILL)));
+        }
+    }
+
     pub(crate) fn perform(&mut self, effect: &Effect) {
         match effect {
             Effect::Spawn { worker, launch, .. } => {
@@ -154,6 +163,6 @@ impl World {
 impl Faults {
     /// Whether there is still a fault phase: then processes may crash.
     fn kill(&self) -> bool {
-        self.dies_at_start + self.exits_zero + self.crashes + self.storm > 0.0
+        self.dies_at_start + self.exits_zero + self.crashes + self.storm + self.massacres > 0.0
     }
 }
