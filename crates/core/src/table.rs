@@ -72,6 +72,22 @@ impl<T> Table<T> {
         self.iter().map(|(_, row)| row)
     }
 
+    /// All, in no order.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.rows.iter_mut().flatten()
+    }
+
+    /// The same rows under other ids.
+    pub(crate) fn renamed(mut self, name: impl Fn(WorkerId) -> WorkerId) -> Self {
+        let mut renamed = Table::new();
+        for (id, place) in self.places {
+            if let Some(row) = self.rows.get_mut(place).and_then(Option::take) {
+                renamed.insert(name(id), row);
+            }
+        }
+        renamed
+    }
+
     fn place(&self, id: WorkerId) -> Option<usize> {
         match self.last.get() {
             Some((last, place)) if last == id => Some(place),

@@ -165,7 +165,8 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
         What::AppReady | What::AppStopping => false,
         What::WorkerStopping { worker, reason, .. } => facts.living.get(worker).is_some_and(|process| {
             let spec = &oracle.specs[&process.launch];
-            let late = process.started.is_some_and(|at| facts.now >= at + spec.recycle.deadline);
+            let late =
+                process.late || process.started.is_some_and(|at| facts.now >= at + spec.recycle.deadline);
             match (is_unready(reason), &step.input) {
                 (false, _) => true,
                 (true, Some(Input::Unseen { .. })) => spec.ready == Ready::Accepting,

@@ -10,6 +10,7 @@ mod brokers;
 mod claims;
 mod commands;
 mod facts;
+mod model;
 mod oracle;
 mod recycles;
 mod rest;

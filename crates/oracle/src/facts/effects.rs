@@ -24,6 +24,7 @@ impl Facts {
                     pid: None,
                     started: None,
                     ready: None,
+                    late: false,
                     called_ready: false,
                     leaving: None,
                     left_in: 0,

@@ -15,6 +15,8 @@ pub(crate) struct Process {
     pub(crate) pid: Option<Pid>,
     pub(crate) started: Option<Time>,
     pub(crate) ready: Option<Time>,
+    /// Its time to become ready is over, whatever the clock says; for whoever explores all orders of deadlines.
+    pub(crate) late: bool,
     /// An event has called it ready.
     pub(crate) called_ready: bool,
     /// Told to leave, and why.

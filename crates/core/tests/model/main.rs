@@ -1,0 +1,65 @@
+//! All states of small apps: every event that can happen in a state, in every order, judged by the oracle after each.
+//!
+//! The clock stands still: a deadline comes when the explorer lets it come, so every order of deadlines, exits, answers
+//! and commands is tried. `MODEL_FULL=1` explores larger apps for minutes; `MODEL_ONLY=word` those whose name has it.
+
+mod asks;
+mod circle;
+mod configs;
+mod happening;
+mod search;
+mod seen;
+mod shortest;
+mod stats;
+mod takeover;
+mod words;
+mod world;
+
+use std::time::Instant;
+
+use configs::Config;
+use stats::Stats;
+
+#[test]
+fn no_order_of_events_breaks_a_promise() {
+    let only = variable("MODEL_ONLY");
+    let full = variable("MODEL_FULL").is_some();
+    let configs = if full { configs::full() } else { configs::quick() };
+    let chosen = |config: &&Config| only.as_ref().is_none_or(|word| config.name.contains(word.as_str()));
+    let (begun, mut all) = (now(), Stats::default());
+    println!("{HEAD}");
+    for config in configs.iter().filter(chosen) {
+        let begun = now();
+        match search::explore(config) {
+            Ok(stats) => {
+                println!("{}", stats.line(&config.name, begun.elapsed()));
+                all.add(stats);
+            }
+            Err(fault) => {
+                println!(
+                    "{}: after {} states, {:.1} s",
+                    config.name,
+                    fault.states,
+                    begun.elapsed().as_secs_f64()
+                );
+                panic!("{}", shortest::told(config, *fault));
+            }
+        }
+    }
+    println!("{}", all.line("in total", begun.elapsed()));
+    println!("{}", all.table());
+    let never = all.never();
+    assert!(only.is_some() || never.is_empty(), "expected and never reached:\n  {}", never.join("\n  "));
+}
+
+fn variable(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "the test, unlike core, may look at its environment")]
+    std::env::var(name).ok()
+}
+
+pub(crate) fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "the test, unlike core, may look at the clock")]
+    Instant::now()
+}
+
+const HEAD: &str = "                                             states  transitions    at rest  longest path  circles  seconds";
