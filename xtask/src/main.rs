@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let done = match chore.to_str() {
         Some("test") if words.is_empty() => test::run(),
         Some("sim") => sim::run(&words),
-        Some("model") if words.is_empty() => model::run(),
+        Some("model") => model::run(&words),
         Some("mutants") => mutants::run(&words),
         Some("judge") => judge::run(&words),
         Some("bench") => bench::run(&words),
@@ -55,7 +55,7 @@ Usage: cargo xtask CHORE
   sim [--seconds N | --steps N | --seed S]
                                 The simulation of the rules, optimised: for N
                                 seconds (default: 60) or N steps, or seed S alone
-  model                         All states of small apps, with the full bounds
+  model [--only NAME]           All states of small apps, with the full bounds
   mutants [NAME...]             Plants one-line bugs in a copy of the rules;
                                 every one must be caught
   judge FILE...                 Whether the apps of these traces kept their

@@ -1,11 +1,27 @@
-//! `cargo xtask model`: all states of small apps, with the full bounds. The test run explores the smaller ones.
+//! `cargo xtask model`: explores all states of small apps, optimised, to the bounds of the model: for minutes.
 
-use anyhow::Result;
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
 
 use crate::workspace::{cargo, succeed};
 
-pub(crate) fn run() -> Result<bool> {
+pub(crate) fn run(words: &[OsString]) -> Result<bool> {
+    let mut only = None;
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match (word.to_str(), words.next()) {
+            (Some("--only"), Some(name)) => only = Some(name),
+            (Some("--only"), None) => bail!("--only needs a part of a configuration's name"),
+            (Some(_) | None, _) => bail!("unknown argument {word:?}; `cargo xtask help` lists them"),
+        }
+    }
     let words = ["test", "--release", "-p", "shiftboss-core", "--test", "model", "--", "--nocapture"];
-    succeed(cargo(words).env("MODEL_FULL", "1").env_remove("MODEL_ONLY"))?;
+    let mut command = cargo(words);
+    command.env("MODEL_FULL", "1").env_remove("MODEL_ONLY");
+    if let Some(only) = only {
+        command.env("MODEL_ONLY", only);
+    }
+    succeed(&mut command)?;
     Ok(true)
 }

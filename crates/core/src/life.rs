@@ -257,6 +257,10 @@ impl Broker {
             let failures = if failure.proved { 1 } else { before.saturating_add(1) };
             self.set_failures(cx, slot, failures, &failure.reason);
         }
+        // A successor on trial may have taken over: what it now has to outlive is the slot's failures.
+        if let Some(server) = self.places.get(slot.0 as usize).and_then(|place| place.worker) {
+            self.prove(cx, slot, server);
+        }
         self.recycle_gone(cx, id, slot, failure.map(|failure| failure.reason.as_str()), forced);
         self.fill(cx, slot);
         self.drain_on(cx);
