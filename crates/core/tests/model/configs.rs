@@ -50,7 +50,7 @@ pub(crate) fn quick() -> Vec<Config> {
             listens: true,
             idle_words: true,
             budget: few(1, 2, 0),
-            asks: SMALL.to_vec(),
+            asks: ALONE.to_vec(),
             ..base("one, listens")
         },
         Config {
@@ -61,7 +61,13 @@ pub(crate) fn quick() -> Vec<Config> {
             asks: vec![Ask::Drain, Ask::Resume],
             ..base("one, accepting, to and fro")
         },
-        Config { workers: 1, budget: few(1, 2, 1), asks: SMALL.to_vec(), ..base("one, odd") },
+        Config { workers: 1, budget: few(1, 2, 1), asks: ALONE.to_vec(), ..base("one, odd") },
+        Config {
+            workers: 1,
+            budget: few(0, 3, 0),
+            asks: WELL_MEANT.to_vec(),
+            ..base("one, asked three times")
+        },
         Config { budget: few(0, 2, 0), ..base("two") },
         Config { budget: few(1, 2, 0), asks: MEETING.to_vec(), ..base("two, one dies") },
         Config { listens: true, cuts: true, budget: few(1, 1, 0), ..base("two, listen, taken over") },
@@ -91,48 +97,44 @@ pub(crate) fn quick() -> Vec<Config> {
     ]
 }
 
-/// What takes minutes: everything within the bounds of the model.
+/// What takes minutes: all that may happen to one worker; to two, either everything that may go wrong and one command,
+/// or two deaths and two commands, or once, without listeners and trial, everything.
 pub(crate) fn full() -> Vec<Config> {
     let all = Budget { deaths: 2, commands: 2, odd: 1, listen_errors: 1, spawn_errors: 1 };
-    let bare = Budget { odd: 0, listen_errors: 0, spawn_errors: 0, ..all };
+    let twice = Budget { odd: 0, listen_errors: 0, spawn_errors: 0, ..all };
     let once = Budget { commands: 1, ..all };
     let mut configs = quick();
-    for workers in [1, 2] {
-        for (surge, unavailable) in [(1, 0), (0, 1)] {
-            for trial in [false, true] {
-                for listens in [false, true] {
-                    let name = format!(
-                        "{workers}, surge {surge}{}{}",
-                        if trial { ", trial" } else { "" },
-                        if listens { ", listen" } else { "" },
-                    );
-                    let config = Config {
-                        workers,
-                        surge,
-                        unavailable,
-                        trial,
-                        listens,
-                        asks: EVERY.to_vec(),
-                        ..base("")
-                    };
-                    let named = |what: &str, budget| Config {
-                        name: format!("{name}{what}"),
-                        budget,
-                        ..config.clone()
-                    };
-                    if workers == 1 {
-                        configs.push(named(", all", all));
-                    } else {
-                        configs.push(named(", 2 commands, 2 deaths", bare));
-                        configs.push(named(", 1 command", once));
-                    }
-                    configs.push(Config { cuts: true, ..named(", taken over", Budget { odd: 0, ..once }) });
-                }
-            }
-        }
+    for (name, listens, trial, (surge, unavailable)) in shapes() {
+        let of = |workers, what: &str, budget| Config {
+            workers,
+            listens,
+            trial,
+            surge,
+            unavailable,
+            budget,
+            ..base(&format!("{name}: {what}"))
+        };
+        configs.push(Config { asks: ALONE.to_vec(), ..of(1, "one, all", all) });
+        configs.push(of(2, "two, all faults", once));
+        configs.push(of(2, "two, two commands", twice));
+        let over = Budget { odd: 0, ..once };
+        configs.push(Config { cuts: true, idle_words: true, ..of(2, "two, taken over", over) });
     }
-    configs.push(Config { budget: all, asks: EVERY.to_vec(), ..base("2, surge 1, all") });
+    configs.push(Config { workers: 1, budget: twice, ..base("one that may become two") });
+    configs.push(Config { budget: all, ..base("two, all") });
     configs
+}
+
+/// Every way to recycle, with and without listeners.
+fn shapes() -> impl Iterator<Item = (String, bool, bool, (u32, u32))> {
+    let limits = [("surge", (1, 0)), ("unavailable", (0, 1))];
+    limits.into_iter().flat_map(|(name, limit)| {
+        [(false, false), (false, true), (true, false), (true, true)].map(|(listens, trial)| {
+            let listen = if listens { ", listen" } else { "" };
+            let on_trial = if trial { ", trial" } else { "" };
+            (format!("{name}{listen}{on_trial}"), listens, trial, limit)
+        })
+    })
 }
 
 fn base(name: &str) -> Config {
@@ -170,17 +172,21 @@ const EVERY: [Ask; 12] = [
     Ask::StopNow,
 ];
 /// All that may be asked of one worker that stays alone.
-const SMALL: [Ask; 9] = [
+const ALONE: [Ask; 10] = [
     Ask::Recycle,
     Ask::Drain,
     Ask::Resume,
     Ask::Scale(0),
     Ask::Scale(1),
     Ask::Good,
+    Ask::Fewer,
     Ask::Bad,
     Ask::Stop,
     Ask::StopNow,
 ];
+/// The same without [`Ask::Bad`]: scaled to nobody, a broker settles on whatever it was to run next.
+const WELL_MEANT: [Ask; 7] =
+    [Ask::Recycle, Ask::Drain, Ask::Resume, Ask::Scale(0), Ask::Scale(1), Ask::Good, Ask::Stop];
 /// What meets each other in the most ways.
 const MEETING: [Ask; 7] =
     [Ask::Recycle, Ask::Drain, Ask::Resume, Ask::Scale(1), Ask::Good, Ask::Bad, Ask::Stop];
