@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::choices::Label;
 use crate::seen::Key;
-use crate::world::Label;
 
 /// A state on its way to be known.
 pub(crate) struct Node {

@@ -90,9 +90,9 @@ pub(crate) fn quick() -> Vec<Config> {
             ..base("two, unavailable 1, trial")
         },
         Config { ready: Ready::After(Duration::ZERO), budget: few(1, 1, 0), ..base("two, ready by time") },
-        Config { ready: Ready::Accepting, budget: few(1, 1, 1), ..base("two, accepting") },
+        Config { ready: Ready::Accepting, budget: few(0, 1, 1), ..base("two, accepting") },
         Config { healthy_at_once: true, budget: few(2, 1, 0), ..base("two, healthy at once") },
-        Config { rungs: 2, budget: few(1, 1, 1), ..base("two, two rungs") },
+        Config { rungs: 2, budget: few(0, 1, 1), ..base("two, two rungs") },
         Config { rungs: 0, budget: few(1, 1, 0), ..base("two, killed at once") },
     ]
 }

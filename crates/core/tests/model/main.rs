@@ -1,9 +1,18 @@
 //! All states of small apps: every event that can happen in a state, in every order, judged by the oracle after each.
 //!
 //! The clock stands still: a deadline comes when the explorer lets it come, so every order of deadlines, exits, answers
-//! and commands is tried. `MODEL_FULL=1` explores larger apps for minutes; `MODEL_ONLY=word` those whose name has it.
+//! and commands is tried. What takes how long is therefore not judged here (the oracle is told which one wait is over);
+//! that a wait which is asked for again ends at another time than before cannot be seen.
+//!
+//! What must be so: every promise that the oracle judges, after every step; that a state restored from its records is
+//! the same and does the same; that idle words change nothing; that no circle of states can be gone round for ever; and
+//! that wherever nothing is left that must happen, everything is as wanted and answered. What must have been seen, for
+//! all that to mean something, is in `stats`.
+//!
+//! `MODEL_FULL=1` explores more for many minutes; `MODEL_ONLY=word` the configurations that have it in their names.
 
 mod asks;
+mod choices;
 mod circle;
 mod configs;
 mod happening;
@@ -60,4 +69,5 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-const HEAD: &str = "                                             states  transitions    at rest  longest path  circles  seconds";
+const HEAD: &str = "\
+configuration                                states  transitions    at rest  longest path  circles  seconds";

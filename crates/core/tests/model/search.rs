@@ -4,12 +4,13 @@
 
 use shiftboss_oracle::Broken;
 
+use crate::choices::Label;
 use crate::circle::{Node, goes_on_for_ever};
 use crate::configs::Config;
 use crate::happening::Happening;
 use crate::seen::{OPEN, Seen};
 use crate::stats::Stats;
-use crate::world::{Failure, Label, World};
+use crate::world::{Failure, World};
 
 /// A broken promise, and the way to it.
 pub(crate) struct Fault {

@@ -1,4 +1,5 @@
 //! One state: the app, what its surroundings owe it, what may still go wrong, and the oracle that has followed it here.
+//! What can happen in it is in `choices`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
@@ -6,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use shiftboss_core::event::RecycleReason;
-use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, WorkerId};
+use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, Slot, WorkerId};
 use shiftboss_core::snapshot::written;
 use shiftboss_core::spec::{BrokerSpec, Ready, Signal};
 use shiftboss_core::{App, Command, Effect, Exit, Input, ListenFailure, Time, Verb, What};
@@ -27,27 +28,27 @@ pub(crate) struct World<'a> {
     twin: Option<Box<App>>,
     pub(crate) oracle: Oracle,
     pub(crate) processes: BTreeMap<WorkerId, Process>,
-    owed: BTreeSet<Answer>,
-    left: Budget,
+    pub(crate) owed: BTreeSet<Answer>,
+    pub(crate) left: Budget,
     /// Commands with a number so far.
     pub(crate) asked: Arc<Vec<Input>>,
     /// Each specification, by the generation it came with.
     accepted: Arc<BTreeMap<Generation, BrokerSpec>>,
-    ended: bool,
+    pub(crate) ended: bool,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Process {
-    launch: LaunchId,
+    pub(crate) slot: Slot,
+    pub(crate) launch: LaunchId,
     pub(crate) runs: bool,
     pub(crate) ready: bool,
     pub(crate) asked: bool,
     pub(crate) killed: bool,
     /// It has kept somebody waiting in vain, as few may.
-    odd: bool,
+    pub(crate) odd: bool,
 }
 
-pub(crate) type Label = (&'static str, usize);
 pub(crate) type Failure = Vec<Broken>;
 
 impl<'a> World<'a> {
@@ -77,7 +78,7 @@ impl<'a> World<'a> {
         self.app.identity().hash(&mut print);
         self.oracle.identify(&mut print);
         for process in self.processes.values() {
-            let Process { launch: _, runs, ready, asked, killed, odd } = *process;
+            let Process { slot: _, launch: _, runs, ready, asked, killed, odd } = *process;
             // Whoever is killed only leaves; whoever is asked to leave no longer becomes ready.
             (runs, killed, asked && !killed, ready && !asked, odd && !killed).hash(&mut print);
         }
@@ -92,95 +93,6 @@ impl<'a> World<'a> {
         }
         self.left.hash(&mut print);
         print.key()
-    }
-
-    /// Everything that can happen next.
-    pub(crate) fn choices(&self) -> Vec<Happening> {
-        let mut choices = Vec::new();
-        if self.ended {
-            return choices;
-        }
-        for (id, process) in &self.processes {
-            self.of_process(*id, process, &mut choices);
-        }
-        for answer in &self.owed {
-            choices.push(Happening::Answer(*answer));
-            if let Answer::Opened(round) = answer
-                && self.left.listen_errors > 0
-            {
-                choices.push(Happening::Answer(Answer::NotOpened(*round)));
-            }
-        }
-        for nth in 0..self.app.armed() {
-            if let Some(due) = self.due(nth)
-                && self.may_come(due)
-            {
-                choices.push(Happening::Due(nth, due));
-            }
-        }
-        if self.left.commands > 0 {
-            choices.extend(self.config.asks.iter().copied().map(Happening::Ask));
-        }
-        choices
-    }
-
-    /// What a happening is called in every state like this one: its kind, and the rank of the worker or the slot.
-    pub(crate) fn label(&self, happening: Happening) -> Label {
-        let rank = match happening {
-            Happening::Due(_, Due::BackOff(_, slot) | Due::Trial(_, slot)) => slot.0 as usize,
-            other => other.worker().map_or(0, |worker| self.processes.range(..worker).count()),
-        };
-        (happening.kind(), rank)
-    }
-
-    fn of_process(&self, id: WorkerId, process: &Process, choices: &mut Vec<Happening>) {
-        if !process.runs {
-            choices.push(Happening::Spawned(id));
-            if self.left.spawn_errors > 0 {
-                choices.push(Happening::SpawnFailed(id));
-            }
-            return;
-        }
-        if process.asked || process.killed {
-            return choices.push(Happening::Leaves(id));
-        }
-        let says = !matches!(self.config.ready, Ready::After(_));
-        if says && !process.ready {
-            if process.launch != BAD {
-                choices.push(Happening::Ready(id));
-            }
-            if self.config.ready == Ready::Accepting && (process.launch == BAD || self.may_be_odd(process)) {
-                choices.push(Happening::Unseen(id));
-            }
-        }
-        if self.left.deaths > 0 {
-            choices.push(Happening::Dies(id, Exit::Code(1)));
-            choices.push(Happening::Dies(id, Exit::Code(0)));
-        }
-    }
-
-    fn due(&self, nth: usize) -> Option<Due> {
-        let (word, broker, worker, slot) = self.app.armed_for(nth)?;
-        Some(match (word, worker, slot) {
-            ("worker", Some(worker), _) => Due::Worker(worker),
-            ("back-off", _, Some(slot)) => Due::BackOff(broker, slot),
-            ("trial", _, Some(slot)) => Due::Trial(broker, slot),
-            ("listen", _, _) => Due::Broker("due: listen"),
-            ("back", _, _) => Due::Broker("due: way back"),
-            (_, _, _) => Due::Broker("due: other"),
-        })
-    }
-
-    /// A good worker that is late is a fault, and so is one that leaves too late.
-    fn may_come(&self, due: Due) -> bool {
-        let Due::Worker(id) = due else { return true };
-        let Some(process) = self.processes.get(&id) else { return true };
-        let trusted = process.ready || process.launch == BAD || self.is_ready_by_time();
-        (trusted && !process.asked) || self.may_be_odd(process)
-    }
-
-    fn may_be_odd(&self, process: &Process) -> bool {
-        process.odd || self.left.odd > 0
     }
 
     pub(crate) fn is_ready_by_time(&self) -> bool {
@@ -356,8 +268,9 @@ impl<'a> World<'a> {
 
     fn perform(&mut self, effect: &Effect) {
         match effect {
-            Effect::Spawn { worker, launch, .. } => {
+            Effect::Spawn { worker, slot, launch, .. } => {
                 let process = Process {
+                    slot: *slot,
                     launch: *launch,
                     runs: false,
                     ready: false,
