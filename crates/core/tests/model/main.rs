@@ -34,7 +34,12 @@ fn no_order_of_events_breaks_a_promise() {
     let only = variable("MODEL_ONLY");
     let full = variable("MODEL_FULL").is_some();
     let configs = if full { configs::full() } else { configs::quick() };
-    let chosen = |config: &&Config| only.as_ref().is_none_or(|word| config.name.contains(word.as_str()));
+    let chosen = |config: &&Config| {
+        only.as_deref().is_none_or(|word| match word.strip_prefix('=') {
+            Some(name) => config.name == name,
+            None => config.name.contains(word),
+        })
+    };
     let (begun, mut all, mut broken) = (now(), Stats::default(), Vec::new());
     println!("{HEAD}");
     for config in configs.iter().filter(chosen) {
