@@ -9,7 +9,8 @@
 //! that wherever nothing is left that must happen, everything is as wanted and answered. What must have been seen, for
 //! all that to mean something, is in `stats`.
 //!
-//! `MODEL_FULL=1` explores more for many minutes; `MODEL_ONLY=word` the configurations that have it in their names.
+//! `MODEL_FULL=1` explores more for many minutes; `MODEL_ONLY=word` the configurations that have it in their names,
+//! with `=word` the one of that name.
 
 mod asks;
 mod choices;
