@@ -65,6 +65,13 @@ impl Broker {
         }
     }
 
+    /// A new specification that nobody was there to run is on trial as soon as somebody is.
+    pub(crate) fn try_target(&mut self, cx: &mut Shared) {
+        if self.recycle.is_none() && self.wanted > 0 && self.target != self.generation {
+            self.take_up_target(cx);
+        }
+    }
+
     /// Slots whose worker does not run the present specification; if asked for, those without one too.
     fn behind(&self, empty: bool) -> BTreeSet<Slot> {
         let is_behind = |place: &Place| match place.worker.and_then(|id| self.workers.get(&id)) {

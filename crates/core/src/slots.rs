@@ -275,6 +275,7 @@ impl Broker {
         self.recycle_on(cx);
         if let Some(request) = request {
             if self.phase == Phase::Open {
+                self.try_target(cx);
                 cx.park(request, Waits::Full(self.id));
             } else {
                 let note = Some(Note::EffectiveOnceOpen);

@@ -12,15 +12,19 @@ use crate::worker::Why;
 impl Broker {
     pub(crate) fn finish_recycle(&mut self, cx: &mut Shared) {
         let Some(Recycle { total, replaced, cut, .. }) = self.recycle.take() else { return };
-        // Of a broker that is not open nobody has shown yet that the target works.
-        let open = self.phase == Phase::Open;
-        if open {
+        // With nobody replaced, nobody has shown that a new specification works.
+        let proved = replaced > 0 || self.spec.since == self.good.since;
+        if proved {
             self.settle_on_target();
         }
         let (target, generation, waits) = (self.target, self.generation, Waits::Recycle(self.id));
         let first = cx.requests.first(waits);
         self.emit(cx, first, What::RecycleFinished { target, generation, total, replaced, cut });
-        let note = (!open).then_some(Note::EffectiveOnceOpen);
+        let note = match self.phase {
+            Phase::Open if proved => None,
+            Phase::Open => Some(Note::NothingToRecycleNoWorkers),
+            Phase::Waiting { .. } | Phase::Draining(_) | Phase::Drained => Some(Note::EffectiveOnceOpen),
+        };
         cx.reply_all(waits, &Outcome::Done(Done { note, total, replaced, cut, ..Done::default() }));
         self.next_recycle(cx);
     }

@@ -150,7 +150,7 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
                 step.input == Some(Input::Tick) && target(broker, &oracle.specs).recycle.every.is_some()
             }
             RecycleReason::NewSpecification => {
-                matches!(verb, Some(Verb::Respecify(_))) || resumed || step.input.is_none()
+                matches!(verb, Some(Verb::Respecify(_) | Verb::Scale(_))) || resumed || step.input.is_none()
             }
             RecycleReason::GoingBack => events(step).any(failed) || step.input == Some(Input::Tick),
         },

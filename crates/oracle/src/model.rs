@@ -113,6 +113,7 @@ impl Broker {
         let launch = |generation| self.launches.get(&generation);
         (self.generation == self.target, launch(self.generation), launch(self.target)).hash(into);
         self.failed.contains(&self.target).hash(into);
+        launch(self.target).is_some_and(|launch| self.worked.contains(launch)).hash(into);
         self.streaks.len().hash(into);
         for (slot, streak) in &self.streaks {
             let failing = streak.deaths >= FAILING;

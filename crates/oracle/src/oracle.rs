@@ -70,7 +70,7 @@ type OnEffect = fn(&Oracle, &Step, &Effect) -> Verdict;
 type OnStep = fn(&Oracle, &Step) -> Verdict;
 
 /// Judged before the effect is taken in.
-const ON_EFFECT: [(&str, OnEffect); 28] = [
+const ON_EFFECT: [(&str, OnEffect); 30] = [
     ("I1b", brokers::i1_hard_ceiling),
     ("I4", workers::i4_one_end_for_each_exit),
     ("I5", workers::i5_the_end_told_is_the_end_seen),
@@ -83,9 +83,11 @@ const ON_EFFECT: [(&str, OnEffect); 28] = [
     ("I15", workers::i15_ready_is_earned),
     ("I17", recycles::i17_a_failed_generation_is_not_started_again),
     ("I17b", recycles::i17_nobody_is_retired_outside_of_a_recycle),
+    ("I17d", recycles::i17_good_is_what_has_worked),
     ("I18", recycles::i18_one_recycle_at_a_time),
     ("I19", recycles::i19_a_spawn_runs_the_target),
     ("I19b", recycles::i19_generations_rise),
+    ("I19c", recycles::i19_a_new_generation_is_on_trial),
     ("I20", brokers::i20_failing_slots_back_off),
     ("I20b", brokers::i20_a_back_off_is_bounded),
     ("I21b", brokers::i21_first_come_first_served),

@@ -86,6 +86,24 @@ pub(crate) fn p1_recycles_by_time_keep_their_time(oracle: &Oracle, _: &Step, eff
     Ok(true)
 }
 
+/// A specification counts as good only once a worker of it has been ready.
+pub(crate) fn i17_good_is_what_has_worked(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Some(event) = told_by(effect) else { return Ok(false) };
+    let (Some(id), What::RecycleFinished { generation, .. } | What::RecycleFailed { generation, .. }) =
+        (event.broker, &event.what)
+    else {
+        return Ok(false);
+    };
+    let broker = oracle.facts.broker(id);
+    let (before, now) = (broker.launches.get(&broker.generation), broker.launches.get(generation));
+    match now {
+        Some(launch) if before != now && !broker.worked.contains(launch) => broken(format!(
+            "generation {generation} of broker {id} is called good, and no worker of it was ever ready"
+        )),
+        _ => Ok(before != now),
+    }
+}
+
 pub(crate) fn i18_one_recycle_at_a_time(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
     let Some((event, What::RecycleStarted { .. })) = told_by(effect).map(|event| (event, &event.what)) else {
         return Ok(false);
@@ -104,6 +122,22 @@ pub(crate) fn i19_a_spawn_runs_the_target(oracle: &Oracle, _: &Step, effect: &Ef
         return broken(format!(
             "broker {broker} starts generation {generation}, but its target is {}",
             facts.target
+        ));
+    }
+    Ok(true)
+}
+
+/// What has not become ready everywhere is run by a recycle only, which can fail and be taken back.
+pub(crate) fn i19_a_new_generation_is_on_trial(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
+    let Effect::Spawn { broker: id, worker, .. } = effect else { return Ok(false) };
+    let broker = oracle.facts.broker(*id);
+    if broker.generation == broker.target {
+        return Ok(false);
+    }
+    if !broker.recycling {
+        let target = broker.target;
+        return broken(format!(
+            "worker {worker} of broker {id} runs generation {target}, which is not on trial"
         ));
     }
     Ok(true)

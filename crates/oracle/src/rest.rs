@@ -45,7 +45,7 @@ impl Oracle {
                 let (runs, target) = (process.generation, broker.target);
                 return at_rest("L1", format!("worker {worker} runs generation {runs}; {target} is wanted"));
             }
-            if claim.degraded || claim.recycling || claim.generation != claim.target {
+            if claim.degraded || claim.recycling || (claim.generation != claim.target && broker.wanted > 0) {
                 return at_rest("L1", format!("broker {id} has what is wanted and says: {claim:#?}"));
             }
         }

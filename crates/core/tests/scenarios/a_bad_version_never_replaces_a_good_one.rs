@@ -194,3 +194,20 @@ fn a_successor_that_may_not_be_looked_at_fails_the_recycle_at_once_with_advice()
     assert!(failed.reason.contains("ready = { after = "), "{}", failed.reason);
     assert_eq!(world.feed(Input::Unseen { worker: old }), vec![], "a ready worker is watched no longer");
 }
+
+#[test]
+fn a_version_that_was_scaled_away_before_it_was_ready_is_still_on_trial_when_workers_are_wanted_again() {
+    let mut world = World::ready([spec(1)]);
+    world.ask(API, version(1, 2));
+    world.ask(API, Verb::Scale(0));
+    world.everybody_obeys();
+    assert_eq!((world.status().generation, world.status().target), (Generation(1), Generation(2)));
+    world.ask(API, Verb::Scale(1));
+    assert_eq!(world.living[&world.newest(0)].launch, LaunchId(2));
+    world.crash(world.newest(0));
+    assert_eq!(world.living[&world.newest(0)].launch, LaunchId(1));
+    world.everybody_obeys();
+    assert_eq!(world.status().generation, world.status().target);
+    world.pass(spec(1).backoff.healthy_after);
+    assert_eq!(world.app.deadline(), None);
+}

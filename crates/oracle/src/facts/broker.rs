@@ -52,6 +52,8 @@ pub(crate) struct Broker {
     pub(crate) generation: Generation,
     pub(crate) target: Generation,
     pub(crate) launches: BTreeMap<Generation, LaunchId>,
+    /// What a worker has run that became ready.
+    pub(crate) worked: BTreeSet<LaunchId>,
     /// Generations that a failed recycle has given up.
     pub(crate) failed: BTreeSet<Generation>,
     pub(crate) streaks: BTreeMap<Slot, Streak>,
@@ -97,6 +99,7 @@ impl Broker {
             generation: Generation(1),
             target: Generation(1),
             launches: BTreeMap::from([(Generation(1), spec.launch)]),
+            worked: BTreeSet::new(),
             failed: BTreeSet::new(),
             streaks: BTreeMap::new(),
             failures: BTreeMap::new(),

@@ -99,6 +99,7 @@ impl Facts {
                 if let Some(process) = self.living.get_mut(worker) {
                     process.ready.get_or_insert(now);
                     process.called_ready = true;
+                    self.brokers[process.broker.0 as usize].worked.insert(process.launch);
                 }
             }
             What::AppReady
