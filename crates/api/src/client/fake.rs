@@ -34,10 +34,7 @@ impl Fake {
     }
 
     fn start(answers: Vec<String>, then: Then) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("shiftboss-api-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = new_folder();
         let socket = folder.join("fake.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -121,4 +118,16 @@ pub(crate) fn json(status: u16, body: &str) -> String {
 
 pub(crate) fn lines(lines: &[&str]) -> String {
     answer(200, "application/x-ndjson", &lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+}
+
+/// One that nobody else has: a process of the same number may run beside us, in another namespace of pids.
+fn new_folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("shiftboss-api-{}-{number}", std::process::id()));
+        if std::fs::create_dir(&folder).is_ok() {
+            return folder;
+        }
+    }
 }
