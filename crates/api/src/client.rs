@@ -1,7 +1,8 @@
 //! The client: asks a running app over its UNIX socket, one connection a call.
 //!
-//! It needs a tokio runtime with I/O and time enabled. A waited-for command survives a lost connection: it is sent
-//! again under the same `Idempotency-Key`, so it still acts once. Which socket is whose is left to the caller.
+//! It needs a tokio runtime with I/O and time enabled. Every question survives a lost connection, as when the app's
+//! broker process is replaced: it is asked again, a command under the same `Idempotency-Key`, so that it acts once, an
+//! event stream from the last event on. Which socket is whose is left to the caller.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), shiftboss_api::client::ClientError> {
@@ -19,6 +20,7 @@
 //! # }
 //! ```
 
+mod away;
 mod call;
 mod connection;
 mod error;
@@ -27,29 +29,33 @@ mod events;
 mod fake;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde::Serialize;
+use tokio::sync::Notify;
 
 pub use call::{Call, CommandStream};
 pub use error::ClientError;
 pub use events::{EventStream, Item};
 
 use crate::{Recycle, Scale, Status};
+use away::{Away, Owner};
 use connection::{Answer, Ask};
 
 /// Asks one app. Holds no connection, so it stays good while the app is replaced.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    owner: Owner,
 }
 
 /// How a command is given. The default waits without limit, under a key of its own.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Longest wait for the outcome; none = without limit. An app that does not even begin to answer is given up
-    /// after 10 s in any case.
+    /// after 10 s in any case, one whose connection was lost in between after 60 s without an answer.
     pub timeout: Option<Duration>,
     /// The command's `Idempotency-Key`, 1 to 128 visible ASCII characters; none = 128 random bits.
     pub key: Option<String>,
@@ -58,7 +64,23 @@ pub struct Options {
 impl Client {
     /// A client of the app that answers at this socket. Nothing is opened yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Client { socket: socket.into() }
+        Client { socket: socket.into(), owner: Owner::default() }
+    }
+
+    /// Whether the app of a socket lives although nobody listens there, as somebody may know from its lock: then, after
+    /// a lost connection, it is asked again for up to 60 s. Default: where nobody listens there is no app.
+    #[must_use]
+    pub fn lives(mut self, lives: fn(&Path) -> bool) -> Self {
+        self.owner.lives = lives;
+        self
+    }
+
+    /// Who is told (`notify_one`) when an app whose connection was lost is away for more than 1 s, once an absence. It
+    /// is asked again all the same.
+    #[must_use]
+    pub fn tells(mut self, told: Arc<Notify>) -> Self {
+        self.owner.told = Some(told);
+        self
     }
 
     /// The socket it asks.
@@ -70,7 +92,7 @@ impl Client {
     /// The app as it is now.
     ///
     /// # Errors
-    /// When nobody answers within 10 s, or not with a status.
+    /// When nobody answers within 10 s (60 s after a lost connection), or not with a status.
     pub async fn status(&self) -> Result<Status, ClientError> {
         let text = self.status_json().await?;
         serde_json::from_str(&text).map_err(|error| self.protocol(format!("not a status: {error}")))
@@ -79,11 +101,9 @@ impl Client {
     /// The same as the server wrote it, with the fields that this version does not know.
     ///
     /// # Errors
-    /// When nobody answers within 10 s, or not with text.
+    /// When nobody answers within 10 s (60 s after a lost connection), or not with text.
     pub async fn status_json(&self) -> Result<String, ClientError> {
-        let ask = Ask::get("/v1/status");
-        let ready = async { connection::open(&self.socket, &ask).await?.text().await };
-        self.in_time(ANSWER_WITHIN, ready).await
+        self.whole(&Ask::get("/v1/status")).await.map(|(_, text)| text)
     }
 
     /// Replaces the workers of a broker, or the one of a slot.
@@ -123,21 +143,16 @@ impl Client {
     /// # Errors
     /// When no random key can be had.
     pub fn stop(&self, options: &Options) -> Result<Call, ClientError> {
-        self.call("/v1/stop".to_owned(), NOTHING, options).map(Call::of_the_last_command)
+        self.call("/v1/stop".to_owned(), NOTHING, options)
     }
 
     /// The app's events: those after that number which are still kept (none = all that are kept), a mark
     /// ([`Item::Live`]), then those to come.
     ///
     /// # Errors
-    /// When nobody answers within 10 s, or not with events.
+    /// When nobody answers within 10 s (60 s after a lost connection), or not with events.
     pub async fn events(&self, last_event_id: Option<u64>) -> Result<EventStream, ClientError> {
-        let mut ask = Ask::get("/v1/events");
-        ask.last_event_id = last_event_id;
-        let ready =
-            async { connection::open(&self.socket, &ask).await?.expect_type("text/event-stream").await };
-        let answer: Answer = self.in_time(ANSWER_WITHIN, ready).await?;
-        Ok(EventStream::new(answer, last_event_id))
+        EventStream::open(self.clone(), last_event_id).await
     }
 
     fn call(
@@ -160,13 +175,38 @@ impl Client {
         Ok(Call::new(self.clone(), ask, options.timeout))
     }
 
-    async fn in_time<T>(
-        &self,
-        limit: Duration,
-        ready: impl Future<Output = Result<T, ClientError>>,
-    ) -> Result<T, ClientError> {
-        let late = ClientError::Timeout { socket: self.socket.clone(), after: limit };
-        tokio::time::timeout(limit, ready).await.unwrap_or(Err(late))
+    /// The head of an answer of that media type, whose body may still break.
+    async fn open(&self, away: &mut Away, ask: &Ask, media_type: &str) -> Result<Answer, ClientError> {
+        loop {
+            let once = async { connection::open(&self.socket, ask).await?.expect_type(media_type).await };
+            match away.attempt(self, once).await {
+                Ok(answer) => {
+                    away.heard();
+                    return Ok(answer);
+                }
+                Err(error) if away.goes_on_after(self, &error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A whole answer, with its status.
+    async fn whole(&self, ask: &Ask) -> Result<(StatusCode, String), ClientError> {
+        let mut away = Away::default();
+        loop {
+            let once = async {
+                let answer = connection::open(&self.socket, ask).await?;
+                Ok((answer.status, answer.text().await?))
+            };
+            match away.attempt(self, once).await {
+                Ok(answer) => {
+                    away.over(self);
+                    return Ok(answer);
+                }
+                Err(error) if away.goes_on_after(self, &error) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn protocol(&self, why: String) -> ClientError {
@@ -201,8 +241,6 @@ fn random_key() -> std::io::Result<String> {
 
 /// The body of a verb that has none.
 const NOTHING: Option<&()> = None;
-/// How long an app may take to begin its answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -252,25 +290,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_no_status_is_a_protocol_error() {
-        for answer in
-            [json(200, "[]"), json(500, "not JSON"), "SSH-2.0-OpenSSH\r\n\r\n".to_owned(), String::new()]
-        {
+        for answer in [json(200, "[]"), json(500, "not JSON"), "SSH-2.0-OpenSSH\r\n\r\n".to_owned()] {
             let fake = Fake::serve(vec![answer.clone()]);
             let error = Client::new(fake.socket()).status().await.unwrap_err();
-            assert!(
-                matches!(error, ClientError::Protocol { .. } | ClientError::Io { .. }),
-                "{answer}: {error:?}"
-            );
+            assert!(matches!(error, ClientError::Protocol { .. }), "{answer}: {error:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn an_app_that_does_not_answer_is_given_up() {
-        let fake = Fake::serve(Vec::new());
-        let client = Client::new(fake.socket());
-        let never = client.in_time(Duration::from_millis(20), client.status_json());
-        let error = never.await.unwrap_err();
-        assert!(matches!(error, ClientError::Timeout { .. }), "{error:?}");
     }
 
     #[test]

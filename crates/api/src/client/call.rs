@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{self, Answer, Ask};
-use super::{ANSWER_WITHIN, Client, ClientError};
+use super::away::Away;
+use super::connection::{Answer, Ask};
+use super::{Client, ClientError};
 use crate::{CommandReply, Progress};
 
 /// A command that has not been given yet: [`Call::wait`] or [`Call::send`] gives it.
@@ -16,19 +17,11 @@ pub struct Call {
     client: Client,
     ask: Ask,
     timeout: Option<Duration>,
-    /// How long nobody may answer at the socket before the app counts as gone.
-    absence: Duration,
 }
 
 impl Call {
     pub(super) fn new(client: Client, ask: Ask, timeout: Option<Duration>) -> Self {
-        Call { client, ask, timeout, absence: ABSENCE }
-    }
-
-    /// After this command the app goes, so its absence is soon believed.
-    pub(super) fn of_the_last_command(mut self) -> Self {
-        self.absence = ABSENCE_AFTER_STOP;
-        self
+        Call { client, ask, timeout }
     }
 
     /// Gives the command and follows it to its outcome.
@@ -38,7 +31,8 @@ impl Call {
             deadline: self.timeout.map(|timeout| Instant::now() + timeout),
             call: self,
             answer: None,
-            state: State::Unasked,
+            away: Away::default(),
+            over: false,
             told_id: false,
             last_seq: 0,
         }
@@ -47,20 +41,26 @@ impl Call {
     /// Gives the command and does not wait for its outcome.
     ///
     /// # Errors
-    /// When it was not taken, or nobody says so within 10 s (or the options' timeout, if that is shorter).
+    /// When it was not taken, or nobody says so within 10 s (60 s after a lost connection; or the options' timeout, if
+    /// that is shorter).
     pub async fn send(self) -> Result<CommandReply, ClientError> {
-        let limit = self.timeout.unwrap_or(ANSWER_WITHIN).min(ANSWER_WITHIN);
         let client = &self.client;
-        let ready = async {
-            let answer = connection::open(&client.socket, &self.ask).await?;
-            if answer.status != StatusCode::ACCEPTED {
-                return Err(answer.protocol(format!("expected status 202, got {}", answer.status.as_u16())));
-            }
-            let text = answer.text().await?;
-            serde_json::from_str(&text)
-                .map_err(|error| client.protocol(format!("not a command's reply: {error}")))
+        let (status, text) = match self.timeout {
+            None => client.whole(&self.ask).await?,
+            Some(limit) => match timeout(limit, client.whole(&self.ask)).await {
+                Ok(answer) => answer?,
+                Err(_) => return Err(self.late(limit)),
+            },
         };
-        client.in_time(limit, ready).await
+        if status != StatusCode::ACCEPTED {
+            return Err(client.protocol(format!("expected status 202, got {}", status.as_u16())));
+        }
+        serde_json::from_str(&text)
+            .map_err(|error| client.protocol(format!("not a command's reply: {error}")))
+    }
+
+    fn late(&self, after: Duration) -> ClientError {
+        ClientError::Timeout { socket: self.client.socket.clone(), after }
     }
 }
 
@@ -70,23 +70,12 @@ pub struct CommandStream {
     call: Call,
     deadline: Option<Instant>,
     answer: Option<Answer>,
-    state: State,
+    away: Away,
+    /// The outcome has come, or an error has ended it.
+    over: bool,
     /// The first line, the request's id, has been handed out.
     told_id: bool,
     last_seq: u64,
-}
-
-/// How far a waited-for command is.
-#[derive(Debug)]
-enum State {
-    /// No answer yet.
-    Unasked,
-    /// The server has the command.
-    Taken,
-    /// The server has the command and the connection was lost at that time; the next attempt comes after a pause.
-    Lost { since: Instant, pause: Duration },
-    /// The outcome has come, or an error has ended it.
-    Over,
 }
 
 impl CommandStream {
@@ -99,41 +88,41 @@ impl CommandStream {
     pub async fn next(&mut self) -> Result<Option<Progress>, ClientError> {
         let next = match self.deadline {
             None => self.advance().await,
-            Some(deadline) => tokio::time::timeout_at(deadline, self.advance()).await.unwrap_or_else(|_| {
-                let after = self.call.timeout.unwrap_or_default();
-                Err(ClientError::Timeout { socket: self.call.client.socket.clone(), after })
-            }),
+            Some(deadline) => timeout_at(deadline, self.advance())
+                .await
+                .unwrap_or_else(|_| Err(self.call.late(self.call.timeout.unwrap_or_default()))),
         };
         if matches!(next, Err(_) | Ok(Some(Progress::Outcome(_)))) {
-            self.state = State::Over;
+            self.over = true;
             self.answer = None;
         }
         next
     }
 
     async fn advance(&mut self) -> Result<Option<Progress>, ClientError> {
-        if matches!(self.state, State::Over) {
-            return Ok(None);
-        }
-        loop {
-            let line = match &mut self.answer {
-                Some(answer) => answer.line().await,
-                None => {
-                    self.connect().await?;
-                    continue;
-                }
+        while !self.over {
+            let Some(answer) = &mut self.answer else {
+                let Call { client, ask, .. } = &self.call;
+                self.answer = Some(client.open(&mut self.away, ask, LINES).await?);
+                continue;
             };
-            match line {
+            match answer.line().await {
                 Ok(Some(line)) => {
                     if let Some(progress) = self.read(&line)? {
                         return Ok(Some(progress));
                     }
                 }
                 Ok(None) => self.lost(),
-                Err(error) if error.is_of_the_connection() => self.lost(),
+                Err(error) if error.is_a_loss() => self.lost(),
                 Err(error) => return Err(error),
             }
         }
+        Ok(None)
+    }
+
+    fn lost(&mut self) {
+        self.answer = None;
+        self.away.lost();
     }
 
     /// One line; none if it tells nothing new.
@@ -152,61 +141,19 @@ impl CommandStream {
         if let Progress::Event(event) = &progress {
             self.last_seq = self.last_seq.max(event.seq);
         }
-        // After a loss the id alone proves nothing: a server that dies of the command would be asked in a hot loop.
-        if !matches!((&progress, &self.state), (Progress::Request(_), State::Lost { .. })) {
-            self.state = State::Taken;
+        if !repeated && !matches!(progress, Progress::Request(_)) {
+            self.away.over(&self.call.client);
         }
         Ok((!repeated).then_some(progress))
-    }
-
-    fn lost(&mut self) {
-        self.answer = None;
-        let pause = match self.state {
-            State::Lost { pause, .. } => (pause * 2).min(LONGEST_PAUSE),
-            State::Unasked | State::Taken | State::Over => FIRST_PAUSE,
-        };
-        self.state = State::Lost { since: Instant::now(), pause };
-    }
-
-    /// Opens a connection. Before the first answer one attempt decides; after a loss the app may be away for a while.
-    async fn connect(&mut self) -> Result<(), ClientError> {
-        loop {
-            let client = &self.call.client;
-            if let State::Lost { pause, .. } = self.state {
-                tokio::time::sleep(pause).await;
-            }
-            let ask =
-                async { connection::open(&client.socket, &self.call.ask).await?.expect_type(LINES).await };
-            let error = match client.in_time(ANSWER_WITHIN, ask).await {
-                Ok(answer) => {
-                    self.answer = Some(answer);
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            match &mut self.state {
-                State::Lost { since, pause }
-                    if error.is_of_the_connection() && since.elapsed() < self.call.absence =>
-                {
-                    *pause = (*pause * 2).min(LONGEST_PAUSE);
-                }
-                State::Unasked if error.is_a_loss() => self.lost(),
-                State::Lost { .. } | State::Unasked | State::Taken | State::Over => return Err(error),
-            }
-        }
     }
 }
 
 const LINES: &str = "application/x-ndjson";
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-const ABSENCE: Duration = Duration::from_secs(10);
-const ABSENCE_AFTER_STOP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::super::Options;
-    use super::super::fake::{Fake, json, lines};
+    use super::super::fake::{Fake, Turn, json, lines};
     use super::*;
     use crate::{Outcome, Recycle, Scale};
 
@@ -324,5 +271,66 @@ mod tests {
         assert!(fake.asked()[0].starts_with("POST /v1/brokers/api/scale HTTP/1.1\r\n"));
         assert!(fake.asked()[0].ends_with(r#"{"workers":6}"#));
         assert!(matches!(call.send().await, Err(ClientError::Protocol { .. })));
+    }
+
+    #[tokio::test]
+    async fn wherever_the_connection_breaks_the_command_reaches_its_outcome_under_one_key() {
+        let whole = lines(&[r#"{"request":"k"}"#, &started(4), &started(5), DONE]);
+        let body = whole.find("\r\n\r\n").unwrap() + 4;
+        let last = whole.len() - 1;
+        let cuts = [0, 9, body, body + 3, body + 16, body + 40, last - DONE.len(), last - 1];
+        let mut turns = vec![Turn::Deaf, Turn::FirstLine];
+        turns.extend(cuts.map(|cut| Turn::Answer(whole[..cut].to_owned())));
+        turns.push(Turn::Answer(whole));
+        let fake = Fake::turns(turns);
+        let stop = Client::new(fake.socket()).stop(&Options::default()).unwrap();
+        let key = stop.ask.key.clone().unwrap();
+        let progress = all(stop.wait()).await.unwrap();
+        assert_eq!(
+            (progress.len(), seqs(&progress)),
+            (4, vec![4, 5]),
+            "each line is told once: {progress:?}"
+        );
+        let asked = fake.asked();
+        assert_eq!(asked.len(), 2 + cuts.len() + 1);
+        assert!(asked[2..].iter().all(|asked| asked.contains(&format!("idempotency-key: {key}\r\n"))));
+    }
+
+    #[tokio::test]
+    async fn a_piece_of_an_answer_that_comes_in_pieces_may_break_anywhere() {
+        let piece = |line: &str| format!("{:x}\r\n{line}\n\r\n", line.len() + 1);
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let whole =
+            [head, &piece(r#"{"request":"k"}"#), &piece(&started(4)), &piece(DONE), "0\r\n\r\n"].concat();
+        let end = whole.find(DONE).unwrap();
+        // At once after a loss, so that the pauses do not add up: one cut a run.
+        for cut in head.len()..end + 4 {
+            let fake = Fake::serve(vec![whole[..cut].to_owned(), whole.clone()]);
+            let drain = Client::new(fake.socket()).drain("api", &Options::default()).unwrap();
+            let progress = all(drain.wait()).await.unwrap();
+            assert_eq!((progress.len(), seqs(&progress)), (3, vec![4]), "cut at {cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_waiting_a_command_is_repeated_until_it_is_known_to_be_taken() {
+        let taken = json(202, r#"{"request":"k"}"#);
+        let fake = Fake::turns(vec![Turn::FirstLine, Turn::Answer(taken[..20].into()), Turn::Answer(taken)]);
+        let options = Options { timeout: None, key: Some("k".into()) };
+        let call = Client::new(fake.socket()).drain("api", &options).unwrap();
+        assert_eq!(call.send().await.unwrap().request, "k");
+        assert!(fake.asked()[1..].iter().all(|asked| asked.contains("idempotency-key: k\r\n")));
+    }
+
+    #[tokio::test]
+    async fn a_deadline_ends_an_absence_too() {
+        let options = Options { timeout: Some(Duration::from_millis(50)), key: None };
+        let fake = Fake::serve(vec![String::new(), String::new()]);
+        let client = Client::new(fake.socket());
+        let late =
+            |error| matches!(error, ClientError::Timeout { after, .. } if Some(after) == options.timeout);
+        assert!(late(all(client.drain("api", &options).unwrap().wait()).await.unwrap_err()));
+        assert!(late(client.drain("api", &options).unwrap().send().await.unwrap_err()));
     }
 }

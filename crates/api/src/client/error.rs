@@ -80,18 +80,7 @@ impl ClientError {
         ClientError::Io { doing: LOST, socket, source: io::Error::other(error) }
     }
 
-    /// The connection is at fault, not the answer: the same command may be sent again.
-    pub(super) fn is_of_the_connection(&self) -> bool {
-        match self {
-            ClientError::NotRunning { .. } | ClientError::Io { .. } => true,
-            ClientError::NotPermitted { .. }
-            | ClientError::Server { .. }
-            | ClientError::Protocol { .. }
-            | ClientError::Timeout { .. } => false,
-        }
-    }
-
-    /// There was a connection, so the question may have been heard.
+    /// There was a connection and it broke: the question may have been heard, and may be asked again.
     pub(super) fn is_a_loss(&self) -> bool {
         matches!(self, ClientError::Io { doing: LOST, .. })
     }

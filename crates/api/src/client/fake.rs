@@ -1,4 +1,4 @@
-//! For tests: a server that gives canned answers and remembers what it was asked.
+//! For tests: a server that gives canned answers, or breaks connections, and remembers what it was asked.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -6,6 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+/// What it does with a connection.
+pub(crate) enum Turn {
+    /// Reads the request, writes this and closes: nothing, half a line, or all there is.
+    Answer(String),
+    /// Closes before it has read anything.
+    Deaf,
+    /// Closes when it has read the request's first line.
+    FirstLine,
+    /// Reads the request, and writes this only when the file beside its socket is there ([`Fake::beside`]).
+    Late(String),
+}
 
 /// Gives its answers one a connection, in order; then lets further connections wait.
 pub(crate) struct Fake {
@@ -20,20 +32,30 @@ pub(crate) struct Fake {
 impl Fake {
     /// The socket stays when all answers are given.
     pub(crate) fn serve(answers: Vec<String>) -> Self {
-        Fake::start(answers, Then::Stay)
+        Fake::turns(answers.into_iter().map(Turn::Answer).collect())
+    }
+
+    /// The same with connections that break.
+    pub(crate) fn turns(turns: Vec<Turn>) -> Self {
+        Fake::start(turns, Then::Stay)
     }
 
     /// The socket goes with the last answer.
     pub(crate) fn serve_and_leave(answers: Vec<String>) -> Self {
-        Fake::start(answers, Then::Leave)
+        Fake::turns_and_leave(answers.into_iter().map(Turn::Answer).collect())
+    }
+
+    /// The same with connections that break.
+    pub(crate) fn turns_and_leave(turns: Vec<Turn>) -> Self {
+        Fake::start(turns, Then::Leave)
     }
 
     /// The one answer never ends, until the client closes.
     pub(crate) fn serve_and_hold(answer: String) -> Self {
-        Fake::start(vec![answer], Then::Hold)
+        Fake::start(vec![Turn::Answer(answer)], Then::Hold)
     }
 
-    fn start(answers: Vec<String>, then: Then) -> Self {
+    fn start(turns: Vec<Turn>, then: Then) -> Self {
         let folder = new_folder();
         let socket = folder.join("fake.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -41,13 +63,28 @@ impl Fake {
         let (serving, log, path) = (listener.try_clone().unwrap(), Arc::clone(&asked), socket.clone());
         let kept = (then != Then::Leave).then_some(listener);
         let thread = std::thread::spawn(move || {
-            let last = answers.len();
-            for (at, answer) in answers.iter().enumerate() {
+            let last = turns.len();
+            for (at, turn) in turns.iter().enumerate() {
                 let (mut stream, _) = serving.accept().unwrap();
-                log.lock().unwrap().push(read_request(&mut stream));
+                let asked = match turn {
+                    Turn::Deaf => String::new(),
+                    Turn::FirstLine => read_line(&mut stream),
+                    Turn::Answer(_) | Turn::Late(_) => read_request(&mut stream),
+                };
+                log.lock().unwrap().push(asked);
                 if then == Then::Leave && at + 1 == last {
                     std::fs::remove_file(&path).unwrap();
                 }
+                let answer = match turn {
+                    Turn::Deaf | Turn::FirstLine => continue,
+                    Turn::Answer(answer) => answer,
+                    Turn::Late(answer) => {
+                        while !beside(&path).exists() {
+                            std::thread::yield_now();
+                        }
+                        answer
+                    }
+                };
                 // The client may have gone.
                 let _ = stream.write_all(answer.as_bytes());
                 if then == Then::Hold {
@@ -60,6 +97,11 @@ impl Fake {
 
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// A file that tests make and remove.
+    pub(crate) fn beside(&self) -> PathBuf {
+        beside(&self.socket)
     }
 
     /// Heads and bodies of the requests so far.
@@ -88,6 +130,22 @@ impl Drop for Fake {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// The file of [`Fake::beside`].
+pub(crate) fn beside(socket: &Path) -> PathBuf {
+    socket.with_extension("mark")
+}
+
+/// One line, byte by byte: what follows is left unread, so that closing resets the connection.
+fn read_line(stream: &mut UnixStream) -> String {
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        let mut byte = [0; 1];
+        stream.read_exact(&mut byte).unwrap();
+        line.extend(byte);
+    }
+    String::from_utf8(line).unwrap()
 }
 
 fn read_request(stream: &mut UnixStream) -> String {

@@ -1,11 +1,10 @@
 //! `events`: what happened, as far as it is kept; with `-f` also what happens.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use shiftboss_api::EventsLost;
-use shiftboss_api::client::{ClientError, EventStream, Item};
+use shiftboss_api::client::{EventStream, Item};
 
 use super::Session;
 use crate::args::EventsArgs;
@@ -16,7 +15,7 @@ use crate::text;
 /// Runs the verb.
 pub(crate) async fn run(session: &Session<'_>, asked: &EventsArgs) -> Result<Exit, Trouble> {
     tokio::select! {
-        exit = tell(session, asked) => exit,
+        exit = session.telling(tell(session, asked)) => exit,
         _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
     }
 }
@@ -57,27 +56,10 @@ async fn follow(
                 Err(_) => return Ok(Exit::Busy),
             },
         };
-        match next {
-            Ok(Some(item)) => lines.print(&item)?,
-            Ok(None) | Err(ClientError::Io { .. }) => match again(session, events.last_id()).await {
-                Ok(more) => events = more,
-                // The app has ended, and with it its events.
-                Err(ClientError::NotRunning { .. }) => return Ok(Exit::Done),
-                Err(error) => return Err(error.into()),
-            },
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// The stream after an interruption: its server may be replaced just now.
-async fn again(session: &Session<'_>, last: Option<u64>) -> Result<EventStream, ClientError> {
-    let began = Instant::now();
-    loop {
-        tokio::time::sleep(PAUSE).await;
-        match session.client.events(last).await {
-            Err(ClientError::NotRunning { .. } | ClientError::Io { .. }) if began.elapsed() < ABSENCE => {}
-            stream => return stream,
+        match next? {
+            Some(item) => lines.print(&item)?,
+            // The app has ended, and with it its events.
+            None => return Ok(Exit::Done),
         }
     }
 }
@@ -119,9 +101,6 @@ impl<'a> Lines<'a> {
     }
 }
 
-const PAUSE: Duration = Duration::from_millis(50);
-/// How long the app may be away before it counts as gone.
-const ABSENCE: Duration = Duration::from_secs(2);
 const NAME: usize = 6;
 
 #[cfg(test)]
@@ -172,5 +151,15 @@ mod tests {
     async fn following_goes_on_after_a_lost_connection_and_ends_with_the_app() {
         let answers = vec![stream(1..=2, ": live\n\n"), stream(3..=4, ": live\n\n")];
         assert_eq!(seqs(answers, true, None).await, [1, 2, 3, 4]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_within_an_event_costs_no_event_and_repeats_none() {
+        let whole = stream(1..=4, ": live\n\n");
+        for cut in [0, 20, whole.len() / 2, whole.len() - 3] {
+            let answers = || vec![whole[..cut].to_owned(), whole.clone()];
+            assert_eq!(seqs(answers(), true, None).await, [1, 2, 3, 4], "followed, cut at {cut}");
+            assert_eq!(seqs(answers(), false, None).await, [1, 2, 3, 4], "kept, cut at {cut}");
+        }
     }
 }

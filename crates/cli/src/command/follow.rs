@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::Session;
+use super::{AWAY, Session};
 use crate::exit::{Exit, Trouble};
 use crate::progress::{Board, Doing, Track};
 
@@ -29,7 +29,7 @@ type Line = Result<Option<Progress>, ClientError>;
 /// Gives the commands and prints their request ids, in order; the first that is not taken ends it.
 pub(super) async fn leave(session: &Session<'_>, jobs: Vec<Job>) -> Result<Exit, Trouble> {
     for job in jobs {
-        let reply = job.call.send().await?;
+        let reply = session.telling(job.call.send()).await?;
         if session.output.json {
             let name = &job.track.name;
             session
@@ -67,6 +67,11 @@ pub(super) async fn follow(session: &Session<'_>, jobs: Vec<Job>) -> Result<Exit
             },
             _ = tick.tick(), if board.is_drawn() => {
                 board.redraw(Timestamp::now());
+                continue;
+            }
+            () = session.away.notified() => {
+                board.erase();
+                session.output.say(AWAY);
                 continue;
             }
             _ = tokio::signal::ctrl_c() => {
@@ -278,5 +283,45 @@ error: recycle of api stopped at worker 2 of 4: the new worker exited with 1 bef
         let session = Session::new(fake.client(), None, &output);
         let exit = leave(&session, vec![job(&session.client, "api", None)]).await.unwrap();
         assert_eq!((exit, written.data().as_str()), (Exit::Done, "k\n"));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_seen_of_a_broker_process_that_is_replaced() {
+        let (output, written) = capture::output();
+        let whole = progress(&[request(), done()]);
+        let broken = [0, 30, whole.len() - 60, whole.len() - 1].map(|cut| whole[..cut].to_owned());
+        let answers = broken.into_iter().chain([whole]).collect();
+        assert_eq!(run(&Fake::serve(answers), &output, &["api"], None).await, Exit::Done);
+        assert_eq!((written.talk().as_str(), written.data().lines().count()), ("", 1));
+    }
+
+    #[tokio::test]
+    async fn a_long_absence_is_told_between_the_pictures() {
+        let (mut output, written) = capture::output();
+        output.err.redraw = true;
+        let fake = Fake::serve(vec![progress(&[request(), done()])]);
+        let session = Session::new(fake.client(), None, &output);
+        session.away.notify_one();
+        follow(&session, vec![job(&session.client, "api", None)]).await.unwrap();
+        let talk = written.talk();
+        let said = talk.find(&format!("{AWAY}\n")).unwrap();
+        assert!(said == 0 || talk[..said].ends_with("\u{1b}[1A\r\u{1b}[J"), "{talk:?}");
+    }
+
+    #[tokio::test]
+    async fn an_app_that_ends_without_a_word_was_stopped_only_if_that_was_asked() {
+        for (name, exit) in [("stop", Exit::Done), ("recycle", Exit::NoApp)] {
+            let (output, _) = capture::output();
+            let fake = Fake::serve(vec![progress(&[request()])]);
+            let session = Session::new(fake.client(), None, &output);
+            let job = match name {
+                "stop" => {
+                    let call = session.client.stop(&session.options()).unwrap();
+                    Job { call, track: Track::of_app("shop"), listens: false }
+                }
+                _ => job(&session.client, "api", None),
+            };
+            assert_eq!(follow(&session, vec![job]).await.unwrap(), exit, "{name}");
+        }
     }
 }

@@ -16,10 +16,13 @@ pub(crate) mod stop;
 mod targets;
 pub(crate) mod wait;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use shiftboss::os::instance::holder_of;
 use shiftboss_api::Status;
 use shiftboss_api::client::{Client, ClientError, Options};
+use tokio::sync::Notify;
 
 use crate::args::Global;
 use crate::exit::{Exit, Trouble};
@@ -31,11 +34,15 @@ pub(crate) struct Session<'a> {
     client: Client,
     timeout: Option<Duration>,
     output: &'a Output,
+    /// Told when the app's broker process is away for long.
+    away: Arc<Notify>,
 }
 
 impl<'a> Session<'a> {
     fn new(client: Client, timeout: Option<Duration>, output: &'a Output) -> Self {
-        Session { client, timeout, output }
+        let away = Arc::new(Notify::new());
+        let client = client.lives(|socket| holder_of(socket).is_some()).tells(Arc::clone(&away));
+        Session { client, timeout, output, away }
     }
 
     fn options(&self) -> Options {
@@ -47,8 +54,20 @@ impl<'a> Session<'a> {
         self.in_time(self.client.status()).await
     }
 
+    /// The answer, and a line of talk for every long absence of the broker process until it comes.
+    async fn telling<T>(&self, answer: impl Future<Output = T>) -> T {
+        tokio::pin!(answer);
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer,
+                () = self.away.notified() => self.output.say(AWAY),
+            }
+        }
+    }
+
     /// The answer, unless `--timeout` comes first.
     async fn in_time<T>(&self, answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, Trouble> {
+        let answer = self.telling(answer);
         let Some(limit) = self.timeout else { return Ok(answer.await?) };
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => Ok(answer?),
@@ -73,6 +92,9 @@ pub(crate) fn ask(
         .map_err(|error| Trouble::new(Exit::Failed, format!("cannot start: {error}")))?;
     runtime.block_on(verb(&session))
 }
+
+/// Said of a long absence.
+const AWAY: &str = "the broker process is being replaced; asking again";
 
 #[cfg(test)]
 mod fake {
@@ -128,5 +150,25 @@ mod fake {
         let lines: Vec<String> =
             lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
         answer("application/x-ndjson", &lines.concat())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::capture;
+
+    #[tokio::test]
+    async fn a_long_absence_is_a_line_of_talk() {
+        let (output, written) = capture::output();
+        let session = Session::new(Client::new("/nonexistent/shop.sock"), None, &output);
+        session.away.notify_one();
+        let until_said = async {
+            while written.talk().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        session.telling(until_said).await;
+        assert_eq!((written.talk(), written.data()), (format!("{AWAY}\n"), String::new()));
     }
 }

@@ -84,4 +84,15 @@ mod tests {
         let only = only(json, &["api".to_owned()]).unwrap();
         assert_eq!(only, r#"{"app":"shop","brokers":[{"later":1,"type":"api"}]}"#);
     }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_is_asked_for_again() {
+        let (output, written) = capture::output();
+        let whole = json(&shop());
+        let fake = Fake::serve(vec![String::new(), whole[..20].to_owned(), whole]);
+        let asked = StatusArgs { types: Vec::new(), check: false };
+        let session = Session::new(fake.client(), None, &output);
+        assert_eq!(run(&session, &asked).await, Ok(Exit::Done));
+        assert_eq!(written.talk(), "", "nobody need know");
+    }
 }

@@ -15,12 +15,14 @@ use crate::text;
 pub(crate) async fn run(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> {
     let waiting = async {
         match session.timeout {
-            None => wait(session, asked).await,
-            Some(limit) => tokio::time::timeout(limit, wait(session, asked)).await.unwrap_or_else(|_| {
-                let (name, goal) = (&asked.broker, word(asked.goal));
-                Err(Trouble::new(Exit::Busy, format!("{name} is not {goal} after {}", text::took(limit)))
-                    .help(format!("`shiftboss status {name}` shows why")))
-            }),
+            None => session.telling(wait(session, asked)).await,
+            Some(limit) => tokio::time::timeout(limit, session.telling(wait(session, asked)))
+                .await
+                .unwrap_or_else(|_| {
+                    let (name, goal) = (&asked.broker, word(asked.goal));
+                    Err(Trouble::new(Exit::Busy, format!("{name} is not {goal} after {}", text::took(limit)))
+                        .help(format!("`shiftboss status {name}` shows why")))
+                }),
         }
     };
     tokio::select! {
@@ -32,36 +34,25 @@ pub(crate) async fn run(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit,
 /// Looks once the stream is live, so that no change falls between the look and the first event, and again after
 /// every event of the broker.
 async fn wait(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> {
-    let mut events = begin(session).await?;
+    let patience = if session.timeout.is_some() { Duration::MAX } else { ABSENCE };
+    let mut events = begin(session, patience).await?;
     let mut live = false;
-    let mut lost: Option<Instant> = None;
     loop {
-        match next(&mut events, &asked.broker).await {
-            Ok(Some(News::Live)) => live = true,
-            Ok(Some(News::Other)) if !live => continue,
-            Ok(Some(News::Other)) => {}
-            Ok(Some(News::RecycleFailed(reason))) => {
+        match next(&mut events, &asked.broker).await? {
+            Some(News::Live) => live = true,
+            Some(News::Other) => {}
+            Some(News::RecycleFailed(reason)) => {
                 if live && asked.goal == Goal::Recycled {
                     let error = format!("the recycle of {} failed: {}", asked.broker, text::clean(&reason));
                     return Err(Trouble::new(Exit::Failed, error));
                 }
             }
-            Ok(None) | Err(ClientError::Io { .. }) => {
-                // Its server may be replaced just now.
-                let since = *lost.get_or_insert_with(Instant::now);
-                let last = events.last_id();
-                tokio::time::sleep(PAUSE).await;
-                match session.client.events(last).await {
-                    Ok(again) => events = again,
-                    Err(ClientError::NotRunning { .. } | ClientError::Io { .. })
-                        if since.elapsed() < ABSENCE => {}
-                    Err(error) => return Err(error.into()),
-                }
-                continue;
+            // It has ended; whoever waits may just have started it again.
+            None => {
+                events = begin(session, ABSENCE).await?;
+                live = false;
             }
-            Err(error) => return Err(error.into()),
         }
-        lost = None;
         if !live {
             continue;
         }
@@ -76,12 +67,12 @@ async fn wait(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> 
     }
 }
 
-/// The app may just be starting: it is waited for, too; without `--timeout` only for a moment.
-async fn begin(session: &Session<'_>) -> Result<EventStream, ClientError> {
+/// The app may just be starting: it is waited for, too, so long.
+async fn begin(session: &Session<'_>, patience: Duration) -> Result<EventStream, ClientError> {
     let began = Instant::now();
     loop {
         match session.client.events(None).await {
-            Err(ClientError::NotRunning { .. }) if session.timeout.is_some() || began.elapsed() < ABSENCE => {
+            Err(ClientError::NotRunning { .. }) if began.elapsed() < patience => {
                 tokio::time::sleep(PAUSE).await;
             }
             stream => return stream,
@@ -208,5 +199,20 @@ mod tests {
         let trouble =
             waited_at(&Fake::silent(), Goal::Ready, Some(Duration::from_millis(30))).await.unwrap_err();
         assert_eq!((trouble.exit, trouble.error.as_str()), (Exit::Busy, "api is not ready after 30 ms"));
+    }
+
+    #[tokio::test]
+    async fn a_broker_process_that_is_replaced_meanwhile_is_asked_again() {
+        let drained = event("01", EventName::BrokerDrained, None, None);
+        let whole = stream(&[drained]);
+        let answers = vec![
+            String::new(),
+            whole[..whole.len() - 9].to_owned(),
+            now(|api| api.state = BrokerState::Draining),
+            whole,
+            now(|api| api.state = BrokerState::Drained)[..30].to_owned(),
+            now(|api| api.state = BrokerState::Drained),
+        ];
+        assert_eq!(waited(Goal::Drained, answers).await, Ok(Exit::Done));
     }
 }
