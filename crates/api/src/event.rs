@@ -56,6 +56,12 @@ pub struct Event {
     /// The address, in `listener_*`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<String>,
+    /// Workers that were running and go on, in `broker_adopted`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub workers: Option<u32>,
+    /// What was under way was given up, in `broker_adopted`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub salvaged: Option<bool>,
 }
 
 impl Event {
@@ -84,6 +90,8 @@ impl Event {
             cut: None,
             refused: None,
             address: None,
+            workers: None,
+            salvaged: None,
         }
     }
 }

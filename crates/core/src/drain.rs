@@ -58,7 +58,7 @@ impl Broker {
     }
 
     /// Whether connections that come while drained are refused.
-    fn refuses(&self) -> bool {
+    pub(crate) fn refuses(&self) -> bool {
         self.spec.listens && (self.spec.drained == Drained::Refuse || self.closing)
     }
 

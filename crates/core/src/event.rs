@@ -46,6 +46,8 @@ pub enum What {
     BrokerDrained { refused: u64, cut: u32 },
     /// Another number of workers is wanted.
     BrokerScaled { wanted: u32 },
+    /// Another process keeps it from now on, with so many running workers; `salvaged`: without what was under way.
+    BrokerAdopted { workers: u32, salvaged: bool },
     /// Its workers keep failing.
     BrokerDegraded { reason: String },
     /// They no longer do.

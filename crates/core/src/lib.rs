@@ -12,6 +12,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod app;
 mod backoff;
 mod broker;
@@ -40,6 +41,7 @@ pub mod time;
 mod verdict;
 mod worker;
 
+pub use adopt::{Adoption, Present};
 pub use app::App;
 pub use effect::{Effect, Outcome};
 pub use event::{Event, What};

@@ -158,7 +158,8 @@ impl Broker {
         }
     }
 
-    fn climb(&mut self, cx: &mut Shared, id: WorkerId, why: Why, rung: usize) {
+    /// Takes this rung of its ladder, or kills it.
+    pub(crate) fn climb(&mut self, cx: &mut Shared, id: WorkerId, why: Why, rung: usize) {
         let Some(worker) = self.workers.get(&id) else { return };
         match worker.spec.stop.step(rung) {
             Step::Signal(asked) if !self.brutal => {

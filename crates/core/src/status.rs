@@ -187,8 +187,11 @@ impl BrokerStatus {
                 self.recycling = false;
                 self.generation = *generation;
             }
-            What::ListenerFailed { .. } | What::BrokerStarted { .. } | What::AppReady | What::AppStopping => {
-            }
+            What::ListenerFailed { .. }
+            | What::BrokerStarted { .. }
+            | What::BrokerAdopted { .. }
+            | What::AppReady
+            | What::AppStopping => {}
         }
     }
 }

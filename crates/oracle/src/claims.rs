@@ -9,6 +9,7 @@ use shiftboss_core::spec::{Drained, MAX_WORKERS, Ready};
 use shiftboss_core::status::WorkerState;
 use shiftboss_core::{Command, Effect, Event, Input, Outcome, Verb, What};
 
+use crate::adoption::is_adopted;
 use crate::facts::{Process, is_unready, says_ready};
 use crate::oracle::{Oracle, Step, Verdict, broken, events, target, told_by};
 
@@ -79,6 +80,7 @@ pub(crate) fn i48_every_event_has_its_cause(oracle: &Oracle, step: &Step, effect
     }
     let of_broker = event.broker.filter(|id| (id.0 as usize) < oracle.facts.brokers.len());
     let caused = match (&event.what, of_broker) {
+        (What::BrokerAdopted { .. }, _) => is_adopted(oracle, step, effect),
         (What::AppReady, _) => is_ready(oracle) && !oracle.claimed.ready,
         (What::AppStopping, _) => oracle.facts.stopping,
         (_, None) => false,
@@ -112,8 +114,8 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
     let resumed = matches!(verb, Some(Verb::Resume)) || opened.is_some_and(Result::is_ok);
     let failed = |event: &Event| event.broker == Some(id) && matches!(event.what, What::RecycleFailed { .. });
     match &event.what {
-        What::BrokerStarted { .. } => step.input.is_none(),
-        What::BrokerOpened => step.input.is_none() || opened.is_some_and(Result::is_ok),
+        What::BrokerStarted { .. } => step.is_start(),
+        What::BrokerOpened => step.is_start() || opened.is_some_and(Result::is_ok),
         What::ListenerBound { address } => {
             opened.is_some_and(|result| result.as_ref().is_ok_and(|bound| bound.contains(address)))
         }
@@ -150,7 +152,7 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
                 step.input == Some(Input::Tick) && target(broker, &oracle.specs).recycle.every.is_some()
             }
             RecycleReason::NewSpecification => {
-                matches!(verb, Some(Verb::Respecify(_) | Verb::Scale(_))) || resumed || step.input.is_none()
+                matches!(verb, Some(Verb::Respecify(_) | Verb::Scale(_))) || resumed || step.is_start()
             }
             RecycleReason::GoingBack => events(step).any(failed) || step.input == Some(Input::Tick),
         },
@@ -162,7 +164,7 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
                 && left.into_iter().all(|process| process.dropped)
         }
         What::RecycleFailed { .. } => broker.recycling,
-        What::AppReady | What::AppStopping => false,
+        What::AppReady | What::AppStopping | What::BrokerAdopted { .. } => false,
         What::WorkerStopping { worker, reason, .. } => facts.living.get(worker).is_some_and(|process| {
             let spec = &oracle.specs[&process.launch];
             let late =

@@ -6,6 +6,7 @@
 //! claims, compared with that. One checker serves the simulation and the real binary.
 #![forbid(unsafe_code)]
 
+mod adoption;
 mod brokers;
 mod claims;
 mod commands;

@@ -6,10 +6,10 @@ use std::fmt;
 
 use shiftboss_core::id::{BrokerId, LaunchId, Slot};
 use shiftboss_core::spec::BrokerSpec;
-use shiftboss_core::{Command, Effect, Event, Input, Status, Time, Verb, What};
+use shiftboss_core::{Adoption, Command, Effect, Event, Input, Status, Time, Verb, What};
 
 use crate::facts::{Broker, Facts, MOST_OPEN};
-use crate::{brokers, claims, commands, recycles, workers};
+use crate::{adoption, brokers, claims, commands, recycles, workers};
 
 /// Follows one app from its start.
 #[derive(Clone)]
@@ -25,6 +25,10 @@ pub struct Oracle {
     pub(crate) repeated: bool,
     /// Nobody that the step's input speaks of exists any more.
     pub(crate) stale: bool,
+    /// What an adoption still has to ask for again.
+    pub(crate) owed: Vec<Effect>,
+    /// How much it has asked for again.
+    pub(crate) repeated_effects: usize,
     /// The broker that the step's input speaks of, if it is one.
     pub(crate) subject: Option<BrokerId>,
     /// Of each broker before the step.
@@ -46,8 +50,10 @@ pub(crate) struct Before {
 pub struct Step {
     /// When.
     pub now: Time,
-    /// What happened; none at the start.
+    /// What happened; none at the start and at an adoption.
     pub input: Option<Input>,
+    /// Another process goes on here, and with how much.
+    pub adopted: Option<Adoption>,
     /// What core asked for.
     pub effects: Vec<Effect>,
     /// When core wants to be called again at the latest.
@@ -104,7 +110,7 @@ const ON_EFFECT: [(&str, OnEffect); 30] = [
 ];
 
 /// Judged after all effects are taken in.
-const ON_STEP: [(&str, OnStep); 23] = [
+const ON_STEP: [(&str, OnStep); 24] = [
     ("I1", brokers::i1_ceiling),
     ("I2", brokers::i2_one_worker_a_slot),
     ("I3", workers::i3_nobody_is_lost),
@@ -122,6 +128,7 @@ const ON_STEP: [(&str, OnStep); 23] = [
     ("I30", commands::i30_a_repeated_command_acts_once),
     ("I33", commands::i33_refused_is_nothing_done),
     ("I37", claims::i37_an_early_call_does_nothing),
+    ("I42", adoption::i42_an_adoption_is_complete),
     ("I48b", claims::i48_a_change_has_its_event),
     ("I48c", claims::i48_the_claims_are_the_facts),
     ("L7", brokers::l7_one_brokers_failures_delay_no_other),
@@ -148,6 +155,8 @@ impl Oracle {
             seq: 0,
             repeated: false,
             stale: false,
+            owed: Vec::new(),
+            repeated_effects: 0,
             subject: None,
             before: Vec::new(),
         }
@@ -158,6 +167,9 @@ impl Oracle {
         let mut broken = Vec::new();
         self.take_input(step);
         for effect in &step.effects {
+            if self.is_asked_again(effect) {
+                continue;
+            }
             for (name, check) in ON_EFFECT {
                 let verdict = check(self, step, effect);
                 self.note(name, verdict, &mut broken);
@@ -177,6 +189,14 @@ impl Oracle {
         self.facts.take_turn(&self.claimed);
         self.facts.deadline = step.deadline;
         if broken.is_empty() { Ok(()) } else { Err(broken) }
+    }
+
+    /// Whether an adoption only asks again for what was asked for and is not answered.
+    fn is_asked_again(&mut self, effect: &Effect) -> bool {
+        let Some(at) = self.owed.iter().position(|owed| owed == effect) else { return false };
+        drop(self.owed.swap_remove(at));
+        self.repeated_effects += 1;
+        true
     }
 
     /// Of whom a step speaks that this app does not have, in words; a trace of another hand may be nonsense.
@@ -252,6 +272,11 @@ impl Oracle {
     fn take_input(&mut self, step: &Step) {
         let facts = &mut self.facts;
         facts.take_time(step);
+        (self.owed, self.repeated_effects) = (Vec::new(), 0);
+        if let Some(how) = step.adopted {
+            self.owed = adoption::owed(facts, how);
+            facts.take_adoption(how);
+        }
         self.repeated = matches!(&step.input, Some(Input::Command { request, .. })
             if facts.answered.contains_key(request) || facts.open.contains_key(request));
         self.subject = step.input.as_ref().and_then(|input| facts.subject(input));
@@ -322,10 +347,19 @@ impl fmt::Display for Broken {
     }
 }
 
+impl Step {
+    /// Whether the app begins.
+    pub(crate) fn is_start(&self) -> bool {
+        self.input.is_none() && self.adopted.is_none()
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.input {
             Some(input) => writeln!(f, "{} {input:?}", self.now)?,
+            None if self.adopted == Some(Adoption::Whole) => writeln!(f, "{} the adoption", self.now)?,
+            None if self.adopted == Some(Adoption::Salvage) => writeln!(f, "{} the salvage", self.now)?,
             None => writeln!(f, "{} the start", self.now)?,
         }
         for effect in &self.effects {

@@ -138,7 +138,8 @@ impl Shell {
     }
 
     fn ask(&mut self, broker: BrokerId, request: Request) {
-        if let Some(before) = self.asked.insert(broker, request) {
+        // A successor asks again for the same.
+        if let Some(before) = self.asked.insert(broker, request).filter(|before| *before != request) {
             self.superseded.insert((broker, before));
         }
     }
@@ -216,8 +217,10 @@ fn c7_an_ended_app_only_answers(shell: &Shell, step: &Step) -> Verdict {
 
 fn c8_it_starts_once(shell: &Shell, step: &Step) -> Verdict {
     match (&step.input, shell.begun) {
-        (None, false) => Ok(true),
+        (None, false) if step.is_start() => Ok(true),
+        (None, false) => broken("the app has not started, and is taken over"),
         (Some(_), true) => Ok(false),
+        (None, true) if !step.is_start() => Ok(true),
         (None, true) => broken("the app starts again"),
         (Some(input), false) => broken(format!("the app has not started, and yet: {input:?}")),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shiftboss_core::spec::BrokerSpec;
-use shiftboss_core::{Effect, Input, Time};
+use shiftboss_core::{Adoption, Effect, Input, Time};
 
 use crate::oracle::{Broken, Oracle, Step};
 use crate::shell::{self, Shell};
@@ -25,6 +25,17 @@ pub enum Line {
         /// Its brokers.
         brokers: Vec<BrokerSpec>,
     },
+    /// Another process goes on with the app.
+    Adopt {
+        /// When.
+        now: Time,
+        /// Without what was under way.
+        salvaged: bool,
+        /// What core asked for.
+        effects: Vec<Effect>,
+        /// When core wants to be called again at the latest.
+        deadline: Option<Time>,
+    },
     /// Core was called.
     Step {
         /// When.
@@ -39,7 +50,7 @@ pub enum Line {
 }
 
 /// The format written and read here.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What a file held.
 #[derive(Debug, Default)]
@@ -50,6 +61,8 @@ pub struct Judged {
     pub ended: u64,
     /// Calls of core.
     pub steps: u64,
+    /// Those by which another process went on.
+    pub adoptions: u64,
     /// By how much core was called later than it had asked for, at most.
     pub latest: Duration,
     /// How often each promise was put to the test.
@@ -112,12 +125,18 @@ pub fn judge(mut lines: impl BufRead) -> Result<Judged, Fault> {
                 judged.end(run.replace(Run::new(&brokers)))?;
                 judged.runs += 1;
             }
-            (Ok(Line::Step { .. }) | Err(_), Some(fault)) => return Err(fault),
+            (Ok(Line::Step { .. } | Line::Adopt { .. }) | Err(_), Some(fault)) => return Err(fault),
             (Err(error), None) => cut_off = Some(of(error.to_string())),
             (Ok(Line::Step { now, input, effects, deadline }), None) => {
-                let run = run.as_mut().ok_or_else(|| of("a step before any beginning".to_owned()))?;
+                let run = run.as_mut().ok_or_else(|| of(NO_BEGINNING.to_owned()))?;
                 judged.steps += 1;
-                run.take(number, Step { now, input, effects, deadline })?;
+                run.take(number, Step { now, input, adopted: None, effects, deadline })?;
+            }
+            (Ok(Line::Adopt { now, salvaged, effects, deadline }), None) => {
+                let run = run.as_mut().ok_or_else(|| of(NO_BEGINNING.to_owned()))?;
+                (judged.steps, judged.adoptions) = (judged.steps + 1, judged.adoptions + 1);
+                let adopted = Some(if salvaged { Adoption::Salvage } else { Adoption::Whole });
+                run.take(number, Step { now, input: None, adopted, effects, deadline })?;
             }
         }
     }
@@ -205,5 +224,6 @@ impl fmt::Display for Fault {
     }
 }
 
+const NO_BEGINNING: &str = "a step before any beginning";
 /// How many steps are shown when one breaks a promise.
 const SHOWN: usize = 8;

@@ -70,6 +70,10 @@ pub(crate) fn event(event: &Event, broker: Option<&str>, moment: Moment) -> api:
             out.cut = Some(*cut);
         }
         What::BrokerScaled { wanted } => out.wanted = Some(*wanted),
+        What::BrokerAdopted { workers, salvaged } => {
+            out.workers = Some(*workers);
+            out.salvaged = Some(*salvaged);
+        }
         What::BrokerDegraded { reason } => out.reason = Some(reason.clone()),
         What::WorkerStarted { worker, slot, pid, generation } => {
             whose(&mut out, *worker, *slot, Some(pid.0));
@@ -153,6 +157,7 @@ fn name(what: &What) -> api::EventName {
         What::BrokerDraining => Name::BrokerDraining,
         What::BrokerDrained { .. } => Name::BrokerDrained,
         What::BrokerScaled { .. } => Name::BrokerScaled,
+        What::BrokerAdopted { .. } => Name::BrokerAdopted,
         What::BrokerDegraded { .. } => Name::BrokerDegraded,
         What::BrokerRecovered => Name::BrokerRecovered,
         What::WorkerStarted { .. } => Name::WorkerStarted,

@@ -1,10 +1,12 @@
 //! Writes down every call of core: a JSON line for the app's beginning, then one for each step. Enough to judge
 //! afterwards, without core, whether the promises were kept; what to judge is left to whoever reads it.
 //!
+//! A successor that goes on with an app goes on with its file, cut back to the steps that were recorded.
+//!
 //! There is no value of an environment in it: core knows none.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use shiftboss_core::spec::BrokerSpec;
 use shiftboss_core::time::Time;
-use shiftboss_core::{Effect, Input};
+use shiftboss_core::{Adoption, Effect, Input};
 
 /// A file that grows by a line a step, each in one write(2): whoever is killed loses a part of the last line at most.
 pub(crate) struct Trace {
@@ -37,6 +39,16 @@ pub enum TraceError {
         /// The file.
         path: PathBuf,
     },
+    /// It does not hold the run that is to go on.
+    #[error("cannot go on with the trace {}: its last run has {has} steps instead of {needs}", path.display())]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// Steps of its last run.
+        has: u64,
+        /// Steps that were recorded.
+        needs: u64,
+    },
 }
 
 /// An input as it is written down: taken before core consumes it.
@@ -47,18 +59,7 @@ impl Trace {
     /// held stays.
     pub(crate) fn begin(path: &Path, brokers: &[BrokerSpec]) -> Result<Trace, TraceError> {
         let failed = |source| TraceError::Os { path: path.to_owned(), source };
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            // Nobody is waited for, were it a pipe (fifo(7)), and no terminal becomes ours.
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if metadata.is_file() && matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
-            return Err(TraceError::Taken { path: path.to_owned() });
-        }
+        let (file, metadata) = open(path, OpenOptions::new().append(true).create(true))?;
         let mut trace = Trace { file, line: Vec::new() };
         if metadata.len() > 0 {
             // The last writer may have been killed within a line.
@@ -67,6 +68,46 @@ impl Trace {
         let line = Line::Begin { trace: FORMAT, version: env!("CARGO_PKG_VERSION"), brokers };
         trace.write(&line).map_err(failed)?;
         Ok(trace)
+    }
+
+    /// Goes on with the last run in this file, of whose steps so many were recorded: what follows them is cut off. A
+    /// step must be written down before it is recorded, so that there are never fewer.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody takes over yet"))]
+    pub(crate) fn go_on(path: &Path, steps: u64) -> Result<Trace, TraceError> {
+        let failed = |source| TraceError::Os { path: path.to_owned(), source };
+        let (file, _) = open(path, OpenOptions::new().append(true).read(true))?;
+        let mut lines = BufReader::new(&file);
+        let (mut at, mut end, mut has) = (0, None, 0);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = lines.read_until(b'\n', &mut line).map_err(failed)?;
+            if read == 0 || !line.ends_with(b"\n") {
+                break;
+            }
+            at += read as u64;
+            if line.starts_with(BEGIN) {
+                (has, end) = (0, None);
+            } else if line.len() > 1 {
+                has += 1;
+                end = if has == steps { Some(at) } else { end };
+            }
+        }
+        let short = TraceError::Short { path: path.to_owned(), has, needs: steps };
+        file.set_len(end.ok_or(short)?).map_err(failed)?;
+        Ok(Trace { file, line: Vec::new() })
+    }
+
+    /// Another process goes on with the app: instead of an input.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody takes over yet"))]
+    pub(crate) fn adopt(
+        &mut self,
+        now: Time,
+        how: Adoption,
+        effects: &[Effect],
+        deadline: Option<Time>,
+    ) -> io::Result<()> {
+        self.write(&Line::Adopt { now, salvaged: how == Adoption::Salvage, effects, deadline })
     }
 
     /// The input of the next step.
@@ -103,6 +144,19 @@ impl Trace {
     }
 }
 
+/// Opens it for us alone.
+fn open(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), TraceError> {
+    let failed = |source| TraceError::Os { path: path.to_owned(), source };
+    // Nobody is waited for, were it a pipe (fifo(7)), and no terminal becomes ours.
+    let options = options.mode(0o600).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let file = options.open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_file() && matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
+        return Err(TraceError::Taken { path: path.to_owned() });
+    }
+    Ok((file, metadata))
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Line<'a> {
@@ -110,6 +164,12 @@ enum Line<'a> {
         trace: u32,
         version: &'a str,
         brokers: &'a [BrokerSpec],
+    },
+    Adopt {
+        now: Time,
+        salvaged: bool,
+        effects: &'a [Effect],
+        deadline: Option<Time>,
     },
     Step {
         now: Time,
@@ -121,7 +181,9 @@ enum Line<'a> {
 }
 
 /// The format of the lines.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// How the line of a beginning starts.
+const BEGIN: &[u8] = b"{\"begin\":";
 
 #[cfg(test)]
 mod tests {
@@ -156,6 +218,31 @@ mod tests {
         let written = lines(&path);
         assert_eq!(written[0], "{\"step\":");
         assert!(written[1].starts_with("{\"begin\":"), "{written:?}");
+    }
+
+    #[test]
+    fn whoever_goes_on_with_an_app_cuts_off_the_steps_that_were_not_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace");
+        for _ in 0..2 {
+            let mut trace = Trace::begin(&path, &[]).unwrap();
+            for now in 1..=4 {
+                trace.step(Time(now), None, &[], None).unwrap();
+            }
+        }
+        let whole = lines(&path);
+        std::fs::write(&path, whole.join("\n") + "\n{\"step\":").unwrap();
+        let mut trace = Trace::go_on(&path, 3).unwrap();
+        trace.adopt(Time(9), Adoption::Whole, &[], None).unwrap();
+        let after = lines(&path);
+        assert_eq!(after[..whole.len() - 1], whole[..whole.len() - 1]);
+        assert_eq!(
+            after[whole.len() - 1..],
+            [r#"{"adopt":{"now":9,"salvaged":false,"effects":[],"deadline":null}}"#]
+        );
+        drop(trace);
+        let error = Trace::go_on(&path, 5).err().unwrap().to_string();
+        assert!(error.ends_with("its last run has 4 steps instead of 5"), "{error}");
     }
 
     #[test]

@@ -95,6 +95,12 @@ impl<S: Store> Records<S> {
         Ok(records)
     }
 
+    /// The number of the last committed step, from 1; 0 before the first.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
     /// Where the records are kept.
     pub fn store(&self) -> &S {
         &self.store

@@ -24,7 +24,8 @@ impl World<'_> {
                 let what = format!("{input:?} changes something: {effects:?}");
                 return Err(vec![Broken { invariant: "I27c", what }]);
             }
-            let step = Step { now: NOW, input: Some(input), effects, deadline: self.deadline() };
+            let step =
+                Step { now: NOW, input: Some(input), adopted: None, effects, deadline: self.deadline() };
             stats.judge(&mut self.oracle.clone(), &step)?;
         }
         Ok(())

@@ -10,7 +10,7 @@ use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, Slot, WorkerId};
 use shiftboss_core::snapshot::written;
 use shiftboss_core::spec::{BrokerSpec, Ready, Signal};
-use shiftboss_core::{App, Command, Effect, Exit, Input, ListenFailure, Time, Verb, What};
+use shiftboss_core::{Adoption, App, Command, Effect, Exit, Input, ListenFailure, Time, Verb, What};
 use shiftboss_oracle::{Broken, Oracle, Step};
 
 use crate::asks::{Ask, BAD, spec};
@@ -235,7 +235,7 @@ impl<'a> World<'a> {
             self.perform(effect);
         }
         self.note_specs(input.as_ref(), &effects);
-        let step = Step { now: NOW, input, effects, deadline: self.deadline() };
+        let step = Step { now: NOW, input, adopted: None, effects, deadline: self.deadline() };
         let broken = stats.judge(&mut self.oracle, &step).err().unwrap_or_default();
         let broken: Failure =
             broken.into_iter().filter(|broken| !self.is_about_time(broken.invariant)).collect();
@@ -250,9 +250,25 @@ impl<'a> World<'a> {
         require("budget", !starved, || "the spawn budget holds somebody up".to_owned())?;
         if self.config.cuts {
             let twin = restored(&self.app, &self.accepted);
-            self.twin = Some(Box::new(twin.map_err(|what| vec![Broken { invariant: "I40", what }])?));
+            let twin = twin.map_err(|what| vec![Broken { invariant: "I40", what }])?;
+            self.adopted(&twin, stats)?;
+            self.twin = Some(Box::new(twin));
         }
         stats.state(&self.app.shapes());
+        Ok(())
+    }
+
+    /// What a successor does first, with all or only a part of the state; nobody goes on from there.
+    fn adopted(&self, twin: &App, stats: &mut Stats) -> Result<(), Failure> {
+        for how in [Adoption::Whole, Adoption::Salvage] {
+            let (mut app, mut oracle) = (twin.clone(), self.oracle.clone());
+            let effects = app.adopt(NOW, how);
+            let deadline = app.deadline().map(|at| at.min(NOW));
+            let step = Step { now: NOW, input: None, adopted: Some(how), effects, deadline };
+            stats.judge(&mut oracle, &step)?;
+            let same = *oracle.claimed() == app.status() && app.is_consistent();
+            require("I42", same, || format!("not as it is told, or not consistent, after {how:?}"))?;
+        }
         Ok(())
     }
 

@@ -13,4 +13,5 @@ mod recycle_limits;
 mod replay;
 mod scaling;
 mod small_and_silent;
+mod the_broker_process_can_die;
 mod world;

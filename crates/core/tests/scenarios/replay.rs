@@ -148,13 +148,19 @@ impl Replay {
         let oracle = Oracle::new(&specs);
         let mut replay = Replay { app: App::new(begun, seed, specs), oracle };
         let effects = replay.app.start(begun);
-        replay.judge(&Step { now: begun, input: None, effects, deadline: replay.app.deadline() });
+        replay.judge(&Step {
+            now: begun,
+            input: None,
+            adopted: None,
+            effects,
+            deadline: replay.app.deadline(),
+        });
         replay
     }
 
     fn feed(&mut self, now: Time, input: Input) {
         let effects = self.app.handle(now, input.clone());
-        self.judge(&Step { now, input: Some(input), effects, deadline: self.app.deadline() });
+        self.judge(&Step { now, input: Some(input), adopted: None, effects, deadline: self.app.deadline() });
     }
 
     #[track_caller]

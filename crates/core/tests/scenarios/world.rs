@@ -8,7 +8,7 @@ use std::time::Duration;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, RequestId, Slot, WorkerId};
 use shiftboss_core::spec::{BackoffSpec, BrokerSpec, Drained, Ready, RecycleSpec, Rung, Signal, StopLadder};
 use shiftboss_core::{
-    App, Command, Effect, Event, Exit, Input, ListenFailure, Outcome, Status, Time, Verb, What,
+    Adoption, App, Command, Effect, Event, Exit, Input, ListenFailure, Outcome, Status, Time, Verb, What,
 };
 
 pub(crate) const API: BrokerId = BrokerId(0);
@@ -84,7 +84,15 @@ impl World {
         self.log[begin..].to_vec()
     }
 
-    fn answer(&mut self, effects: &[Effect]) {
+    /// Another process goes on; it performs what it is asked for like any other.
+    pub(crate) fn adopt(&mut self, how: Adoption) -> Vec<Effect> {
+        let effects = self.app.adopt(self.now, how);
+        self.took(effects.clone());
+        self.answer(&effects);
+        effects
+    }
+
+    pub(crate) fn answer(&mut self, effects: &[Effect]) {
         for effect in effects.iter().filter(|_| self.answers).cloned().collect::<Vec<_>>() {
             match effect {
                 Effect::Spawn { worker, .. } => {

@@ -143,6 +143,20 @@ impl World {
         }
     }
 
+    /// Asked for again by a successor, and done already.
+    pub(crate) fn is_done(&self, effect: &Effect) -> bool {
+        match effect {
+            Effect::Spawn { worker, .. } => self.processes.contains_key(worker),
+            Effect::Signal { worker, .. } => {
+                self.processes.get(worker).is_some_and(|process| process.leaving)
+            }
+            Effect::OpenListeners { .. } | Effect::QuietListeners { .. } | Effect::ShutListeners { .. } => {
+                true
+            }
+            Effect::KillTree { .. } | Effect::Emit(_) | Effect::Reply { .. } | Effect::Exit => false,
+        }
+    }
+
     fn answer_listeners(&mut self, answer: Input) {
         let slow = self.rng.chance(self.faults.listen_slow);
         let wait = if slow { millis(&mut self.rng, 1, 2000) } else { Duration::ZERO };

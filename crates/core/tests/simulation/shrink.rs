@@ -97,7 +97,8 @@ impl Case<'_> {
         let mut app = App::new(self.begun, self.seed, self.specs.to_vec());
         let mut oracle = Oracle::new(self.specs);
         let effects = app.start(self.begun);
-        let mut step = Step { now: self.begun, input: None, effects, deadline: app.deadline() };
+        let mut step =
+            Step { now: self.begun, input: None, adopted: None, effects, deadline: app.deadline() };
         for (now, input) in inputs {
             if let Err(failure) = oracle.judge(&step) {
                 return failure.iter().any(|other| other.invariant == broken.invariant);
@@ -105,7 +106,13 @@ impl Case<'_> {
             let told = input.clone();
             let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| app.handle(*now, told)));
             let Ok(effects) = called else { return broken.invariant == "I27" };
-            step = Step { now: *now, input: Some(input.clone()), effects, deadline: app.deadline() };
+            step = Step {
+                now: *now,
+                input: Some(input.clone()),
+                adopted: None,
+                effects,
+                deadline: app.deadline(),
+            };
         }
         oracle
             .judge(&step)

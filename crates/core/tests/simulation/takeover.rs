@@ -3,7 +3,7 @@
 
 use shiftboss_core::event::RecycleReason;
 use shiftboss_core::snapshot::{Layout, Records, Store, restore, written};
-use shiftboss_core::{App, Command, Effect, Input, Time, Verb, What};
+use shiftboss_core::{Adoption, App, Command, Effect, Input, Time, Verb, What};
 use shiftboss_oracle::Step;
 
 use crate::world::{Failure, World};
@@ -39,10 +39,22 @@ impl World {
                 let same = written(&app) == written(&self.app) && app.status() == self.app.status();
                 let before = std::mem::replace(&mut self.app, app);
                 self.twin = Some(Twin { app: before, steps: COMPARED });
-                self.require("I40", same, || "the state restored is not the state recorded".to_owned())
+                self.require("I40", same, || "the state restored is not the state recorded".to_owned())?;
+                self.adopt()
             }
             Err(refused) => self.require("I40", false, || format!("the records are refused: {refused}")),
         }
+    }
+
+    /// The successor takes over what is there.
+    fn adopt(&mut self) -> Result<(), Failure> {
+        let how = if self.rng.chance(SALVAGES) { Adoption::Salvage } else { Adoption::Whole };
+        let effects = self.app.adopt(self.now, how);
+        match (&mut self.twin, how) {
+            (Some(twin), Adoption::Whole) => drop(twin.app.adopt(self.now, how)),
+            (_, _) => self.twin = None,
+        }
+        self.took_in_at(self.now, None, Some(how), effects)
     }
 
     /// What the app that was not interrupted does with the same input.
@@ -91,5 +103,7 @@ impl Store for Memory {
 
 /// Steps for which the two are compared.
 const COMPARED: u32 = 30;
+/// How many of the adoptions give up what is under way.
+const SALVAGES: f64 = 0.2;
 /// Room for what a seed may have.
 const SMALL: Layout = Layout { brokers: 4, slots: 256, workers: 512, commands: 2560 };

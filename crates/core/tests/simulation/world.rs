@@ -9,7 +9,7 @@ use std::time::Duration;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, RequestId, WorkerId};
 use shiftboss_core::snapshot::Records;
 use shiftboss_core::spec::{BrokerSpec, Ready};
-use shiftboss_core::{App, Command, Effect, Exit, Input, Time};
+use shiftboss_core::{Adoption, App, Command, Effect, Exit, Input, Time};
 use shiftboss_oracle::{Broken, Oracle, Step};
 
 use crate::heap;
@@ -255,7 +255,7 @@ impl World {
         match catch_unwind(AssertUnwindSafe(|| app.handle(now, told))) {
             Ok(effects) => {
                 self.compare(now, &input, &effects)?;
-                self.took_in_at(now, Some(input), effects)?;
+                self.took_in_at(now, Some(input), None, effects)?;
                 self.take_over()
             }
             Err(_) => Err(vec![Broken { invariant: "I27", what: format!("core panicked at {input:?}") }]),
@@ -263,16 +263,24 @@ impl World {
     }
 
     fn took_in(&mut self, input: Option<Input>, effects: Vec<Effect>) -> Result<(), Failure> {
-        self.took_in_at(self.now, input, effects)
+        self.took_in_at(self.now, input, None, effects)
     }
 
     /// Performs the effects and lets the oracle judge the step.
-    fn took_in_at(&mut self, now: Time, input: Option<Input>, effects: Vec<Effect>) -> Result<(), Failure> {
+    pub(crate) fn took_in_at(
+        &mut self,
+        now: Time,
+        input: Option<Input>,
+        adopted: Option<Adoption>,
+        effects: Vec<Effect>,
+    ) -> Result<(), Failure> {
         self.steps += 1;
         for effect in &effects {
-            self.perform(effect);
+            if adopted.is_none() || !self.is_done(effect) {
+                self.perform(effect);
+            }
         }
-        let step = Step { now, input, effects, deadline: self.app.deadline() };
+        let step = Step { now, input, adopted, effects, deadline: self.app.deadline() };
         if let Some(hash) = &mut self.hash {
             format!("{step:?}").hash(hash);
         }

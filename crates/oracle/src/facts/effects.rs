@@ -113,6 +113,7 @@ impl Facts {
             | What::BrokerDraining
             | What::BrokerDrained { .. }
             | What::BrokerScaled { .. }
+            | What::BrokerAdopted { .. }
             | What::BrokerDegraded { .. }
             | What::BrokerRecovered
             | What::WorkerStarted { .. }

@@ -8,8 +8,7 @@ use crate::oracle::{Specs, target};
 
 impl Facts {
     pub(crate) fn take_input(&mut self, specs: &Specs, input: &Input) {
-        self.missed = false;
-        self.end = None;
+        self.forget_the_last_to_go();
         match input {
             Input::Spawned { worker, pid } => {
                 let (now, lateness) = (self.now, self.lateness);
@@ -69,6 +68,12 @@ impl Facts {
             }
             Input::Tick | Input::Unseen { .. } => {}
         }
+    }
+
+    /// Nobody has gone in this step yet.
+    pub(crate) fn forget_the_last_to_go(&mut self) {
+        self.missed = false;
+        self.end = None;
     }
 
     fn take_command(&mut self, request: RequestId, command: &Command) {
