@@ -138,6 +138,19 @@ fn who_has_changed_its_environment_is_not_proved_and_left_alone() {
 }
 
 #[test]
+fn who_runs_as_another_user_is_left_alone() {
+    if !getuid().is_root() {
+        // Only root can make one.
+        return;
+    }
+    let place = Place::new();
+    let script = "setpriv --reuid=65534 sh -c 'echo $$; exec sleep 1000 >&-' &";
+    let left = strays(script, &mark(&place.socket(), OLD));
+    assert!(run_of(left[0].pid, &place.socket(), None).is_some(), "it can be read");
+    assert_eq!((place.pids(None), left[0].lives()), (BTreeSet::new(), true));
+}
+
+#[test]
 fn a_variable_that_is_there_twice_proves_nothing() {
     let socket = Path::new("/run/shop.sock");
     let one = |value: &str| format!("{VARIABLE}={value}\0");
