@@ -117,7 +117,8 @@ fn user_name(uid: u32) -> String {
     ours.unwrap_or_else(|| uid.to_string())
 }
 
-fn age(pid: u32) -> Option<Duration> {
+/// How long the process has been running, to 10 ms.
+pub(super) fn age(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // Field 22 of all; the name (field 2) may hold anything, so counted from behind it.
     let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;

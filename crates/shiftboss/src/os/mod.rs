@@ -7,6 +7,7 @@ pub mod filter;
 pub mod holder;
 pub mod instance;
 pub mod kernel;
+pub mod leftovers;
 pub mod lines;
 pub mod listener;
 pub mod notify;
