@@ -80,7 +80,7 @@ mod tests {
         run(&[file.into()])
     }
 
-    const BEGIN: &str = r#"{"begin":{"trace":1,"version":"0","brokers":[]}}"#;
+    const BEGIN: &str = r#"{"begin":{"trace":2,"version":"0","brokers":[]}}"#;
     const START: &str = r#"{"step":{"now":5,"input":null,"effects":[],"deadline":null}}"#;
     const TICK: &str = r#"{"step":{"now":6,"input":"Tick","effects":[],"deadline":null}}"#;
 

@@ -40,7 +40,7 @@ pub use call::{Call, CommandStream};
 pub use error::ClientError;
 pub use events::{EventStream, Item};
 
-use crate::{Recycle, Scale, Status};
+use crate::{Recycle, Scale, Status, Upgrade};
 use away::{Away, Owner};
 use connection::{Answer, Ask};
 
@@ -144,6 +144,14 @@ impl Client {
     /// When no random key can be had.
     pub fn stop(&self, options: &Options) -> Result<Call, ClientError> {
         self.call("/v1/stop".to_owned(), NOTHING, options)
+    }
+
+    /// Hands the app over to the program that is now on disk, or only asks that whether it could take over.
+    ///
+    /// # Errors
+    /// When no random key can be had.
+    pub fn upgrade(&self, body: &Upgrade, options: &Options) -> Result<Call, ClientError> {
+        self.call("/v1/upgrade".to_owned(), Some(body), options)
     }
 
     /// The app's events: those after that number which are still kept (none = all that are kept), a mark

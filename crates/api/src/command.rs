@@ -1,4 +1,4 @@
-//! Commands: `POST /v1/brokers/{type}/recycle|drain|resume|scale`, `POST /v1/stop`.
+//! Commands: `POST /v1/brokers/{type}/recycle|drain|resume|scale`, `POST /v1/stop`, `POST /v1/upgrade`.
 //!
 //! The answer is 202 and a [`CommandReply`]. With `?wait=1` it is a stream of JSON lines instead: [`Progress`],
 //! the last of which holds the outcome. `Idempotency-Key: KEY` makes a repeated command act once.
@@ -22,6 +22,14 @@ pub struct Recycle {
 pub struct Scale {
     /// How many workers to keep.
     pub workers: u32,
+}
+
+/// Body of an upgrade; may be empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upgrade {
+    /// Only ask the image on disk whether it could take over.
+    pub check: bool,
 }
 
 /// The command was taken.

@@ -116,6 +116,12 @@ Examples:
     /// Stop the whole app: every worker finishes what it has
     #[command(before_help = "Example:\n  shiftboss stop --all")]
     Stop(StopArgs),
+    /// Hand the app over to the shiftboss that is now on disk; its workers go on
+    #[command(before_help = "\
+Examples:
+  shiftboss upgrade --check
+  shiftboss upgrade")]
+    Upgrade(UpgradeArgs),
     /// Show what happened; with -f also what happens
     #[command(before_help = "\
 Examples:
@@ -162,8 +168,8 @@ pub(crate) struct RunArgs {
     /// How the workers take part [default: guessed from the command]
     #[arg(long, value_enum, requires = "command")]
     pub(crate) kind: Option<Kind>,
-    /// Run without a keeper above the broker process, as this version always does
-    #[arg(long, hide = true)]
+    /// Run without a keeper above the broker process: should that be killed, the workers end with it
+    #[arg(long)]
     pub(crate) no_keeper: bool,
     /// End when the process that started this one does
     #[arg(long, hide = true)]
@@ -180,6 +186,17 @@ pub(crate) enum Kind {
     Notify,
     /// Any program
     Plain,
+}
+
+/// `upgrade`.
+#[derive(Debug, Args)]
+pub(crate) struct UpgradeArgs {
+    /// Only ask it whether it could take over
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Return as soon as the command is taken
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 /// `demo`.

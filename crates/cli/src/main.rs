@@ -48,6 +48,7 @@ fn dispatch(verb: Verb, global: &args::Global, output: &Output) -> Result<ExitCo
         Verb::Scale(to) => ask(global, output, async |session| command::scale::run(session, &to).await),
         Verb::Stop(stop) => command::stop::check(&stop)
             .and_then(|()| ask(global, output, async |session| command::stop::run(session, &stop).await)),
+        Verb::Upgrade(to) => ask(global, output, async |session| command::upgrade::run(session, &to).await),
         Verb::Events(events) => {
             ask(global, output, async |session| command::events::run(session, &events).await)
         }

@@ -23,6 +23,10 @@ pub(crate) enum Doing {
     Resume,
     Scale(u32),
     Stop,
+    /// Or only asking whether it could be done.
+    Upgrade {
+        check: bool,
+    },
 }
 
 /// One command on its way.
@@ -52,6 +56,8 @@ impl Doing {
             Doing::Resume => "Resuming",
             Doing::Scale(_) => "Scaling",
             Doing::Stop => "Stopping",
+            Doing::Upgrade { check: false } => "Upgrading",
+            Doing::Upgrade { check: true } => "Checking the upgrade of",
         }
     }
 
@@ -63,6 +69,7 @@ impl Doing {
             Doing::Resume => "resume",
             Doing::Scale(_) => "scale",
             Doing::Stop => "stop",
+            Doing::Upgrade { .. } => "upgrade",
         }
     }
 }
@@ -76,7 +83,9 @@ impl Track {
         });
         let wanted = match doing {
             Doing::Scale(workers) => workers,
-            Doing::Recycle(_) | Doing::Drain | Doing::Resume | Doing::Stop => broker.wanted,
+            Doing::Recycle(_) | Doing::Drain | Doing::Resume | Doing::Stop | Doing::Upgrade { .. } => {
+                broker.wanted
+            }
         };
         Track {
             name: broker.name.clone(),
@@ -88,10 +97,10 @@ impl Track {
         }
     }
 
-    /// The stop of a whole app.
-    pub(crate) fn of_app(app: &str) -> Self {
+    /// The stop or upgrade of a whole app.
+    pub(crate) fn of_app(app: &str, doing: Doing) -> Self {
         let (alive, rows) = (BTreeMap::new(), BTreeMap::new());
-        Track { name: app.to_owned(), doing: Doing::Stop, alive, wanted: 0, rows, total: None }
+        Track { name: app.to_owned(), doing, alive, wanted: 0, rows, total: None }
     }
 
     /// Takes in an event; a line for those who do not see the table, if it finishes something.
@@ -126,6 +135,7 @@ impl Track {
     fn line(&self, slot: u32, pid: u32, event: &Event, was_done: bool) -> Option<String> {
         let name = &self.name;
         match self.doing {
+            Doing::Upgrade { .. } => None,
             Doing::Recycle(_) => {
                 let row = self.rows.get(&slot)?;
                 let news = (row.is_done() && !was_done) || row.has_failed();
@@ -172,6 +182,7 @@ impl Track {
                 vec![format!("{doing} {name}: {ready} of {} ready", self.wanted)]
             }
             Doing::Stop => vec![format!("{doing} {name}: every worker finishes what it has")],
+            Doing::Upgrade { .. } => vec![format!("{doing} {name}: the workers go on")],
         }
     }
 
@@ -200,7 +211,12 @@ impl Track {
     fn begin(&mut self, total: Option<u32>) {
         let only = match self.doing {
             Doing::Recycle(slot) if total == Some(1) => slot,
-            Doing::Recycle(_) | Doing::Drain | Doing::Resume | Doing::Scale(_) | Doing::Stop => None,
+            Doing::Recycle(_)
+            | Doing::Drain
+            | Doing::Resume
+            | Doing::Scale(_)
+            | Doing::Stop
+            | Doing::Upgrade { .. } => None,
         };
         let meant = self.alive.iter().filter(|(_, alive)| only.is_none_or(|slot| slot == alive.slot));
         self.rows = meant.map(|(pid, alive)| (alive.slot, Row::new(*pid))).collect();

@@ -94,6 +94,12 @@ impl App {
         self.brokers.iter().filter(|broker| broker.is_listening()).map(|broker| broker.id).collect()
     }
 
+    /// The number of the last event, 0 before the first.
+    #[must_use]
+    pub fn last_event(&self) -> u64 {
+        self.shared.seq
+    }
+
     fn salvage(&mut self) -> Vec<Effect> {
         let cx = &mut self.shared;
         // The end goes on, and so does whoever waits for it.

@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// One listener as asked for: an address and the name by which workers find it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listen {
     /// Handed to workers in `LISTEN_FDNAMES`; default the address as written.
     pub name: String,
@@ -15,7 +17,7 @@ pub struct Listen {
 }
 
 /// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Address {
     /// `tcp://127.0.0.1:3000`, `tcp://[::1]:3000`; without a host (`tcp://:3000`) both IPv4 and IPv6.
     Tcp(Host),
@@ -26,7 +28,7 @@ pub enum Address {
 }
 
 /// Host and port of a network address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Host {
     /// Every address of the host, IPv4 and IPv6 with one socket.
     Any(u16),
@@ -41,6 +43,18 @@ impl Host {
         match self {
             Host::Any(port) => port,
             Host::One(address) => address.port(),
+        }
+    }
+
+    /// The same at another port.
+    #[must_use]
+    pub fn with_port(self, port: u16) -> Host {
+        match self {
+            Host::Any(_) => Host::Any(port),
+            Host::One(mut address) => {
+                address.set_port(port);
+                Host::One(address)
+            }
         }
     }
 

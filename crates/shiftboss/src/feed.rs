@@ -39,11 +39,24 @@ impl Feed {
         }
     }
 
-    /// Takes in an event and returns it as the wire has it.
-    pub(crate) fn publish(&mut self, event: &Event) -> Arc<api::Event> {
-        self.status.apply(event);
+    /// Goes on with the status and the last events of another process.
+    pub(crate) fn adopt(&mut self, status: Status, events: impl IntoIterator<Item = api::Event>) {
+        self.status = status;
+        self.kept = events.into_iter().map(Arc::new).collect();
+        let surplus = self.kept.len().saturating_sub(KEPT);
+        self.kept.drain(..surplus);
+    }
+
+    /// An event as the wire has it.
+    pub(crate) fn convert(&self, event: &Event) -> api::Event {
         let broker = event.broker.and_then(|BrokerId(at)| self.names.get(at as usize));
-        let event = Arc::new(convert::event(event, broker.map(String::as_str), Moment::now()));
+        convert::event(event, broker.map(String::as_str), Moment::now())
+    }
+
+    /// Takes in an event and tells all who listen.
+    pub(crate) fn publish(&mut self, event: &Event, wire: api::Event) -> Arc<api::Event> {
+        self.status.apply(event);
+        let event = Arc::new(wire);
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }

@@ -21,6 +21,8 @@ pub(crate) struct Handle {
 
 /// What never changes while the app runs.
 pub(crate) struct Info {
+    /// The process that is the app to others.
+    pub(crate) pid: u32,
     pub(crate) app: String,
     pub(crate) environment: String,
     pub(crate) started_at: String,
@@ -30,10 +32,23 @@ pub(crate) struct Info {
 
 /// One order.
 pub(crate) enum Order {
-    Command { request: RequestId, command: Command, reply: oneshot::Sender<api::Outcome> },
+    Command {
+        request: RequestId,
+        command: Command,
+        reply: oneshot::Sender<api::Outcome>,
+    },
+    /// Hand over to the image on disk, or only ask it whether it could take over.
+    Upgrade {
+        request: RequestId,
+        check: bool,
+        reply: oneshot::Sender<api::Outcome>,
+    },
     Status(oneshot::Sender<Vec<api::Broker>>),
     Pulse(oneshot::Sender<Pulse>),
-    Subscribe { after: Option<u64>, reply: oneshot::Sender<Subscription> },
+    Subscribe {
+        after: Option<u64>,
+        reply: oneshot::Sender<Subscription>,
+    },
 }
 
 /// How the app is, without a look at its processes.
@@ -84,13 +99,23 @@ impl Handle {
         Ok(outcome)
     }
 
+    /// Asks for an upgrade; the outcome comes from whoever runs the app then.
+    pub(crate) async fn upgrade(
+        &self,
+        request: RequestId,
+        check: bool,
+    ) -> Result<oneshot::Receiver<api::Outcome>, Gone> {
+        let (reply, outcome) = oneshot::channel();
+        self.send(Order::Upgrade { request, check, reply }).await?;
+        Ok(outcome)
+    }
+
     pub(crate) async fn status(&self) -> Result<api::Status, Gone> {
         let brokers = self.brokers().await?;
-        let pid = std::process::id();
         Ok(api::Status {
             app: self.info.app.clone(),
-            pid,
-            broker_pid: pid,
+            pid: self.info.pid,
+            broker_pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             environment: self.info.environment.clone(),
             started_at: self.info.started_at.clone(),

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use shiftboss_core::id::{Generation, Slot, WorkerId};
 
 use crate::options::{BrokerOptions, Kind, Ready};
@@ -17,12 +18,13 @@ use crate::os::rlimit::Nofile;
 use crate::os::spawn::{self, Child, LookUpError, Program, SpawnError, Start};
 
 /// A broker's workers, ready to be started.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Launch {
-    program: PathBuf,
+    program: OsString,
     arguments: Vec<String>,
     cwd: Option<PathBuf>,
     /// Inherited and ours, without what is set by the options.
-    environment: BTreeMap<OsString, OsString>,
+    environment: Vec<(OsString, OsString)>,
     /// Set by the options; the slot is put in.
     own: BTreeMap<String, String>,
     /// Names of the listeners a worker is given, in order.
@@ -40,6 +42,8 @@ pub(crate) struct Particulars<'a> {
     pub(crate) stdout: BorrowedFd<'a>,
     pub(crate) stderr: BorrowedFd<'a>,
     pub(crate) notify: Option<&'a Path>,
+    /// Under a keeper: what makes it the keeper's child.
+    pub(crate) keeper: Option<spawn::Keeper>,
 }
 
 /// Why no worker of these options could be started.
@@ -110,10 +114,10 @@ impl Launch {
         environment.insert("worker_type".into(), broker.into());
         environment.insert("env".into(), environment_name.into());
         Ok(Launch {
-            program,
+            program: program.into_os_string(),
             arguments: arguments.to_vec(),
             cwd: options.cwd.clone(),
-            environment,
+            environment: environment.into_iter().collect(),
             own: options.environment.clone(),
             listeners: options.listen.iter().map(|listen| listen.name.clone()).collect(),
             notifies: options.kind == Kind::Notify || options.effective_ready() == Ready::Notify,
@@ -128,7 +132,7 @@ impl Launch {
 
     /// The program as found, for people.
     pub(crate) fn program(&self) -> &Path {
-        &self.program
+        Path::new(&self.program)
     }
 
     /// Whether its workers outlive us if we are killed: the kernel takes the death signal from programs that gain rights
@@ -143,7 +147,7 @@ impl Launch {
     pub(crate) fn start(&self, worker: &Particulars<'_>) -> Result<Child, SpawnError> {
         let slot = worker.slot.to_string();
         let fill = |text: &OsStr| c_string(replace(text.as_bytes(), b"{slot}", slot.as_bytes()));
-        let mut argv = vec![c_string(self.program.as_os_str().as_bytes().to_vec())];
+        let mut argv = vec![c_string(self.program.as_bytes().to_vec())];
         argv.extend(self.arguments.iter().map(|word| fill(OsStr::new(word))));
         let mut environment: Vec<CString> = self
             .environment
@@ -169,7 +173,7 @@ impl Launch {
         let mut descriptors: Vec<(BorrowedFd<'_>, RawFd)> = vec![(worker.stdout, 1), (worker.stderr, 2)];
         descriptors.extend(worker.listeners.iter().copied().zip(crate::os::activation::FIRST..));
         let program = Program {
-            path: c_string(self.program.as_os_str().as_bytes().to_vec()),
+            path: c_string(self.program.as_bytes().to_vec()),
             argv,
             cwd: self.cwd.as_ref().map(|cwd| c_string(cwd.as_os_str().as_bytes().to_vec())),
         };
@@ -180,6 +184,7 @@ impl Launch {
             listen_pid: !worker.listeners.is_empty(),
             nofile: self.nofile,
             death_signal: true,
+            keeper: worker.keeper,
         })
     }
 }

@@ -26,6 +26,8 @@
 #![deny(unsafe_code)]
 
 pub mod address;
+mod adopt;
+mod children;
 #[cfg(feature = "config")]
 pub mod config;
 mod control;
@@ -33,19 +35,26 @@ mod convert;
 mod driver;
 mod feed;
 mod handle;
+mod inheritance;
+mod keeper;
+mod keys;
 mod launch;
 pub mod log;
 pub mod options;
 pub mod os;
 mod output;
 mod readiness;
+mod recorder;
+mod ring;
 mod run;
 mod sockets;
 mod trace;
+mod upgrade;
 mod usages;
 mod workers;
 
+pub use keeper::{OwnProcess, own_process};
 pub use launch::LaunchError;
 pub use options::{AppOptions, BrokerOptions};
-pub use run::{RunError, Setting, check, run};
+pub use run::{RunError, Setting, begin, check, go_on, run};
 pub use trace::TraceError;

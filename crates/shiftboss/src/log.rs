@@ -2,6 +2,9 @@
 
 use shiftboss_api::Event;
 
+use crate::os::memory::Memory;
+use crate::ring::TOLD_AT;
+
 /// One line that a worker wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
@@ -27,4 +30,29 @@ pub trait Log: Send {
     fn note(&mut self, text: &str);
     /// All is said for now: what was held back, to be written at once, is to be written. Default: nothing.
     fn flush(&mut self) {}
+    /// A log that writes later takes this and notes the events that are written, so that a successor of a killed process
+    /// tells those that are not. Default: gives it back, and every event counts as told as soon as it was given.
+    fn takes_note(&mut self, told: Told) -> Option<Told> {
+        Some(told)
+    }
+}
+
+/// Up to which event all were told, in memory that outlives this process.
+#[derive(Debug)]
+pub struct Told(pub(crate) Memory);
+
+impl Told {
+    /// All events up to this number are told.
+    pub fn up_to(&mut self, seq: u64) {
+        self.0.write(TOLD_AT, &seq.to_le_bytes());
+    }
+}
+
+/// Writes nothing.
+pub(crate) struct Deaf;
+
+impl Log for Deaf {
+    fn event(&mut self, _: &Event) {}
+    fn line(&mut self, _: &Line<'_>) {}
+    fn note(&mut self, _: &str) {}
 }

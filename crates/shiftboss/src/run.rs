@@ -1,28 +1,35 @@
 //! Runs an app in a process of its own: checks everything, claims the app's name, then hands over to the driver.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shiftboss_core::App;
+use shiftboss_core::id::{BrokerId, Generation, LaunchId};
 use shiftboss_core::spec::BrokerSpec;
-use shiftboss_core::{App, id::LaunchId};
+use shiftboss_keeper::signals::{self, SignalFd};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::adopt::{self, Left};
 use crate::convert::Moment;
-use crate::driver::{Driver, Parts, Shell};
+use crate::driver::{Beginning, Chief, Driver, Parts, Shell, Succession};
 use crate::feed::Feed;
-use crate::handle::{Handle, Info};
+use crate::handle::{Handle, Info, Order};
+use crate::inheritance::{AppRecord, SpecRecord};
+use crate::keeper::{Keeper, OwnProcess};
+use crate::keys::Key;
 use crate::launch::{Launch, LaunchError};
 use crate::log::Log;
 use crate::options::{AppOptions, BrokerOptions};
 use crate::os::instance::{ClaimError, Instance};
 use crate::os::listener::BindError;
-use crate::os::rlimit;
-use crate::os::signals::SignalFd;
-use crate::os::{clock, kernel, signals};
+use crate::os::rlimit::{self, Nofile};
+use crate::os::{clock, kernel};
+use crate::recorder::Recorder;
 use crate::sockets::Sockets;
 use crate::trace::{Trace, TraceError};
+use crate::upgrade::{Estate, Upgrade};
 
 /// Where and as what an app runs.
 #[derive(Clone, Debug)]
@@ -84,24 +91,93 @@ pub fn check(options: &AppOptions) -> Result<(), Vec<LaunchError>> {
 
 /// Runs the app until it is stopped by a command or a signal: the first INT or TERM asks, the second kills.
 /// HUP recycles every broker, or stops when standard input is a terminal. Must be called on the thread that
-/// outlives the workers, before any other thread is started.
+/// outlives the workers, before any other thread is started. The workers end with this process: see [`begin`].
 ///
 /// # Errors
 /// [`RunError`]; then nothing was started.
-pub fn run(options: &AppOptions, setting: &Setting, mut log: Box<dyn Log>) -> Result<(), RunError> {
-    let os = |what| move |source| RunError::Os { what, source };
+pub fn run(options: &AppOptions, setting: &Setting, log: Box<dyn Log>) -> Result<(), RunError> {
     kernel::check()?;
     signals::restore_child_signal();
     let nofile = rlimit::raise_nofile().map_err(os("cannot read the limit of open files"))?;
+    let hang_up_stops = hang_up_stops();
+    // From here on a signal waits for the driver, and nothing of ours is left behind by one.
+    let signals = SignalFd::new(&HEARD).map_err(os("cannot take signals"))?;
+    start(options, setting, nofile, hang_up_stops, Chief::Signals(signals), log)
+}
+
+/// The same in a process of its own under a keeper: should this process be killed, its successor goes on with the same
+/// workers by [`go_on`]. Signals are the keeper's, with the same meaning.
+///
+/// # Errors
+/// [`RunError`]; then nothing was started.
+pub fn begin(
+    own: OwnProcess,
+    options: &AppOptions,
+    setting: &Setting,
+    log: Box<dyn Log>,
+) -> Result<(), RunError> {
+    kernel::check()?;
+    start(options, setting, own.nofile, hang_up_stops(), Chief::Keeper(own.keeper), log)
+}
+
+/// Goes on with an app that another process has begun: see [`OwnProcess::goes_on`].
+///
+/// # Errors
+/// [`RunError`] if what was left cannot be taken over; it stays as it is then, with the keeper.
+pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
+    let keeper = own.keeper;
+    let left = Left::claim(own.inherited).map_err(os("cannot go on with the app"))?;
+    let trace = left.app.trace.as_ref().map(|path| Trace::go_on(Path::new(path), left.recorder.steps()));
+    let trace = match trace.transpose() {
+        Ok(trace) => trace,
+        Err(error) => {
+            log.note(&error.to_string());
+            None
+        }
+    };
+    let names = adopt::names(&left.shells);
+    let parts = Parts {
+        core: left.core,
+        trace,
+        recorder: Some(left.recorder),
+        shells: left.shells,
+        launches: left.launches,
+        feed: Feed::new(Arc::clone(&names)),
+        log,
+        chief: Chief::Keeper(keeper),
+        succession: Succession {
+            image: PathBuf::from(&left.app.image),
+            estate: left.estate,
+            upgrade: left.upgrade,
+        },
+        hang_up_stops: left.app.hang_up_stops,
+    };
+    let info = Info {
+        pid: parts.chief.pid(),
+        app: left.app.app,
+        environment: left.app.environment,
+        started_at: left.app.started_at,
+        brokers: names,
+    };
+    let beginning =
+        Beginning::Adopt { how: left.how, inherited: left.inherited, told: left.told, events: left.events };
+    drive(parts, &left.instance, info, beginning)
+}
+
+fn start(
+    options: &AppOptions,
+    setting: &Setting,
+    nofile: Nofile,
+    hang_up_stops: bool,
+    chief: Chief,
+    mut log: Box<dyn Log>,
+) -> Result<(), RunError> {
     let launches = options
         .brokers
         .iter()
         .map(|(name, broker)| Launch::prepare(name, &setting.environment, broker, Some(nofile)))
         .collect::<Result<Vec<_>, _>>()?;
-    let hang_up_stops = hang_up_stops();
-    // From here on a signal waits for the driver, and nothing of ours is left behind by one.
-    let signals = SignalFd::new(&HEARD).map_err(os("cannot take signals"))?;
-    let instance = Instance::claim(&setting.socket)?;
+    let instance = Instance::claim_for(&setting.socket, chief.pid())?;
     let shells =
         options.brokers.iter().map(|(name, broker)| shell(name, broker)).collect::<Result<Vec<_>, _>>()?;
     let specs: Vec<BrokerSpec> = (0..)
@@ -110,43 +186,82 @@ pub fn run(options: &AppOptions, setting: &Setting, mut log: Box<dyn Log>) -> Re
         .map(|(launch, (name, broker))| spec(name, broker, launch))
         .collect();
     let trace = setting.trace.as_ref().map(|path| Trace::begin(path, &specs)).transpose()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .map_err(os("cannot start the runtime"))?;
     for ((name, _), launch) in options.brokers.iter().zip(&launches) {
         log.note(&format!("{name} runs {}", launch.program().display()));
         if launch.outlives_us() {
             log.note(&format!("{name}: set-uid or with capabilities, its workers live on if we are killed"));
         }
     }
-    let listener = instance.listener().map_err(os("cannot serve the control socket"))?;
-    let names: Arc<[String]> = options.brokers.iter().map(|(name, _)| name.clone()).collect();
-    let (orders, taken) = mpsc::channel(ORDERS);
-    let handle = Handle::new(
-        orders,
-        Info {
-            app: options.app.clone(),
-            environment: setting.environment.clone(),
-            started_at: Moment::now().wall(clock::now()),
-            brokers: Arc::clone(&names),
-        },
-    );
+    let record = AppRecord {
+        app: options.app.clone(),
+        environment: setting.environment.clone(),
+        socket: instance.socket().into(),
+        trace: setting.trace.clone().map(PathBuf::into_os_string),
+        started_at: Moment::now().wall(clock::now()),
+        hang_up_stops,
+        brokers: options.brokers.iter().map(|(name, _)| name.clone()).collect(),
+        image: std::env::current_exe().unwrap_or_default().into_os_string(),
+    };
+    let image = PathBuf::from(&record.image);
+    let mut estate = Estate::new();
+    let mut shells = shells;
+    let recorder = match chief.keeper() {
+        None => None,
+        Some(keeper) => {
+            let all = options.brokers.iter().zip(&specs).zip(&launches);
+            let records = all.map(|(((_, broker), spec), launch)| SpecRecord {
+                spec: spec.clone(),
+                listen: broker.listen.clone(),
+                launch: launch.clone(),
+            });
+            let deposited = deposit(keeper, &record, records, &instance, &mut shells, &mut estate);
+            Some(deposited.map_err(os("the keeper does not take what it has to hold"))?)
+        }
+    };
+    let names: Arc<[String]> = record.brokers.into();
+    let info = Info {
+        pid: chief.pid(),
+        app: record.app,
+        environment: record.environment,
+        started_at: record.started_at,
+        brokers: Arc::clone(&names),
+    };
     let seed = clock::now().0 ^ u64::from(std::process::id());
     let parts = Parts {
         core: App::new(clock::now(), seed, specs),
         trace,
+        recorder,
         shells,
-        launches,
+        launches: (0..).map(LaunchId).zip(launches).collect(),
         feed: Feed::new(names),
         log,
-        orders: taken,
-        signals: Some(signals),
+        chief,
+        succession: Succession { image, estate, upgrade: Upgrade::default() },
         hang_up_stops,
-        notify_dir: instance.runtime_dir().to_owned(),
     };
-    runtime.block_on(drive(parts, listener, handle)).map_err(os("the app cannot go on"))
+    drive(parts, &instance, info, Beginning::Start)
+}
+
+/// All that a successor needs before there are workers is with the keeper when this returns.
+fn deposit(
+    keeper: &Keeper,
+    app: &AppRecord,
+    specs: impl Iterator<Item = SpecRecord>,
+    instance: &Instance,
+    shells: &mut [Shell],
+    estate: &mut Estate,
+) -> std::io::Result<Recorder> {
+    for (broker, spec) in (0..).map(BrokerId).zip(specs) {
+        spec.deposit(keeper, broker, Generation(1), estate)?;
+    }
+    for (broker, shell) in (0..).map(BrokerId).zip(shells) {
+        shell.sockets.deposit(keeper, broker)?;
+    }
+    let (control, lock) = instance.descriptors();
+    keeper.deposit(Key::Control, &[control], 0)?;
+    keeper.deposit(Key::Lock, &[lock], 0)?;
+    app.deposit(keeper, estate)?;
+    Recorder::new(keeper)
 }
 
 /// A hang-up means "stop" only for somebody who sits at a terminal; for everybody else it means "renew". To be asked
@@ -155,21 +270,43 @@ fn hang_up_stops() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdin())
 }
 
-async fn drive(
+fn drive(parts: Parts, instance: &Instance, info: Info, beginning: Beginning) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(os("cannot start the runtime"))?;
+    let listener = instance.listener().map_err(os("cannot serve the control socket"))?;
+    let (orders, taken) = mpsc::channel(ORDERS);
+    let handle = Handle::new(orders, info);
+    let folder = instance.runtime_dir().to_owned();
+    runtime
+        .block_on(serve(parts, taken, folder, listener, handle, beginning))
+        .map_err(os("the app cannot go on"))
+}
+
+async fn serve(
     parts: Parts,
+    orders: mpsc::Receiver<Order>,
+    notify_dir: PathBuf,
     listener: std::os::unix::net::UnixListener,
     handle: Handle,
+    beginning: Beginning,
 ) -> std::io::Result<()> {
-    let driver = Driver::new(parts)?;
+    let driver = Driver::new(parts, orders, notify_dir)?;
     let (end, ended) = oneshot::channel::<()>();
     let control = tokio::spawn(crate::control::serve(listener, handle, async {
         // Dropping the sender ends the wait as well.
         let _ = ended.await;
     }));
-    let result = driver.run().await;
+    let result = driver.run(beginning).await;
     drop(end);
     within(LAST_ANSWERS, control).await;
     result
+}
+
+fn os(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
+    move |source| RunError::Os { what, source }
 }
 
 /// Lets clients read their last answers, but not for ever.

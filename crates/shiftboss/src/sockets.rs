@@ -1,18 +1,24 @@
 //! The listeners of one broker: bound once, opened, quieted and shut as core asks, never closed in between.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use shiftboss_core::id::BrokerId;
 use shiftboss_core::input::ListenFailure;
 use shiftboss_core::time::Time;
 
 use crate::address::Listen;
+use crate::keeper::Keeper;
+use crate::keys::Key;
 use crate::os::accepting::ListenerKey;
 use crate::os::listener::{BindError, Listener};
 
 pub(crate) struct Sockets {
     wanted: Vec<Listen>,
     bound: Vec<Listener>,
+    /// How many of them the keeper holds, too.
+    kept: usize,
 }
 
 /// A wait for empty queues.
@@ -25,7 +31,36 @@ pub(crate) struct Quieting {
 
 impl Sockets {
     pub(crate) fn new(wanted: Vec<Listen>) -> Self {
-        Sockets { wanted, bound: Vec::new() }
+        Sockets { wanted, bound: Vec::new(), kept: 0 }
+    }
+
+    /// Goes on with what another process has bound, as far as it got.
+    pub(crate) fn adopt(
+        wanted: Vec<Listen>,
+        mut descriptor: impl FnMut(u32) -> Option<OwnedFd>,
+    ) -> io::Result<Self> {
+        let mut bound = Vec::new();
+        for (place, listen) in (0..).zip(&wanted) {
+            let Some(descriptor) = descriptor(place) else { break };
+            bound.push(Listener::adopt(descriptor, &listen.address)?);
+        }
+        let kept = bound.len();
+        Ok(Sockets { wanted, bound, kept })
+    }
+
+    /// The addresses as bound.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.bound.iter().map(|listener| listener.address().to_string()).collect()
+    }
+
+    /// Has every socket held by the keeper that is not yet.
+    pub(crate) fn deposit(&mut self, keeper: &Keeper, broker: BrokerId) -> io::Result<()> {
+        while let Some(listener) = self.bound.get(self.kept) {
+            let place = u32::try_from(self.kept).unwrap_or(u32::MAX);
+            keeper.deposit(Key::Listener(broker, place), &[listener.as_fd()], 0)?;
+            self.kept += 1;
+        }
+        Ok(())
     }
 
     /// Binds what is not bound yet, in order.
@@ -44,7 +79,12 @@ impl Sockets {
                 return Err(self.failure(at, error.to_string()));
             }
         }
-        Ok(self.bound.iter().map(|listener| listener.address().to_string()).collect())
+        Ok(self.addresses())
+    }
+
+    /// The keeper could not hold them.
+    pub(crate) fn not_held(&self, error: &io::Error) -> ListenFailure {
+        self.failure(self.kept, format!("the keeper does not take it: {error}"))
     }
 
     fn failure(&self, at: usize, reason: String) -> ListenFailure {

@@ -72,7 +72,6 @@ impl Trace {
 
     /// Goes on with the last run in this file, of whose steps so many were recorded: what follows them is cut off. A
     /// step must be written down before it is recorded, so that there are never fewer.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody takes over yet"))]
     pub(crate) fn go_on(path: &Path, steps: u64) -> Result<Trace, TraceError> {
         let failed = |source| TraceError::Os { path: path.to_owned(), source };
         let (file, _) = open(path, OpenOptions::new().append(true).read(true))?;
@@ -99,7 +98,6 @@ impl Trace {
     }
 
     /// Another process goes on with the app: instead of an input.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody takes over yet"))]
     pub(crate) fn adopt(
         &mut self,
         now: Time,

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +15,17 @@ use shiftboss_core::spec::{Ready, Signal};
 use shiftboss_core::time::Time;
 use tokio::io::unix::AsyncFd;
 
+use crate::children::Children;
+use crate::keeper::Keeper;
+use crate::keys::Key;
 use crate::launch::{Launch, Particulars};
-use crate::log::{Line, Log};
+use crate::log::{Deaf, Line, Log};
+use crate::os::clock;
 use crate::os::lines::{self, Reading};
 use crate::os::notify::NotifySocket;
 use crate::os::poll::{self, Interest, Poller};
 use crate::os::reaper::{self, Reaper};
-use crate::os::spawn::cannot;
-use crate::os::{clock, pidfd};
+use crate::os::spawn::{self, Child, cannot};
 use crate::output::{Output, Remains};
 use crate::readiness::Probes;
 use crate::sockets::Sockets;
@@ -29,15 +33,20 @@ use crate::sockets::Sockets;
 /// All processes of the app, and the one poller that hears of them.
 pub(crate) struct Workers {
     processes: BTreeMap<WorkerId, Process>,
-    reaper: Reaper,
+    children: Children,
+    keeper: Option<Keeper>,
     poller: AsyncFd<Poller>,
     probes: Probes,
     remains: Remains,
     buffer: Vec<u8>,
     notify_dir: PathBuf,
+    /// Whose word of being ready is not recorded yet.
+    heard: Vec<WorkerId>,
     /// Ended, not reaped.
     held: BTreeSet<WorkerId>,
     next_try: Option<Time>,
+    /// Ended, and until then the keeper's word on how is awaited.
+    awaited: BTreeMap<WorkerId, Time>,
 }
 
 struct Process {
@@ -48,9 +57,9 @@ struct Process {
 }
 
 /// An event that is not about a worker.
-pub(crate) enum Told {
+pub(crate) enum News {
     /// The descriptor of [`Workers::also_wait_for`].
-    Signal,
+    Chief,
     /// A listener of this broker listens no more.
     Listener(BrokerId),
 }
@@ -64,21 +73,44 @@ pub(crate) struct Order<'a> {
     pub(crate) ready: Ready,
     pub(crate) launch: &'a Launch,
     pub(crate) sockets: &'a Sockets,
+    /// Under a keeper: where in the records its pid is to stand, and where that is in memory.
+    pub(crate) word: Option<(usize, NonNull<u32>)>,
+}
+
+/// A worker that another process has started.
+pub(crate) struct Found<'a> {
+    pub(crate) worker: WorkerId,
+    pub(crate) slot: Slot,
+    pub(crate) broker: &'a Arc<str>,
+    /// None if it is gone already, and reaped.
+    pub(crate) pid: Option<u32>,
+    /// It is still to be watched for its readiness.
+    pub(crate) probed: bool,
+    pub(crate) sockets: &'a Sockets,
+    /// Its output pipes and its notify socket, as they were deposited.
+    pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 impl Workers {
     /// Must be called inside the runtime that will wait for them.
-    pub(crate) fn new(notify_dir: PathBuf) -> io::Result<Self> {
+    pub(crate) fn new(notify_dir: PathBuf, keeper: Option<Keeper>) -> io::Result<Self> {
+        let children = match keeper {
+            Some(_) => Children::Kept(BTreeMap::new()),
+            None => Children::Own(Reaper::default()),
+        };
         Ok(Workers {
             processes: BTreeMap::new(),
-            reaper: Reaper::default(),
+            children,
+            keeper,
             poller: Poller::new()?.watched()?,
             probes: Probes::default(),
             remains: Remains::default(),
             buffer: vec![0; READ_AT_ONCE],
             notify_dir,
+            heard: Vec::new(),
             held: BTreeSet::new(),
             next_try: None,
+            awaited: BTreeMap::new(),
         })
     }
 
@@ -131,30 +163,52 @@ impl Workers {
         event: poll::Ready,
         log: &mut dyn Log,
         inputs: &mut VecDeque<Input>,
-    ) -> Option<Told> {
+    ) -> Option<News> {
         match Token::read(event.token) {
+            (Token::EXIT, worker) if self.children.are_kept() => self.has_ended(worker),
             (Token::EXIT, worker) => self.collect(worker, log, inputs),
             (Token::NOTIFY, worker) => self.hear(worker, inputs),
             (Token::STDOUT, worker) => self.read(worker, 0, log),
             (Token::STDERR, worker) => self.read(worker, 1, log),
             (Token::LISTENER, WorkerId(broker)) => {
-                return Some(Told::Listener(BrokerId(u32::try_from(broker).unwrap_or(u32::MAX))));
+                return Some(News::Listener(BrokerId(u32::try_from(broker).unwrap_or(u32::MAX))));
             }
-            _ => return Some(Told::Signal),
+            _ => return Some(News::Chief),
         }
         None
     }
 
     /// When the next look at a starting worker is due.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        [self.probes.deadline(), self.next_try].into_iter().flatten().min()
+        let awaited = self.awaited.values().min().copied();
+        [self.probes.deadline(), self.next_try, awaited].into_iter().flatten().min()
+    }
+
+    /// Whether somebody has ended and nobody has told how: until that is known no time has passed.
+    pub(crate) fn is_news_due(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    /// Takes those for gone whom the keeper does not tell of: somebody traces them (ptrace(2)), so they cannot be reaped.
+    pub(crate) fn wait_no_longer(
+        &mut self,
+        now: Time,
+        log: &mut dyn Log,
+        inputs: &mut VecDeque<Input>,
+    ) -> Vec<WorkerId> {
+        let late: Vec<WorkerId> =
+            self.awaited.iter().filter(|(_, until)| **until <= now).map(|(worker, _)| *worker).collect();
+        for worker in &late {
+            self.ended(*worker, reaper::Exit::Code(reaper::LOST), log, inputs);
+        }
+        late
     }
 
     /// Looks at starting workers whose time has come, and for ended ones that could not be reaped.
     pub(crate) fn look(&mut self, now: Time) -> Vec<Input> {
         if self.next_try.is_some_and(|at| at <= now) {
-            let reaper = &mut self.reaper;
-            self.held.retain(|worker| reaper.reap(worker.0).is_none());
+            let children = &mut self.children;
+            self.held.retain(|worker| children.reap(*worker).is_none());
             self.next_try = (!self.held.is_empty()).then(|| now + TRY_AGAIN);
         }
         self.probes.look(now)
@@ -169,14 +223,41 @@ impl Workers {
     }
 
     pub(crate) fn signal(&self, worker: WorkerId, signal: Signal) {
-        if let Some(pidfd) = self.reaper.pidfd(worker.0) {
-            // A process that is gone already says so through its pidfd.
-            let _ = pidfd::signal(pidfd, signal.0);
-        }
+        self.children.signal(worker, signal.0);
     }
 
     pub(crate) fn kill_tree(&self, worker: WorkerId) {
-        self.reaper.kill_tree(worker.0);
+        self.children.kill_tree(worker);
+    }
+
+    /// Goes on with a worker that another process has started.
+    pub(crate) fn adopt(&mut self, found: Found<'_>) -> io::Result<()> {
+        let Found { worker, slot, broker, pid, probed, sockets, descriptors } = found;
+        let mut descriptors = descriptors.into_iter();
+        let (Some(stdout), Some(stderr)) = (descriptors.next(), descriptors.next()) else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "its output pipes were not kept"));
+        };
+        let notify = descriptors.next().map(|socket| NotifySocket::adopt(socket, &self.notify_dir, worker.0));
+        let process =
+            Process { broker: Arc::clone(broker), slot, output: Output::new(stdout, stderr), notify };
+        if let Some(pid) = pid {
+            // The keeper reaps nobody until we are ready, so the number is still its own.
+            let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+            let number = number.ok_or(io::ErrorKind::InvalidData)?;
+            let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
+            self.children.watch(worker, Child { pid, pidfd });
+            if probed {
+                self.probes.watch(clock::now(), worker, pid, sockets.keys());
+            }
+        }
+        self.register(worker, &process)?;
+        self.processes.insert(worker, process);
+        Ok(())
+    }
+
+    /// Whether its process was started.
+    pub(crate) fn has(&self, worker: WorkerId) -> bool {
+        self.processes.contains_key(&worker)
     }
 
     /// Starts a process and hears of it from then on; otherwise nothing is left, and the text says why.
@@ -190,7 +271,12 @@ impl Workers {
             .then(|| NotifySocket::bind(&self.notify_dir, order.worker.0))
             .transpose()
             .map_err(failed("no notify socket"))?;
+        let descriptors = [Some(stdout.as_fd()), Some(stderr.as_fd()), notify.as_ref().map(AsFd::as_fd)];
+        let keeper = self
+            .deposit(order, &descriptors.into_iter().flatten().collect::<Vec<_>>())
+            .map_err(failed("the keeper does not take its descriptors"))?;
         let child = order.launch.start(&Particulars {
+            keeper,
             worker: order.worker,
             slot: order.slot,
             generation: order.generation,
@@ -199,29 +285,61 @@ impl Workers {
             stderr: write_stderr.as_fd(),
             notify: notify.as_ref().map(NotifySocket::path),
         });
-        let child = child.map_err(|error| error.to_string())?;
+        let child = child.map_err(|error| {
+            self.is_recorded_gone(order.worker);
+            error.to_string()
+        })?;
         let (worker, pid) = (order.worker, child.pid);
         if order.ready == Ready::Accepting {
             self.probes.watch(clock::now(), worker, pid, order.sockets.keys());
         }
-        self.reaper.watch(worker.0, child);
+        self.children.watch(worker, child);
         let output = Output::new(stdout, stderr);
         let process = Process { broker: Arc::clone(order.broker), slot: order.slot, output, notify };
         let registered = self.register(worker, &process);
         self.processes.insert(worker, process);
         if let Err(error) = registered {
             // A worker whose end could not be seen must not live: its exit is awaited here.
-            self.reaper.kill_tree(worker.0);
-            self.reaper.await_end(worker.0);
+            self.children.kill_tree(worker);
+            self.children.await_end(worker);
             self.forget(worker, &mut Deaf);
+            self.is_recorded_gone(worker);
             return Err(cannot("cannot watch it", &error));
         }
         Ok(Pid(pid))
     }
 
+    /// What a successor of ours needs of a worker is with the keeper before the worker is.
+    fn deposit(
+        &self,
+        order: &Order<'_>,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<Option<spawn::Keeper>> {
+        let (Some(keeper), Some((at, word))) = (&self.keeper, order.word) else { return Ok(None) };
+        keeper.deposit(Key::Worker(order.worker), descriptors, at as u64)?;
+        Ok(Some(spawn::Keeper { pid: keeper.pid(), word }))
+    }
+
+    /// Its end is recorded: nobody needs to be told of it again, nor what it left.
+    pub(crate) fn is_recorded_gone(&self, worker: WorkerId) {
+        if let Some(keeper) = &self.keeper {
+            keeper.forget(Key::Worker(worker));
+        }
+    }
+
+    /// What was heard is recorded: nobody needs to hear it again.
+    pub(crate) fn heard_is_recorded(&mut self) {
+        for worker in self.heard.drain(..) {
+            if let Some(notify) = self.processes.get_mut(&worker).and_then(|process| process.notify.as_mut())
+            {
+                notify.take();
+            }
+        }
+    }
+
     fn register(&self, worker: WorkerId, process: &Process) -> io::Result<()> {
         let poller = self.poller.get_ref();
-        if let Some(pidfd) = self.reaper.pidfd(worker.0) {
+        if let Some(pidfd) = self.children.pidfd(worker) {
             poller.add(pidfd, Token::of(Token::EXIT, worker), Interest::READ)?;
         }
         for (stream, kind) in [(0, Token::STDOUT), (1, Token::STDERR)] {
@@ -235,13 +353,34 @@ impl Workers {
         Ok(())
     }
 
-    /// A worker's process has ended: what it said last comes before the news.
+    /// A worker's process has ended.
     fn collect(&mut self, worker: WorkerId, log: &mut dyn Log, inputs: &mut VecDeque<Input>) {
+        let exit = self.children.reap(worker).unwrap_or_else(|| self.hold(worker));
+        self.ended(worker, exit, log, inputs);
+    }
+
+    /// A worker's process has ended; the keeper reaps it and says how.
+    fn has_ended(&mut self, worker: WorkerId) {
+        if let Some(pidfd) = self.children.pidfd(worker) {
+            self.leave_poller(pidfd);
+            self.awaited.insert(worker, clock::now() + TRY_AGAIN);
+        }
+    }
+
+    /// A worker's process is gone, and reaped: what it said last comes before the news.
+    pub(crate) fn ended(
+        &mut self,
+        worker: WorkerId,
+        exit: reaper::Exit,
+        log: &mut dyn Log,
+        inputs: &mut VecDeque<Input>,
+    ) {
         self.hear(worker, inputs);
-        let exit = match self.reaper.reap(worker.0) {
-            Some(death) => death.exit,
-            None => self.hold(worker),
-        };
+        self.awaited.remove(&worker);
+        if let Some(pidfd) = self.children.pidfd(worker).filter(|_| self.children.are_kept()) {
+            self.leave_poller(pidfd);
+        }
+        self.children.is_gone(worker);
         for stream in 0..2 {
             for _ in 0..LAST_PORTIONS {
                 if self.read_portion(worker, stream, log) != Reading::More {
@@ -260,8 +399,8 @@ impl Workers {
     /// It has ended and cannot be reaped: somebody traces it (ptrace(2)). The pid stays taken until that one lets go, so
     /// it is reaped later; how it ended is not waited for.
     fn hold(&mut self, worker: WorkerId) -> reaper::Exit {
-        self.reaper.kill_tree(worker.0);
-        if let Some(pidfd) = self.reaper.pidfd(worker.0) {
+        self.children.kill_tree(worker);
+        if let Some(pidfd) = self.children.pidfd(worker) {
             self.leave_poller(pidfd);
         }
         self.held.insert(worker);
@@ -299,8 +438,12 @@ impl Workers {
         let process = self.processes.get_mut(&worker);
         let Some(notify) = process.and_then(|process| process.notify.as_mut()) else { return };
         while let Some(ready) = notify.receive() {
-            if ready {
+            if ready && !self.heard.contains(&worker) {
                 inputs.push_back(Input::Ready { worker });
+                self.heard.push(worker);
+            }
+            if ready {
+                return;
             }
         }
     }
@@ -329,15 +472,6 @@ fn say<'a>(
     move |text| log.line(&Line { broker, worker: worker.0, slot: slot.0, stderr: stream == 1, text })
 }
 
-/// Hears nothing of a worker that never was one.
-struct Deaf;
-
-impl Log for Deaf {
-    fn event(&mut self, _: &shiftboss_api::Event) {}
-    fn line(&mut self, _: &Line<'_>) {}
-    fn note(&mut self, _: &str) {}
-}
-
 /// What a descriptor in the poller is: its kind in the low bits, its worker above.
 struct Token;
 
@@ -360,7 +494,7 @@ impl Token {
 }
 
 const READ_AT_ONCE: usize = 4 * 1024;
-/// Between attempts to reap what is held by a tracer.
+/// For an ended worker to be reaped; then again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Portions read from a dead worker's pipe: more than a pipe holds, unless somebody made it larger.
 const LAST_PORTIONS: usize = 17;

@@ -79,7 +79,7 @@ const RULES: [Rule; 11] = [
     rule("shiftboss-oracle", &["shiftboss-core"]),
     rule("shiftboss-api", &[]),
     rule("shiftboss-channel", &[]),
-    rule("shiftboss-keeper", &[]),
+    Rule { package: "shiftboss-keeper", ours: &[], in_tests: &[], others: Some(&["libc", "rustix"]) },
     rule("shiftboss", &["shiftboss-core", "shiftboss-api", "shiftboss-channel", "shiftboss-keeper"]),
     rule("shiftboss-dashboard", &["shiftboss-api"]),
     rule("shiftboss-fleet", &["shiftboss-api"]),

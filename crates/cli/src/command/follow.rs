@@ -116,7 +116,7 @@ fn print_json(session: &Session<'_>, board: &Board<'_>, at: usize, line: &Line) 
         return Ok(());
     };
     let name = match track.doing {
-        Doing::Stop => None,
+        Doing::Stop | Doing::Upgrade { .. } => None,
         Doing::Recycle(_) | Doing::Drain | Doing::Resume | Doing::Scale(_) => Some(&track.name),
     };
     let json = match progress {
@@ -317,7 +317,7 @@ error: recycle of api stopped at worker 2 of 4: the new worker exited with 1 bef
             let job = match name {
                 "stop" => {
                     let call = session.client.stop(&session.options()).unwrap();
-                    Job { call, track: Track::of_app("shop"), listens: false }
+                    Job { call, track: Track::of_app("shop", Doing::Stop), listens: false }
                 }
                 _ => job(&session.client, "api", None),
             };

@@ -14,6 +14,7 @@ pub(crate) mod scale;
 pub(crate) mod status;
 pub(crate) mod stop;
 mod targets;
+pub(crate) mod upgrade;
 pub(crate) mod wait;
 
 use std::sync::Arc;

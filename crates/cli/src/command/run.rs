@@ -7,11 +7,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use shiftboss::config::{self, ConfigErrors, Loaded};
-use shiftboss::log::{Line, Log};
+use shiftboss::log::{Line, Log, Told};
 use shiftboss::os::instance::{ClaimError, default_socket};
 use shiftboss::os::listener::BindError;
 use shiftboss::os::spawn::LookUpError;
-use shiftboss::{AppOptions, LaunchError, RunError, Setting, TraceError};
+use shiftboss::{AppOptions, LaunchError, OwnProcess, RunError, Setting, TraceError};
 use shiftboss_api::Event;
 
 use self::log::RunLog;
@@ -26,6 +26,32 @@ pub(crate) fn run(global: &Global, asked: &RunArgs, output: &Output) -> Result<E
         end_with_parent()?;
     }
     let from_line = !asked.command.is_empty();
+    let own = if asked.no_keeper { None } else { Some(own_process()?) };
+    match own {
+        Some(own) if own.goes_on() => shiftboss::go_on(own, Box::new(RunLog::standard(output))),
+        own => {
+            let (app, setting) = configured(global, asked, output)?;
+            let text = if output.quiet { String::new() } else { welcome(&app, &setting.socket) };
+            let log = Box::new(Welcome { text, log: RunLog::standard(output) });
+            match own {
+                Some(own) => shiftboss::begin(own, &app, &setting, log),
+                None => shiftboss::run(&app, &setting, log),
+            }
+        }
+    }
+    .map(|()| Exit::Done)
+    .map_err(|error| refused(&error, from_line))
+}
+
+/// In the keeper it does not return.
+fn own_process() -> Result<OwnProcess, Trouble> {
+    shiftboss::own_process()
+        .map_err(|error| Trouble::new(Exit::Failed, format!("cannot run under a keeper: {error}")))
+}
+
+/// What is to be run, from the file or from the line.
+fn configured(global: &Global, asked: &RunArgs, output: &Output) -> Result<(AppOptions, Setting), Trouble> {
+    let from_line = !asked.command.is_empty();
     if let (true, Some(file)) = (from_line, &global.config) {
         let error = format!("both a file, {}, and a command are given", file.display());
         return Err(Trouble::usage(error).help("the file names its commands; leave one of the two out"));
@@ -39,11 +65,7 @@ pub(crate) fn run(global: &Global, asked: &RunArgs, output: &Output) -> Result<E
     }
     let environment = environment(global, from_line)?;
     let socket = global.socket.clone().unwrap_or_else(|| default_socket(&app.app));
-    let welcome = if output.quiet { String::new() } else { welcome(&app, &socket) };
-    let setting = Setting { socket, environment, trace: trace() };
-    shiftboss::run(&app, &setting, Box::new(Welcome { text: welcome, log: RunLog::standard(output) }))
-        .map(|()| Exit::Done)
-        .map_err(|error| refused(&error, from_line))
+    Ok((app, Setting { socket, environment, trace: trace() }))
 }
 
 /// The kernel sends us TERM when the thread that started us ends (`PR_SET_PDEATHSIG`, prctl(2)).
@@ -169,6 +191,10 @@ impl Log for Welcome {
     fn flush(&mut self) {
         self.log.flush();
     }
+
+    fn takes_note(&mut self, told: Told) -> Option<Told> {
+        self.log.takes_note(told)
+    }
 }
 
 fn welcome(app: &AppOptions, socket: &Path) -> String {
@@ -205,7 +231,7 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
                 TraceError::Os { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                     Exit::NotAllowed
                 }
-                TraceError::Os { .. } | TraceError::Taken { .. } => Exit::Failed,
+                TraceError::Os { .. } | TraceError::Taken { .. } | TraceError::Short { .. } => Exit::Failed,
             };
             Trouble::new(exit, text).help("SHIFTBOSS_TRACE names a file for it: name another, or none")
         }

@@ -3,7 +3,7 @@
 use super::{Session, follow};
 use crate::args::StopArgs;
 use crate::exit::{Exit, Trouble};
-use crate::progress::Track;
+use crate::progress::{Doing, Track};
 
 /// The verb's own rule: only the whole app can be stopped, and only when that is said.
 pub(crate) fn check(asked: &StopArgs) -> Result<(), Trouble> {
@@ -23,7 +23,7 @@ pub(crate) fn check(asked: &StopArgs) -> Result<(), Trouble> {
 pub(crate) async fn run(session: &Session<'_>, asked: &StopArgs) -> Result<Exit, Trouble> {
     let status = session.status().await?;
     let call = session.client.stop(&session.options())?;
-    let jobs = vec![follow::Job { call, track: Track::of_app(&status.app), listens: false }];
+    let jobs = vec![follow::Job { call, track: Track::of_app(&status.app, Doing::Stop), listens: false }];
     if asked.no_wait { follow::leave(session, jobs).await } else { follow::follow(session, jobs).await }
 }
 

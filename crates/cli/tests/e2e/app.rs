@@ -1,5 +1,6 @@
 //! A real app: the binary, run in a folder of its own, with everything it prints.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -155,6 +156,33 @@ impl App {
         signal_process(self.pid(), signal);
     }
 
+    /// To the keeper and its broker process.
+    pub(crate) fn signal_both(&self, signal: Signal) {
+        let broker = self.broker_pid();
+        self.signal(signal);
+        signal_process(broker, signal);
+    }
+
+    /// The child of the keeper that runs with the same arguments, as soon as there is one.
+    pub(crate) fn broker_pid(&self) -> u32 {
+        let keeper = self.pid();
+        let arguments = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let of_keeper = arguments(keeper);
+        let mut found = None;
+        eventually("there is a broker process", || {
+            found = children(keeper).into_iter().find(|pid| arguments(*pid) == of_keeper);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Kills the broker process; returns when it is gone.
+    pub(crate) fn kill_broker(&self) {
+        let broker = self.broker_pid();
+        signal_process(broker, Signal::KILL);
+        eventually("the broker process is gone", || is_gone(broker));
+    }
+
     /// Waits until the process has ended and all that it said is heard.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         let end = Instant::now() + PATIENCE;
@@ -245,6 +273,11 @@ pub(crate) fn worker() -> PathBuf {
 
 pub(crate) fn signal_process(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+}
+
+pub(crate) fn children(pid: u32) -> BTreeSet<u32> {
+    let read = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    read.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 /// The process is gone and reaped, or a zombie of somebody else.

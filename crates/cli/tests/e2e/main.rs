@@ -14,4 +14,5 @@ mod nothing_is_left_behind;
 mod other_servers;
 mod ready_before_retire;
 mod small_and_silent;
+mod the_broker_process_can_die;
 mod trace;

@@ -10,7 +10,7 @@ use crate::ready_before_retire::web;
 use crate::trace;
 
 /// Kinds of descriptors that the app has open; which numbers does not matter.
-fn descriptors(pid: u32) -> Vec<String> {
+pub(crate) fn descriptors(pid: u32) -> Vec<String> {
     let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let targets = links.flatten().filter_map(|link| std::fs::read_link(link.path()).ok());
     let mut kinds: Vec<String> =
@@ -19,15 +19,12 @@ fn descriptors(pid: u32) -> Vec<String> {
     kinds
 }
 
-fn children(pid: u32) -> BTreeSet<u32> {
-    let read = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    read.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
-}
-
 #[test]
 fn recycles_deaths_and_drains_leave_no_descriptor_and_no_process() {
     let app = App::ready(&web(free_port()));
-    let before = descriptors(app.pid());
+    let broker = app.broker_pid();
+    let both = || [descriptors(app.pid()), descriptors(broker)];
+    let before = both();
     for _ in 0..3 {
         app.does(&["recycle", "web"]);
         signal_process(app.pids()[0], Signal::KILL);
@@ -35,9 +32,10 @@ fn recycles_deaths_and_drains_leave_no_descriptor_and_no_process() {
         app.does(&["drain", "web"]);
         app.does(&["resume", "web"]);
     }
-    eventually("the last client is gone", || descriptors(app.pid()).len() <= before.len());
-    assert_eq!(descriptors(app.pid()), before);
-    assert_eq!(children(app.pid()), app.pids().into_iter().collect());
+    eventually("the last client is gone", || both()[1].len() <= before[1].len());
+    assert_eq!(both(), before);
+    assert_eq!(children(app.pid()), app.pids().into_iter().chain([broker]).collect());
+    assert_eq!(children(broker), BTreeSet::new());
 }
 
 #[test]
@@ -136,10 +134,10 @@ fn an_app_that_was_stopped_itself_hears_who_has_left_before_it_calls_anybody_lat
     let worker = app.pids()[0];
     app.does(&["drain", "slow", "--no-wait"]);
     app.until_event("worker_stopping", 1);
-    app.signal(Signal::STOP);
+    app.signal_both(Signal::STOP);
     let asked = std::time::Instant::now();
     eventually("it has left, and is late", || is_gone(worker) && asked.elapsed().as_millis() > 500);
-    app.signal(Signal::CONT);
+    app.signal_both(Signal::CONT);
     let log = app.until_event("broker_drained", 1);
     let ended = log.iter().find(|event| event["event"] == "worker_ended").unwrap();
     assert_eq!((&ended["forced"], &ended["code"]), (&false.into(), &0.into()), "it was in time");
@@ -159,10 +157,10 @@ fn a_signal_that_comes_with_the_last_exit_changes_nothing() {
     let worker = app.pids()[0];
     app.signal(Signal::TERM);
     app.until_event("worker_stopping", 1);
-    app.signal(Signal::STOP);
+    app.signal_both(Signal::STOP);
     eventually("it has left", || is_gone(worker));
     app.signal(Signal::TERM);
-    app.signal(Signal::CONT);
+    app.signal_both(Signal::CONT);
     assert!(app.ended().success());
     let log = app.log();
     let ended = log.iter().find(|event| event["event"] == "worker_ended").unwrap();

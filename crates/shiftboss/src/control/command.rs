@@ -1,4 +1,4 @@
-//! `POST /v1/brokers/{type}/{verb}` and `POST /v1/stop`.
+//! `POST /v1/brokers/{type}/{verb}`, `POST /v1/stop` and `POST /v1/upgrade`.
 
 use std::convert::Infallible;
 
@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use shiftboss_api::{CommandReply, Outcome, Progress, Recycle, Scale};
+use shiftboss_api::{CommandReply, Outcome, Progress, Recycle, Scale, Upgrade};
 use shiftboss_core::id::{RequestId, Slot};
 use shiftboss_core::{Command, Verb};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::failure;
 use crate::convert;
 use crate::feed::Subscription;
-use crate::handle::Handle;
+use crate::handle::{Gone, Handle};
 
 type Pairs = Query<Vec<(String, String)>>;
 
@@ -37,11 +37,48 @@ pub(super) async fn broker(
         Ok(verb) => verb,
         Err((status, error)) => return failure(status, error, None),
     };
-    run(&handle, Some(name), Command::Broker(broker, verb), &query, &headers).await
+    run(&handle, Some(name), Asked::Command(Command::Broker(broker, verb)), &query, &headers).await
 }
 
 pub(super) async fn stop(State(handle): State<Handle>, Query(query): Pairs, headers: HeaderMap) -> Response {
-    run(&handle, None, Command::Stop, &query, &headers).await
+    run(&handle, None, Asked::Command(Command::Stop), &query, &headers).await
+}
+
+pub(super) async fn upgrade(
+    State(handle): State<Handle>,
+    Query(query): Pairs,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let upgrade = if body.is_empty() { Ok(Upgrade::default()) } else { read_body(&body) };
+    match upgrade {
+        Ok(Upgrade { check }) => run(&handle, None, Asked::Upgrade { check }, &query, &headers).await,
+        Err((status, error)) => failure(status, error, None),
+    }
+}
+
+/// Something that is answered with an outcome.
+enum Asked {
+    /// Of core.
+    Command(Command),
+    /// Of the process itself.
+    Upgrade { check: bool },
+}
+
+impl Asked {
+    fn is_consistent(&self, handle: &Handle, request: RequestId) -> bool {
+        match self {
+            Asked::Command(command) => handle.is_consistent(request, command),
+            Asked::Upgrade { .. } => true,
+        }
+    }
+
+    async fn give(self, handle: &Handle, request: RequestId) -> Result<oneshot::Receiver<Outcome>, Gone> {
+        match self {
+            Asked::Command(command) => handle.command(request, command).await,
+            Asked::Upgrade { check } => handle.upgrade(request, check).await,
+        }
+    }
 }
 
 fn read_verb(verb: &str, body: &[u8]) -> Result<Verb, (StatusCode, String)> {
@@ -66,7 +103,7 @@ fn read_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCo
 async fn run(
     handle: &Handle,
     broker: Option<String>,
-    command: Command,
+    asked: Asked,
     query: &[(String, String)],
     headers: &HeaderMap,
 ) -> Response {
@@ -79,7 +116,7 @@ async fn run(
         }
     };
     let request: RequestId = convert::request_of(&key);
-    if !handle.is_consistent(request, &command) {
+    if !asked.is_consistent(handle, request) {
         let error = "this Idempotency-Key was used for another command".to_owned();
         return failure(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -92,7 +129,7 @@ async fn run(
         Ok(subscription) => subscription,
         Err(gone) => return gone.into_response(),
     };
-    let outcome = match handle.command(request, command).await {
+    let outcome = match asked.give(handle, request).await {
         Ok(outcome) => outcome,
         Err(gone) => return gone.into_response(),
     };

@@ -27,6 +27,7 @@ pub(crate) async fn serve(
         .route("/v1/events", get(events::events))
         .route("/v1/brokers/{name}/{verb}", post(command::broker))
         .route("/v1/stop", post(command::stop))
+        .route("/v1/upgrade", post(command::upgrade))
         .route("/livez", get(status::livez))
         .route("/readyz", get(status::readyz))
         .fallback(unknown)

@@ -10,6 +10,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -34,7 +35,7 @@ pub struct Instance {
     file: (u64, u64),
     listener: UnixListener,
     runtime_dir: PathBuf,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// Why an app could not be claimed.
@@ -89,10 +90,18 @@ impl Instance {
     /// # Errors
     /// [`ClaimError`]; nothing that is somebody else's was touched.
     pub fn claim(socket: &Path) -> Result<Instance, ClaimError> {
-        Self::claim_in(socket, &temporary_folder(&env::temp_dir()))
+        Self::claim_for(socket, std::process::id())
     }
 
-    fn claim_in(socket: &Path, temporary: &Path) -> Result<Instance, ClaimError> {
+    /// The same, for the process of this number: whoever asks who is the app is told that one.
+    ///
+    /// # Errors
+    /// As for [`Instance::claim`].
+    pub fn claim_for(socket: &Path, pid: u32) -> Result<Instance, ClaimError> {
+        Self::claim_in(socket, &temporary_folder(&env::temp_dir()), pid)
+    }
+
+    fn claim_in(socket: &Path, temporary: &Path, pid: u32) -> Result<Instance, ClaimError> {
         let socket = std::path::absolute(socket).map_err(os("cannot use the path", socket))?;
         let (Some(name), Some(folder)) = (socket.file_name(), socket.parent()) else {
             return Err(ClaimError::NotASocket(socket));
@@ -110,11 +119,34 @@ impl Instance {
         if folder == temporary && !is_private(folder) {
             return Err(ClaimError::NotPrivate(folder.to_owned()));
         }
-        let lock = lock(&socket, name)?;
+        let lock = lock(&socket, name, pid)?;
         replaceable(&socket)?;
         empty_folder(&runtime_dir)?;
         let (listener, file) = listen_at(&socket, &new).map_err(os("cannot listen at", &socket))?;
-        Ok(Instance { file, listener, runtime_dir, _lock: lock, socket })
+        Ok(Instance { file, listener, runtime_dir, lock, socket })
+    }
+
+    /// Goes on as the app of this socket with what another process has left.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn adopt(socket: &Path, listener: OwnedFd, lock: OwnedFd) -> io::Result<Instance> {
+        let name = socket.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        // One that was removed is nobody's any more.
+        let file = identity(socket).unwrap_or_default();
+        Ok(Instance {
+            socket: socket.to_owned(),
+            file,
+            listener: listener.into(),
+            runtime_dir: socket.with_file_name(beside(name, ".d")),
+            lock: Lock(lock.into()),
+        })
+    }
+
+    /// What a successor needs: the listening socket, and the lock.
+    #[must_use]
+    pub fn descriptors(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.listener.as_fd(), self.lock.0.as_fd())
     }
 
     /// The control socket to serve; blocking until the caller changes that, for all duplicates at once.
@@ -123,6 +155,12 @@ impl Instance {
     /// EMFILE or ENFILE at the limit of open files.
     pub fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
+    }
+
+    /// The control socket's path, absolute.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// A folder (0700) for what belongs to this run, such as the sockets workers notify on; empty at the claim and
@@ -135,6 +173,10 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        // Whoever goes on after a panic is the app still.
+        if std::thread::panicking() {
+            return;
+        }
         // Still locked, so no other instance puts its own there between look and removal. What cannot be removed is
         // replaced at the next claim.
         if identity(&self.socket).is_ok_and(|file| file == self.file) {
@@ -204,12 +246,15 @@ struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         // Said, since a child that is just being started shares the descriptor until its program runs.
         let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
-fn lock(socket: &Path, name: &OsStr) -> Result<Lock, ClaimError> {
+fn lock(socket: &Path, name: &OsStr, pid: u32) -> Result<Lock, ClaimError> {
     let path = socket.with_file_name(beside(name, ".lock"));
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -220,7 +265,7 @@ fn lock(socket: &Path, name: &OsStr) -> Result<Lock, ClaimError> {
         Err(error) => return Err(os("cannot lock", &path)(error.into())),
     }
     let mut lock = Lock(file);
-    let write = |file: &mut File| file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    let write = |file: &mut File| file.set_len(0).and_then(|()| writeln!(file, "{pid}"));
     write(&mut lock.0).map_err(os("cannot write", &path))?;
     Ok(lock)
 }

@@ -13,7 +13,7 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -144,6 +144,28 @@ impl Listener {
         Ok(Listener { socket, address: bound, state: State::Open, file })
     }
 
+    /// Goes on with a socket that another process has bound to this address, in whatever state it left it.
+    ///
+    /// # Errors
+    /// Those of getsockname(2).
+    pub fn adopt(socket: OwnedFd, address: &Address) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        let port = || io::Result::Ok(socket.local_addr()?.as_socket().map_or(0, |address| address.port()));
+        let (bound, file) = match address {
+            Address::Tcp(host) => (Address::Tcp(host.with_port(port()?)), None),
+            Address::Udp(host) => (Address::Udp(host.with_port(port()?)), None),
+            Address::Unix(path) => (address.clone(), file_of(path).or_else(|_| file_of(&away(path))).ok()),
+        };
+        let is_shut = match address {
+            Address::Tcp(_) => !socket.is_listener()?,
+            // Opened or shut again, whichever it was.
+            Address::Udp(_) => false,
+            Address::Unix(path) => fs::symlink_metadata(path).is_err() && away(path).exists(),
+        };
+        let state = if is_shut { State::Shut } else { State::Open };
+        Ok(Listener { socket, address: bound, state, file })
+    }
+
     /// Where it is bound; port 0 has become the port that the kernel chose.
     #[must_use]
     pub fn address(&self) -> &Address {
@@ -156,12 +178,12 @@ impl Listener {
     /// EADDRINUSE if a stranger listens there now; ENOENT if the UNIX path's other name has been removed.
     pub fn reopen(&mut self) -> io::Result<()> {
         match (&self.address, self.state) {
-            (_, State::Open) | (Address::Unix(_), State::Quiet) => {}
-            (Address::Tcp(_), State::Quiet) => {
+            (Address::Unix(_), State::Open | State::Quiet) => {}
+            (Address::Tcp(_), State::Open | State::Quiet) => {
                 filter::detach(&self.socket)?;
                 self.socket.listen(BACKLOG)?;
             }
-            (Address::Udp(_), State::Quiet | State::Shut) => filter::detach(&self.socket)?,
+            (Address::Udp(_), _) => filter::detach(&self.socket)?,
             (Address::Tcp(_), State::Shut) => {
                 filter::detach(&self.socket)?;
                 self.socket.set_reuse_address(true)?;
@@ -178,14 +200,13 @@ impl Listener {
     /// # Errors
     /// Those of `SO_ATTACH_FILTER` (socket(7)).
     pub fn refuse_new(&mut self) -> io::Result<()> {
-        if self.state == State::Open {
-            match &self.address {
-                Address::Tcp(_) => filter::drop_new_connections(&self.socket)?,
-                Address::Udp(_) => filter::drop_everything(&self.socket)?,
-                Address::Unix(_) => {}
-            }
-            self.state = State::Quiet;
+        match (&self.address, self.state) {
+            (_, State::Shut) => return Ok(()),
+            (Address::Tcp(_), State::Open | State::Quiet) => filter::drop_new_connections(&self.socket)?,
+            (Address::Udp(_), State::Open | State::Quiet) => filter::drop_everything(&self.socket)?,
+            (Address::Unix(_), State::Open | State::Quiet) => {}
         }
+        self.state = State::Quiet;
         Ok(())
     }
 
@@ -253,6 +274,10 @@ impl Drop for Listener {
     /// The file of a UNIX socket goes with it, unless it is somebody else's by now.
     fn drop(&mut self) {
         let Address::Unix(path) = &self.address else { return };
+        // Whoever goes on after a panic has the socket still.
+        if std::thread::panicking() {
+            return;
+        }
         let path = if self.state == State::Shut { away(path) } else { path.clone() };
         if self.file.is_some() && self.file == file_of(&path).ok() {
             // Gone meanwhile is as good.
@@ -285,14 +310,7 @@ fn network(host: Host, kind: Type) -> io::Result<(Socket, Host)> {
             drop(socket);
             continue;
         }
-        let host = match host {
-            Host::Any(_) => Host::Any(port),
-            Host::One(mut address) => {
-                address.set_port(port);
-                Host::One(address)
-            }
-        };
-        return Ok((socket, host));
+        return Ok((socket, host.with_port(port)));
     }
 }
 

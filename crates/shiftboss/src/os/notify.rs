@@ -44,13 +44,20 @@ impl NotifySocket {
         Ok(NotifySocket { socket, path, in_a_row: 0 })
     }
 
+    /// Goes on with the socket of this worker that another process has made in this folder.
+    #[must_use]
+    pub fn adopt(socket: OwnedFd, dir: &Path, worker: u64) -> Self {
+        NotifySocket { socket, path: path_in(dir, worker), in_a_row: 0 }
+    }
+
     /// What `NOTIFY_SOCKET` is set to.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the next datagram says `READY=1`, all else of sd_notify(3) being passed over; none if there is no more,
+    /// Whether the next datagram says `READY=1`, all else of sd_notify(3) being passed over. One that does stays there
+    /// until [`NotifySocket::take`], so that it is not lost if we end before it is recorded. None if there is no more,
     /// and after 64 datagrams in a row, so that a worker that never stops talking keeps nobody else waiting.
     pub fn receive(&mut self) -> Option<bool> {
         if self.in_a_row == MOST_IN_A_ROW {
@@ -59,19 +66,31 @@ impl NotifySocket {
         }
         let mut buffer = [0; LONGEST_DATAGRAM];
         // Without room for descriptors the kernel closes those that came along, see recvmsg(2) on MSG_CTRUNC.
-        let received = loop {
-            match recv(&self.socket, &mut buffer, RecvFlags::TRUNC) {
-                Err(Errno::INTR) => {}
-                received => break received,
-            }
-        };
-        let Ok((_, sent)) = received else {
+        let Some(sent) = self.read(&mut buffer, RecvFlags::TRUNC | RecvFlags::PEEK) else {
             self.in_a_row = 0;
             return None;
         };
         self.in_a_row += 1;
         let text = buffer.get(..sent).unwrap_or_else(|| whole_lines(&buffer));
-        Some(text.split(|byte| *byte == b'\n').any(|line| line == b"READY=1"))
+        let ready = text.split(|byte| *byte == b'\n').any(|line| line == b"READY=1");
+        if !ready {
+            self.take();
+        }
+        Some(ready)
+    }
+
+    /// Drops the next datagram.
+    pub fn take(&mut self) {
+        let _ = self.read(&mut [0; 1], RecvFlags::empty());
+    }
+
+    fn read(&self, buffer: &mut [u8], flags: RecvFlags) -> Option<usize> {
+        loop {
+            match recv(&self.socket, &mut *buffer, flags) {
+                Err(Errno::INTR) => {}
+                received => return received.ok().map(|(_, sent)| sent),
+            }
+        }
     }
 }
 
@@ -83,8 +102,11 @@ impl AsFd for NotifySocket {
 
 impl Drop for NotifySocket {
     fn drop(&mut self) {
-        // One that stays behind is removed with its folder, or replaced.
-        let _ = fs::remove_file(&self.path);
+        // Whoever goes on after a panic has the socket still. One that stays behind is removed with its folder, or
+        // replaced.
+        if !std::thread::panicking() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -144,7 +166,9 @@ mod tests {
         worker.send(b"STATUS=loading\n").unwrap();
         worker.send(b"STATUS=serving\nREADY=1\nMAINPID=1\n").unwrap();
         assert!(readable(socket.as_fd()));
-        assert_eq!([socket.receive(), socket.receive(), socket.receive()], [Some(false), Some(true), None]);
+        assert_eq!([(); 3].map(|()| socket.receive()), [Some(false), Some(true), Some(true)]);
+        socket.take();
+        assert_eq!(socket.receive(), None);
     }
 
     #[test]
@@ -165,6 +189,7 @@ mod tests {
         long.extend(b"\nREADY=1");
         worker.send(&long).unwrap();
         assert_eq!(socket.receive(), Some(true));
+        socket.take();
         // Nobody knows how the cut line goes on.
         long.extend(b"0\nREADY=1");
         worker.send(&long).unwrap();

@@ -8,7 +8,7 @@ use std::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A soft and a hard limit of open files (`RLIMIT_NOFILE`, see `getrlimit(2)`); `u64::MAX` is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Nofile {
     /// What is enforced.
     pub soft: u64,

@@ -15,9 +15,10 @@ mod tests;
 #[cfg(test)]
 pub(crate) mod trial;
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -54,8 +55,20 @@ pub struct Start<'a> {
     /// Limit of open files of the child, by default ours.
     pub nofile: Option<Nofile>,
     /// Whether the child is killed when the calling *thread* ends (`PR_SET_PDEATHSIG`, see `prctl(2)`). A set-user-id
-    /// program or one with file capabilities clears this.
+    /// program or one with file capabilities clears this. Under a keeper it is the keeper's end that counts.
     pub death_signal: bool,
+    /// Whose child it becomes, by default ours.
+    pub keeper: Option<Keeper>,
+}
+
+/// A parent of ours that is to be the child's, too (`CLONE_PARENT`, clone(2)): it reaps it.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeper {
+    /// Its pid.
+    pub pid: i32,
+    /// A word of 4 bytes in shared memory, into which the kernel writes the child's pid before the child's first
+    /// instruction (`CLONE_CHILD_SETTID`): from then on it is known, whatever becomes of us.
+    pub word: NonNull<u32>,
 }
 
 /// A process that was started and not yet reaped.
@@ -93,31 +106,46 @@ pub fn spawn(start: &Start<'_>) -> Result<Child, SpawnError> {
         moves: &mut moves,
         pid_variable: start.listen_pid.then_some(&mut pid_variable),
         nofile: start.nofile.map(|limit| [limit.soft, limit.hard]),
-        parent: start.death_signal.then(|| rustix::process::getpid().as_raw_nonzero().get()),
+        parent: start.death_signal.then(|| parent_of(start)),
         failure: None,
     };
     let stack = Stack::take().map_err(|error| fail(Step::Stack, errno_of(&error)))?;
-    let cloned = clone(&stack, &mut plan);
+    let cloned = clone(&stack, &mut plan, start.keeper);
     let failure = plan.failure.take();
     stack.give_back();
     let child = cloned.map_err(|error| fail(Step::Clone, errno_of(&error)))?;
     match failure {
         None => Ok(child),
         Some(Failure { step, errno }) => {
-            bury(&child);
+            if start.keeper.is_none() {
+                bury(&child);
+            }
             Err(fail(step, errno))
         }
     }
 }
 
-fn clone(stack: &Stack, plan: &mut Plan<'_>) -> io::Result<Child> {
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+fn parent_of(start: &Start<'_>) -> i32 {
+    start.keeper.map_or_else(|| rustix::process::getpid().as_raw_nonzero().get(), |keeper| keeper.pid)
+}
+
+fn clone(stack: &Stack, plan: &mut Plan<'_>, keeper: Option<Keeper>) -> io::Result<Child> {
+    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    if keeper.is_some() {
+        flags |= libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID;
+    }
+    let word = keeper.map_or(ptr::null_mut(), |keeper| keeper.word.as_ptr());
+    let tls: *mut c_void = ptr::null_mut();
     let mut pidfd: c_int = -1;
     let blocked = AllBlocked::new();
     // SAFETY: the child runs on a stack of its own, on which nobody else is; this thread is suspended until it has
     // left our memory (CLONE_VFORK), so the plan outlives it and is not touched meanwhile; no handler can run in it,
-    // since all signals are blocked. `pidfd` is where CLONE_PIDFD has the kernel store the descriptor.
-    let pid = unsafe { libc::clone(child::run, stack.top(), flags, (&raw mut *plan).cast(), &raw mut pidfd) };
+    // since all signals are blocked. `pidfd` is where CLONE_PIDFD has the kernel store the descriptor, `word` where
+    // CLONE_CHILD_SETTID has it store the pid; it lies in mapped memory for as long as there is a keeper.
+    let pid = unsafe {
+        let plan = (&raw mut *plan).cast();
+        libc::clone(child::run, stack.top(), flags, plan, &raw mut pidfd, tls, word)
+    };
     let result = u32::try_from(pid).map_err(|_| io::Error::last_os_error());
     drop(blocked);
     // SAFETY: clone succeeded, so `pidfd` is a new descriptor that only we know.
@@ -150,7 +178,7 @@ fn moves(start: &Start<'_>, null: Option<&OwnedFd>) -> Vec<Move> {
 }
 
 fn pointers(texts: &[CString]) -> Vec<*const c_char> {
-    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
 }
 
 fn errno_of(error: &io::Error) -> i32 {
@@ -173,7 +201,7 @@ impl AllBlocked {
 
 impl Drop for AllBlocked {
     fn drop(&mut self) {
-        set_mask(&self.before, std::ptr::null_mut());
+        set_mask(&self.before, ptr::null_mut());
     }
 }
 

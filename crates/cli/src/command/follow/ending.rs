@@ -98,6 +98,7 @@ fn done(track: &Track, figures: &Figures, took: &str) -> String {
             format!("Scaled {name} to {} in {took}{cut}.", text::count(workers, "worker"))
         }
         Doing::Stop => format!("Stopped {name} in {took}{cut}."),
+        Doing::Upgrade { .. } => format!("Upgraded {name} in {took}."),
     }
 }
 
@@ -120,7 +121,7 @@ fn failed(track: &Track, reason: &str, total: u32, replaced: u32) -> Trouble {
             Trouble::new(Exit::Failed, error)
                 .help(format!("fix the cause, then `shiftboss recycle {}`", track.name))
         }
-        Doing::Drain | Doing::Resume | Doing::Scale(_) | Doing::Stop => {
+        Doing::Drain | Doing::Resume | Doing::Scale(_) | Doing::Stop | Doing::Upgrade { .. } => {
             Trouble::new(Exit::Failed, format!("{} failed: {reason}", what(track)))
                 .help("`shiftboss status` shows what is so now")
         }
@@ -170,7 +171,7 @@ fn waits(track: &Track) -> Option<String> {
         Doing::Recycle(_) => "recycled",
         Doing::Drain => "drained",
         Doing::Resume | Doing::Scale(_) => "ready",
-        Doing::Stop => return None,
+        Doing::Stop | Doing::Upgrade { .. } => return None,
     };
     Some(format!("`shiftboss wait {} --for {goal}`", track.name))
 }
@@ -227,6 +228,6 @@ mod tests {
         let track = Track::new(Doing::Drain, &broker("api", vec![]));
         let expected = "the drain of api goes on; `shiftboss wait api --for drained` waits for it";
         assert_eq!(goes_on(&track), expected);
-        assert_eq!(goes_on(&Track::of_app("shop")), "the stop of shop goes on");
+        assert_eq!(goes_on(&Track::of_app("shop", Doing::Stop)), "the stop of shop goes on");
     }
 }

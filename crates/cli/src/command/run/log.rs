@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use serde::Serialize;
-use shiftboss::log::{Line, Log};
+use shiftboss::log::{Line, Log, Told};
 use shiftboss::os::lines::printable;
 use shiftboss_api::Event;
 
@@ -25,9 +25,10 @@ use crate::output::{FAINT, Look, Output};
 pub(super) struct RunLog {
     writer: Writer,
     form: Form,
-    /// Lines not yet handed to the writer, and how many.
+    /// Lines not yet handed to the writer, how many, and the number of the last event among them.
     batch: String,
     lines: u64,
+    last: u64,
     /// Lines that the writer could not take since the last ones that it took.
     lost: u64,
 }
@@ -63,7 +64,7 @@ impl RunLog {
         } else {
             Form::Json
         };
-        RunLog { writer: Writer::default(), form, batch: String::new(), lines: 0, lost: 0 }
+        RunLog { writer: Writer::default(), form, batch: String::new(), lines: 0, last: 0, lost: 0 }
     }
 
     fn put(&mut self, line: &str) {
@@ -96,7 +97,13 @@ impl Log for RunLog {
                 event_line::human(event, *name, zone, *look)
             }
         };
+        self.last = event.seq;
         self.put(&line);
+    }
+
+    fn takes_note(&mut self, told: Told) -> Option<Told> {
+        self.writer.told = Some(told);
+        None
     }
 
     fn line(&mut self, line: &Line<'_>) {
@@ -140,7 +147,7 @@ impl Log for RunLog {
             let said = format!("{} lines lost here: standard output was full, or read too slowly", self.lost);
             batch.insert_str(0, &(self.noted("lines_lost", &said) + "\n"));
         }
-        match self.writer.send(batch) {
+        match self.writer.send(Batch { text: batch, last: self.last }) {
             Ok(()) => self.lost = 0,
             Err(Full) => self.lost += lines,
         }
@@ -161,6 +168,14 @@ struct Writer {
     /// None before the first text: the thread inherits the signal mask of the one that starts it.
     thread: Option<Thread>,
     shared: Arc<Shared>,
+    /// Taken by the thread.
+    told: Option<Told>,
+}
+
+/// What is written at once, and the number of the last event that is in it or was before.
+struct Batch {
+    text: String,
+    last: u64,
 }
 
 /// What both ends count.
@@ -173,7 +188,7 @@ struct Shared {
 }
 
 struct Thread {
-    texts: Sender<String>,
+    texts: Sender<Batch>,
     /// Disconnects when all is written.
     done: Receiver<()>,
 }
@@ -182,8 +197,8 @@ struct Thread {
 struct Full;
 
 impl Writer {
-    fn send(&mut self, text: String) -> Result<(), Full> {
-        let length = text.len();
+    fn send(&mut self, batch: Batch) -> Result<(), Full> {
+        let length = batch.text.len();
         if self.shared.waiting.load(Ordering::Relaxed) + length > MOST {
             return Err(Full);
         }
@@ -191,7 +206,7 @@ impl Writer {
         let Some(thread) = self.thread() else { return Err(Full) };
         shared.waiting.fetch_add(length, Ordering::Relaxed);
         // A reader that has gone for good misses nothing.
-        let _ = thread.texts.send(text);
+        let _ = thread.texts.send(batch);
         Ok(())
     }
 
@@ -199,10 +214,10 @@ impl Writer {
         if self.thread.is_none() {
             let (texts, taken) = channel();
             let (end, done) = channel();
-            let shared = Arc::clone(&self.shared);
+            let (shared, told) = (Arc::clone(&self.shared), self.told.take());
             let builder = std::thread::Builder::new().name("log".to_owned()).stack_size(STACK);
             // Without a thread now, the next text tries again.
-            builder.spawn(move || write_all(&taken, &shared, end)).ok()?;
+            builder.spawn(move || write_all(&taken, &shared, told, end)).ok()?;
             self.thread = Some(Thread { texts, done });
         }
         self.thread.as_ref()
@@ -221,14 +236,18 @@ impl Drop for Writer {
 }
 
 /// Writes until nobody sends any more, or nobody will ever read. `_end` lives as long as the work does.
-fn write_all(texts: &Receiver<String>, shared: &Shared, _end: Sender<()>) {
+fn write_all(texts: &Receiver<Batch>, shared: &Shared, mut told: Option<Told>, _end: Sender<()>) {
     let mut torn = false;
     let mut complained = false;
-    while let Ok(text) = texts.recv() {
+    while let Ok(Batch { text, last }) = texts.recv() {
         let mut bytes = text.as_bytes();
         // A line that was cut short by a failure ends here.
         let written = if torn { put(&mut &b"\n"[..]) } else { Ok(()) }.and_then(|()| put(&mut bytes));
         shared.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+        // What cannot be written is lost, and counted: it is not told again.
+        if let Some(told) = &mut told {
+            told.up_to(last);
+        }
         let Err(error) = written else {
             torn = false;
             continue;

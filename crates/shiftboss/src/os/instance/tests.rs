@@ -142,7 +142,7 @@ fn the_folder_under_the_temporary_one_must_be_ours_and_closed() {
     let folder = tempfile::tempdir().unwrap();
     let ours = temporary_folder(folder.path());
     let socket = ours.join("shop.sock");
-    let claim = || Instance::claim_in(&socket, &ours);
+    let claim = || Instance::claim_in(&socket, &ours, std::process::id());
     fs::create_dir(&ours).unwrap();
     fs::set_permissions(&ours, Permissions::from_mode(0o750)).unwrap();
     assert!(claim().unwrap_err().to_string().ends_with("must be ours and closed to others (`chmod 700`)"));

@@ -43,6 +43,7 @@ pub(crate) fn start(program: &Program) -> Start<'_> {
         listen_pid: false,
         nofile: None,
         death_signal: false,
+        keeper: None,
     }
 }
 

@@ -143,7 +143,6 @@ fn empty_set() -> libc::sigset_t {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::spawn::trial::{elsewhere, readable};
 
     /// To this thread only: other tests run in this process.
     fn raise(number: i32) {
@@ -191,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_was_ignored_at_start_stays_ignored_but_not_term() {
-        if elsewhere(module_path!(), "what_was_ignored_at_start_stays_ignored_but_not_term") {
+        if elsewhere("what_was_ignored_at_start_stays_ignored_but_not_term") {
             return;
         }
         for number in [libc::SIGHUP, libc::SIGTERM] {
@@ -208,7 +207,7 @@ mod tests {
 
     #[test]
     fn an_ignored_sigchld_is_restored() {
-        if elsewhere(module_path!(), "an_ignored_sigchld_is_restored") {
+        if elsewhere("an_ignored_sigchld_is_restored") {
             return;
         }
         assert!(!child_signal_is_ignored());
@@ -218,4 +217,27 @@ mod tests {
         restore_child_signal();
         assert!(!child_signal_is_ignored());
     }
+
+    fn readable(fd: BorrowedFd<'_>) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap() == 1
+    }
+
+    /// Runs the calling test again in a process of its own; false inside that one.
+    fn elsewhere(test: &str) -> bool {
+        if std::env::var_os(INSIDE).is_some() {
+            return false;
+        }
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([&format!("signals::tests::{test}"), "--exact", "--nocapture", "--test-threads=1"])
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        true
+    }
+
+    const INSIDE: &str = "SHIFTBOSS_TEST_INSIDE";
 }

@@ -1,0 +1,75 @@
+//! Children of this process: which has ended, how, and what is left of its group. Whose child it was is the caller's
+//! to know.
+//!
+//! A process number stays its own until the process is reaped (wait(2)), so all that is done by number is done before.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid,
+};
+
+use crate::wire::{BY_SIGNAL, LOST};
+
+/// Some child that has ended and is not reaped; the same one until it is.
+pub(crate) fn ended() -> Option<Pid> {
+    let mut found = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    loop {
+        // SAFETY: the kernel writes at most one record into memory of its type, for which all zero is valid; with
+        // WNOHANG it may write none, and the number stays 0.
+        let (result, pid) = unsafe {
+            let result = libc::waitid(libc::P_ALL, 0, found.as_mut_ptr(), how);
+            (result, found.assume_init_ref().si_pid())
+        };
+        match result {
+            0 => return Pid::from_raw(pid),
+            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            _ => return None,
+        }
+    }
+}
+
+/// Whether this child has ended; it is not reaped. An error if it is no child of ours.
+pub(crate) fn has_ended(pid: Pid) -> io::Result<bool> {
+    let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(waitid(WaitId::Pid(pid), how)?.is_some())
+}
+
+/// Reaps a child that has ended: its code, or its signal and [`BY_SIGNAL`], or [`LOST`].
+pub(crate) fn reap(pid: Pid) -> u64 {
+    loop {
+        return match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Ok(Some(status)) => value(&status),
+            Ok(None) | Err(_) => LOST,
+        };
+    }
+}
+
+fn value(status: &WaitIdStatus) -> u64 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => u64::from(code.unsigned_abs()),
+        (None, Some(signal)) => BY_SIGNAL | u64::from(signal.unsigned_abs()),
+        (None, None) => LOST,
+    }
+}
+
+/// Kills what is left of the group that a worker leads; to be called while it is not reaped.
+pub(crate) fn kill_group(leader: Pid) {
+    // An empty group is ESRCH, one that runs as somebody else EPERM.
+    let _ = kill_process_group(leader, Signal::KILL);
+}
+
+/// Kills one child that is not reaped.
+pub(crate) fn kill(pid: Pid) {
+    let _ = kill_process(pid, Signal::KILL);
+}
+
+/// All children, as the kernel lists them (`/proc/PID/task/TID/children`, proc_pid_task(5)); none where it does not.
+pub(crate) fn all() -> Vec<Pid> {
+    let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?)).collect()
+}

@@ -1,0 +1,528 @@
+//! The loop: hears signals and the broker process, reaps, starts the next broker process, hands over.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::process::Pid;
+
+use crate::children;
+use crate::fate::{Ended, Fate};
+use crate::link::{Heard, Link, Packet};
+use crate::signals::SignalFd;
+use crate::table::Table;
+use crate::trial::{AT_MOST, PROOF, Trial};
+use crate::wire::{
+    BY_SIGNAL, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE, Item,
+    MOST_DESCRIPTORS, MOST_ITEMS, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, READY,
+    UPGRADE,
+};
+
+/// What is run as the broker process.
+#[derive(Debug)]
+pub struct Program {
+    /// Its file, held open: one that is replaced on disk can still be started.
+    pub image: OwnedFd,
+    /// Its arguments, the program's own name first.
+    pub arguments: Vec<OsString>,
+    /// Variables that it gets besides ours.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// Keeps a broker process running until the app has ended; returns the exit code to end with.
+///
+/// To be called by a process without other threads, which has no children of its own.
+///
+/// # Errors
+/// When the operating system refuses what a keeper needs; then nothing was started.
+pub fn keep(program: Program) -> io::Result<u8> {
+    let signals = SignalFd::new(&HEARD)?;
+    // Whoever loses its parent below us becomes our child, and is reaped here.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let mut keeper = Keeper {
+        program,
+        signals,
+        before: children::all(),
+        table: Table::default(),
+        broker: None,
+        outbox: VecDeque::new(),
+        orders: Vec::new(),
+        last_order: 0,
+        stops: 0,
+        failures: 0,
+        start_at: None,
+        owed: Duration::ZERO,
+        trial: Trial::None,
+        fate: None,
+        code: None,
+    };
+    keeper.start(GO_BEGIN);
+    Ok(keeper.run())
+}
+
+struct Keeper {
+    program: Program,
+    signals: SignalFd,
+    /// Children that are older than our being a keeper.
+    before: Vec<Pid>,
+    table: Table,
+    broker: Option<Broker>,
+    /// What is still to be said to it.
+    outbox: VecDeque<Item>,
+    /// Those not yet taken in.
+    orders: Vec<Item>,
+    last_order: u64,
+    stops: u32,
+    /// Broker processes in a row that ended before they had proved themselves.
+    failures: u32,
+    /// When to start the next one.
+    start_at: Option<Instant>,
+    /// For how long something has been owed to us, in running time of our own.
+    owed: Duration,
+    trial: Trial,
+    /// How the last upgrade went, with its key, until that is forgotten.
+    fate: Option<(u64, Fate)>,
+    /// The exit code, once it is known.
+    code: Option<u8>,
+}
+
+struct Broker {
+    pid: Pid,
+    link: Link,
+    ready: Option<Instant>,
+    end: Option<u8>,
+    /// It has said its last word: killed if it is still there then.
+    gone_by: Option<Instant>,
+}
+
+impl Keeper {
+    fn run(&mut self) -> u8 {
+        let mut last = Instant::now();
+        loop {
+            self.flush();
+            if let Some(code) = self.code {
+                self.end_all();
+                return code;
+            }
+            let (signalled, spoken) = self.wait();
+            let now = Instant::now();
+            self.owed = if self.is_owed() { self.owed + (now - last).min(TICK) } else { Duration::ZERO };
+            last = now;
+            if spoken {
+                self.listen();
+            }
+            if signalled {
+                self.take_signals();
+            }
+            self.look_at_clock(Instant::now());
+        }
+    }
+
+    /// Waits until there is something to do: whether a signal came, and whether the broker process spoke.
+    fn wait(&self) -> (bool, bool) {
+        let link = self.broker.as_ref().map(|broker| broker.link.as_fd());
+        let both = PollFlags::IN | PollFlags::OUT;
+        let speak = if self.outbox.is_empty() { PollFlags::IN } else { both };
+        let mut polled = vec![PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
+        polled.extend(link.map(|link| PollFd::from_borrowed_fd(link, speak)));
+        let wait = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = if self.is_owed() { Some(wait.map_or(TICK, |wait| wait.min(TICK))) } else { wait };
+        let wait = wait.map(|wait| Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        });
+        // An interruption is a short wait.
+        let _ = poll(&mut polled, wait.as_ref());
+        let heard = |at: usize| polled.get(at).is_some_and(|fd| fd.revents().intersects(LOUD));
+        (heard(0), heard(1))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let gone_by = self.broker.as_ref().and_then(|broker| broker.gone_by);
+        [self.start_at, self.trial.deadline(), gone_by].into_iter().flatten().min()
+    }
+
+    /// Whether the broker process has yet to take something in.
+    fn is_owed(&self) -> bool {
+        let Some(broker) = &self.broker else { return false };
+        broker.ready.is_none() || !self.orders.is_empty() || self.table.has_exits()
+    }
+
+    // What has happened.
+
+    fn take_signals(&mut self) {
+        let signals: Vec<i32> = std::iter::from_fn(|| self.signals.read()).collect();
+        // Who has left already is not asked to leave.
+        self.look_at_broker();
+        self.reap();
+        for signal in signals {
+            match signal {
+                libc::SIGCHLD => {}
+                libc::SIGHUP => self.order(ORDER_HANG_UP),
+                libc::SIGUSR2 => self.order(ORDER_UPGRADE),
+                _ => self.stop(),
+            }
+        }
+    }
+
+    /// The first one asks, the second does not; if nobody is there to take it in, it ends everything here.
+    fn stop(&mut self) {
+        self.stops += 1;
+        self.order(if self.stops == 1 { ORDER_STOP } else { ORDER_STOP_NOW });
+        let absent = self.broker.as_ref().is_none_or(|broker| broker.ready.is_none());
+        if self.stops > 1 && absent && self.failures > 0 || self.stops > 2 && absent {
+            say("no broker process is there to end the app: ending everything");
+            self.code = Some(FAILED);
+        }
+    }
+
+    fn order(&mut self, what: u64) {
+        self.last_order += 1;
+        let order = Item::new(ORDER, self.last_order, what);
+        self.orders.push(order);
+        if self.broker.is_some() {
+            self.outbox.push_back(order);
+        }
+    }
+
+    fn listen(&mut self) {
+        while let Some(broker) = &self.broker {
+            match broker.link.hear(false) {
+                Ok(Heard::Packet(packet)) => self.take(packet),
+                // Its death is heard of by signal.
+                Ok(Heard::Nothing | Heard::End) | Err(_) => break,
+            }
+        }
+        self.look_at_broker();
+    }
+
+    fn take(&mut self, packet: Packet) {
+        self.owed = Duration::ZERO;
+        if packet.cut {
+            say("cannot hold all descriptors: the limit of open files is reached");
+        }
+        for (item, mut descriptors) in packet.words() {
+            match item.word {
+                DEPOSIT => self.table.deposit(item.key, descriptors, item.value),
+                FORGET => {
+                    self.table.forget(item.key);
+                    self.fate = self.fate.filter(|(key, _)| *key != item.key);
+                }
+                DONE => self.orders.retain(|order| order.key != item.key),
+                READY => self.is_ready(),
+                END => {
+                    let until = Instant::now() + AT_MOST;
+                    if let Some(broker) = &mut self.broker {
+                        (broker.end, broker.gone_by) = (u8::try_from(item.value).ok(), Some(until));
+                    }
+                }
+                UPGRADE => {
+                    if let Some(image) = descriptors.pop() {
+                        let until = Instant::now() + AT_MOST;
+                        self.fate = None;
+                        self.trial = Trial::Yielding { key: item.key, image, until };
+                    }
+                }
+                // Said by a newer one than we are.
+                _ => {}
+            }
+        }
+    }
+
+    fn is_ready(&mut self) {
+        let now = Instant::now();
+        if let Some(broker) = &mut self.broker {
+            broker.ready.get_or_insert(now);
+        }
+        self.trial = match std::mem::replace(&mut self.trial, Trial::None) {
+            Trial::Starting { key, old, .. } => Trial::Proving { key, old, until: now + PROOF },
+            other @ (Trial::None | Trial::Yielding { .. } | Trial::Proving { .. }) => other,
+        };
+        // While it was not there nobody was reaped, so that no pid it was told of could be anybody else's.
+        self.reap();
+    }
+
+    fn look_at_clock(&mut self, now: Instant) {
+        if self.start_at.is_some_and(|at| at <= now) {
+            self.start_at = None;
+            self.start(if self.failures >= SALVAGE_AFTER { GO_SALVAGE } else { GO_ADOPT });
+        }
+        if self.owed >= HUNG {
+            say("the broker process hangs: replacing it");
+            self.kill_broker();
+        }
+        if self.broker.as_ref().is_some_and(|broker| broker.gone_by.is_some_and(|at| at <= now)) {
+            self.kill_broker();
+        }
+        if self.trial.deadline().is_some_and(|at| at <= now) {
+            self.trial_is_over(now);
+        }
+    }
+
+    fn trial_is_over(&mut self, now: Instant) {
+        match std::mem::replace(&mut self.trial, Trial::None) {
+            Trial::None => {}
+            Trial::Yielding { key, image, .. } => {
+                self.trial = Trial::Yielding { key, image, until: now + AT_MOST };
+                self.kill_broker();
+            }
+            Trial::Starting { key, old, .. } => {
+                self.fate = Some((key, Fate::NotReady));
+                self.trial = Trial::Starting { key, old, until: now + AT_MOST };
+                self.kill_broker();
+            }
+            Trial::Proving { key, .. } => {
+                self.fate = Some((key, Fate::TookOver));
+                self.outbox.push_back(Item::new(FATE, key, Fate::TookOver.value()));
+            }
+        }
+    }
+
+    // Children.
+
+    fn look_at_broker(&mut self) {
+        let Some(broker) = &self.broker else { return };
+        if !matches!(children::has_ended(broker.pid), Ok(false)) {
+            // What it said last counts; then it is gone.
+            while let Ok(Heard::Packet(packet)) = self.hear_last() {
+                self.take(packet);
+            }
+            let Some(broker) = self.broker.take() else { return };
+            let status = children::reap(broker.pid);
+            self.broker_ended(&broker, status);
+        }
+    }
+
+    fn hear_last(&self) -> io::Result<Heard> {
+        self.broker.as_ref().map_or(Ok(Heard::End), |broker| broker.link.hear(false))
+    }
+
+    fn broker_ended(&mut self, broker: &Broker, status: u64) {
+        self.outbox.clear();
+        let now = Instant::now();
+        if let Some(code) = broker.end {
+            self.code = Some(code);
+            return;
+        }
+        match std::mem::replace(&mut self.trial, Trial::None) {
+            Trial::None => {}
+            Trial::Yielding { key, image, .. } => {
+                let old = std::mem::replace(&mut self.program.image, image);
+                self.trial = Trial::Starting { key, old, until: now + AT_MOST };
+                self.start_at = Some(now);
+                return;
+            }
+            Trial::Starting { key, old, .. } => return self.give_up(key, old, Fate::EndedEarly(status)),
+            Trial::Proving { key, old, .. } => return self.give_up(key, old, Fate::EndedSoon(status)),
+        }
+        if broker.ready.is_none() && self.table.is_empty() {
+            // It never began: what it said of the reason is all there is to say.
+            self.code = Some(code_of(status));
+            return;
+        }
+        say(&format!("the broker process {}: another one goes on", Ended(status)));
+        let proved = broker.ready.is_some_and(|ready| now - ready >= PROVED);
+        self.failures = if proved { 0 } else { self.failures + 1 };
+        let shift = self.failures.saturating_sub(2).min(16);
+        let wait = if self.failures < 2 { Duration::ZERO } else { (BACKOFF * (1 << shift)).min(LONGEST) };
+        self.start_at = Some(now + wait);
+    }
+
+    /// The new image failed: the old one goes on.
+    fn give_up(&mut self, key: u64, old: OwnedFd, fate: Fate) {
+        let fate = self.fate.map_or(fate, |(_, fate)| fate);
+        say(&format!("the new image is given up: {fate}"));
+        self.program.image = old;
+        self.fate = Some((key, fate));
+        self.start_at = Some(Instant::now());
+    }
+
+    /// Reaps all who have ended, workers with what is left of their group; but nobody as long as a broker process takes
+    /// over.
+    fn reap(&mut self) {
+        if self.broker.as_ref().is_none_or(|broker| broker.ready.is_none()) {
+            return;
+        }
+        while let Some(pid) = children::ended() {
+            if self.broker.as_ref().is_some_and(|broker| broker.pid == pid) {
+                return self.look_at_broker();
+            }
+            let worker = self.table.worker(pid);
+            if worker.is_some() {
+                children::kill_group(pid);
+            }
+            let status = children::reap(pid);
+            if let Some(key) = worker {
+                self.table.note_exit(key, status);
+                self.outbox.push_back(Item::new(EXIT, key, status));
+            }
+        }
+    }
+
+    fn kill_broker(&mut self) {
+        self.owed = Duration::ZERO;
+        if let Some(broker) = &mut self.broker {
+            broker.gone_by = None;
+            children::kill(broker.pid);
+        }
+    }
+
+    /// Nothing is left behind: workers, and whoever has lost its parent below us.
+    fn end_all(&mut self) {
+        if let Some(broker) = self.broker.take() {
+            children::kill(broker.pid);
+            children::reap(broker.pid);
+        }
+        for pid in self.table.living() {
+            children::kill_group(pid);
+            children::kill(pid);
+        }
+        let until = Instant::now() + LAST_WAIT;
+        loop {
+            while let Some(pid) = children::ended() {
+                children::reap(pid);
+            }
+            let left: Vec<Pid> =
+                children::all().into_iter().filter(|pid| !self.before.contains(pid)).collect();
+            if left.is_empty() || Instant::now() > until {
+                return;
+            }
+            left.into_iter().for_each(children::kill);
+            std::thread::sleep(BRIEFLY);
+        }
+    }
+
+    // The broker process.
+
+    fn start(&mut self, go: u64) {
+        self.await_words();
+        self.table.verify();
+        match self.spawn() {
+            Ok(broker) => {
+                self.broker = Some(broker);
+                self.owed = Duration::ZERO;
+                self.hand_over(go);
+            }
+            Err(error) => self.not_started(go, &error),
+        }
+    }
+
+    fn not_started(&mut self, go: u64, error: &io::Error) {
+        if let Trial::Starting { key, old, .. } = std::mem::replace(&mut self.trial, Trial::None) {
+            return self.give_up(key, old, Fate::NotExecuted(error.raw_os_error().unwrap_or(0)));
+        }
+        say(&format!("the broker process cannot be started: {error}"));
+        if go == GO_BEGIN {
+            self.code = Some(FAILED);
+        } else {
+            self.start_at = Some(Instant::now() + BACKOFF * 10);
+        }
+    }
+
+    /// A worker that was being cloned when the broker process died has its pid in the records as soon as it runs.
+    fn await_words(&mut self) {
+        let until = Instant::now() + AT_MOST;
+        while self.table.is_expecting() && Instant::now() < until {
+            std::thread::sleep(BRIEFLY);
+        }
+    }
+
+    fn spawn(&self) -> io::Result<Broker> {
+        let (link, other) = Link::pair()?;
+        let mut arguments = self.program.arguments.iter();
+        let image = self.program.image.as_raw_fd();
+        let mut command = Command::new(format!("/proc/self/fd/{image}"));
+        if let Some(name) = arguments.next() {
+            command.arg0(name);
+        }
+        command.args(arguments).envs(self.program.environment.iter().map(|(key, value)| (key, value)));
+        command.env(crate::LINK, other.as_fd().as_raw_fd().to_string());
+        // Nobody else starts anything in this process meanwhile.
+        fcntl_setfd(&other, FdFlags::empty())?;
+        let child = command.spawn()?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        Ok(Broker { pid, link, ready: None, end: None, gone_by: None })
+    }
+
+    /// All that is held, all that has not been taken in, then "go".
+    fn hand_over(&mut self, go: u64) {
+        self.outbox.clear();
+        for (key, entry) in self.table.iter() {
+            self.outbox.push_back(Item::new(DEPOSIT, key, entry.word.unwrap_or(0)));
+            self.outbox.extend(entry.exit.map(|status| Item::new(EXIT, key, status)));
+        }
+        self.outbox.extend(self.fate.map(|(key, fate)| Item::new(FATE, key, fate.value())));
+        self.outbox.push_back(Item::new(GO, 0, go));
+        self.outbox.extend(self.orders.iter().copied());
+    }
+
+    /// Says what there is to say, as far as there is room.
+    fn flush(&mut self) {
+        while let (Some(broker), false) = (&self.broker, self.outbox.is_empty()) {
+            let (items, descriptors) = self.batch();
+            match broker.link.say(&items, &descriptors, false) {
+                Ok(()) => {
+                    let said = items.len();
+                    self.outbox.drain(..said);
+                }
+                Err(error) if error.raw_os_error() == Some(Errno::TOOMANYREFS.raw_os_error()) => {
+                    // As many descriptors are on their way as may be: the other side takes them out.
+                    std::thread::sleep(BRIEFLY);
+                }
+                // It has no room, or is gone, which is heard of by signal.
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn batch(&self) -> (Vec<Item>, Vec<BorrowedFd<'_>>) {
+        let (mut items, mut descriptors) = (Vec::new(), Vec::new());
+        for item in self.outbox.iter().take(MOST_ITEMS) {
+            let mut item = *item;
+            if item.word == DEPOSIT {
+                let held = self.table.get(item.key).map_or(&[][..], |entry| &entry.descriptors);
+                if descriptors.len() + held.len() > MOST_DESCRIPTORS {
+                    break;
+                }
+                item.descriptors = u32::try_from(held.len()).unwrap_or(0);
+                descriptors.extend(held.iter().map(AsFd::as_fd));
+            }
+            items.push(item);
+        }
+        (items, descriptors)
+    }
+}
+
+fn code_of(status: u64) -> u8 {
+    let signal = status.checked_sub(BY_SIGNAL);
+    let code = signal.map_or(status, |signal| (128 + signal).min(255));
+    u8::try_from(code).unwrap_or(FAILED)
+}
+
+/// Talk is on standard error; nobody is left who could be told that it cannot be.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(io::stderr(), "keeper: {text}");
+}
+
+const HEARD: [i32; 6] =
+    [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP, libc::SIGUSR2, libc::SIGCHLD];
+const LOUD: PollFlags = PollFlags::IN.union(PollFlags::HUP).union(PollFlags::ERR);
+const FAILED: u8 = 1;
+/// Deaths in a row after which whatever is under way is dropped.
+const SALVAGE_AFTER: u32 = 3;
+/// A broker process that was ready for so long has not failed at its start.
+const PROVED: Duration = Duration::from_secs(1);
+const BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(30);
+/// Something owed for so long means that it hangs.
+const HUNG: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_secs(1);
+const LAST_WAIT: Duration = Duration::from_secs(2);
+const BRIEFLY: Duration = Duration::from_millis(1);

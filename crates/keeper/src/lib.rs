@@ -1,0 +1,38 @@
+//! The keeper: the process above a broker process. It is the parent of all workers and holds a duplicate of every
+//! descriptor, so that the broker process can die, and another goes on where it was.
+//!
+//! ```text
+//!   keeper ── starts, hands over ──▶ broker process ── clones ──▶ workers (children of the keeper)
+//!     ▲  deposits, FORGET, READY, END     │                           │
+//!     └───────────── link ────────────────┘      ends, reaped here ◀──┘
+//! ```
+//!
+//! It decides nothing but when to start a broker process, and from which image. What descriptors mean, what a worker's
+//! end means and what a signal means is the broker process's to say. It does nothing until somebody ends or speaks.
+#![deny(unsafe_code)]
+
+mod children;
+mod fate;
+mod keeper;
+pub mod link;
+pub mod signals;
+mod table;
+mod trial;
+pub mod wire;
+
+pub use fate::Fate;
+pub use keeper::{Program, keep};
+
+/// Which code this is: equal in images whose keepers are the same.
+pub const CODE: u64 = {
+    let digits = env!("KEEPER_CODE").as_bytes();
+    let (mut value, mut at) = (0u64, 0);
+    while at < digits.len() {
+        value = value.wrapping_mul(10).wrapping_add((digits[at] - b'0') as u64);
+        at += 1;
+    }
+    value
+};
+
+/// The environment variable in which a broker process finds the number of its link's descriptor.
+pub const LINK: &str = "SHIFTBOSS_KEEPER";

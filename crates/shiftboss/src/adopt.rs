@@ -1,0 +1,213 @@
+//! Goes on with what another broker process has left: its app, its sockets, its workers.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use shiftboss_api as api;
+use shiftboss_core::id::{BrokerId, Generation, LaunchId, RequestId, WorkerId};
+use shiftboss_core::spec::Ready;
+use shiftboss_core::{Adoption, App, Effect, Input, Present, snapshot};
+
+use shiftboss_keeper::Fate;
+
+use crate::driver::Shell;
+use crate::inheritance::{AppRecord, SpecRecord, missing};
+use crate::keeper::{Inherited, Keeper};
+use crate::keys::Key;
+use crate::launch::Launch;
+use crate::os::instance::Instance;
+use crate::os::memory::{self, Memory};
+use crate::recorder::{self, Recorder};
+use crate::sockets::Sockets;
+use crate::upgrade::{Estate, Upgrade};
+use crate::workers::{Found, Workers};
+
+/// All that was left, taken over.
+pub(crate) struct Left {
+    pub(crate) app: AppRecord,
+    pub(crate) instance: Instance,
+    pub(crate) core: App,
+    pub(crate) how: Adoption,
+    pub(crate) recorder: Recorder,
+    pub(crate) shells: Vec<Shell>,
+    pub(crate) launches: BTreeMap<LaunchId, Launch>,
+    /// The last events, and up to which they were told.
+    pub(crate) events: Vec<api::Event>,
+    pub(crate) told: u64,
+    pub(crate) inherited: Inherited,
+    pub(crate) estate: Estate,
+    pub(crate) upgrade: Upgrade,
+}
+
+/// Whether this image could go on with what it was given to read.
+pub(crate) fn check(mut inherited: Inherited) -> io::Result<()> {
+    let mut estate = Estate::new();
+    let app = AppRecord::claim(&mut inherited, &mut estate)?;
+    let specs = SpecRecord::claim_all(&mut inherited, &mut estate)?;
+    let records = inherited.claim_one(Key::Records).ok_or_else(|| missing(Key::Records))?;
+    let addresses = |broker: BrokerId| {
+        let file = inherited.claim_one(Key::Listener(broker, 0))?;
+        serde_json::from_slice(&memory::read(file.as_fd()).ok()?).ok()
+    };
+    restore(Memory::adopt(records)?.bytes(), &specs, addresses)?;
+    if app.brokers.is_empty() { Err(missing(Key::App)) } else { Ok(()) }
+}
+
+fn restore(
+    records: &[u8],
+    specs: &BTreeMap<(BrokerId, Generation), SpecRecord>,
+    mut addresses: impl FnMut(BrokerId) -> Option<Vec<String>>,
+) -> io::Result<App> {
+    snapshot::restore(
+        records,
+        |broker, generation| specs.get(&(broker, generation)).map(|record| record.spec.clone()),
+        |broker| addresses(broker).unwrap_or_default(),
+    )
+    .map_err(|refused| io::Error::other(refused.to_string()))
+}
+
+/// What [`check`] is given.
+pub(crate) fn to_read(estate: &Estate, recorder: &Recorder, shells: &[Shell]) -> io::Result<Estate> {
+    let mut all = Estate::new();
+    for (key, file) in estate {
+        all.push((*key, file.try_clone()?));
+    }
+    for (broker, shell) in (0..).map(BrokerId).zip(shells) {
+        let addresses = serde_json::to_vec(&shell.sockets.addresses())?;
+        all.push((Key::Listener(broker, 0), memory::sealed("shiftboss-addresses", &addresses)?));
+    }
+    all.push((Key::Records, recorder.copy()?));
+    Ok(all)
+}
+
+impl Left {
+    pub(crate) fn claim(mut inherited: Inherited) -> io::Result<Left> {
+        let mut estate = Estate::new();
+        let app = AppRecord::claim(&mut inherited, &mut estate)?;
+        let specs = SpecRecord::claim_all(&mut inherited, &mut estate)?;
+        let mut one = |key| inherited.claim_one(key).ok_or_else(|| missing(key));
+        let instance = Instance::adopt(&app.socket(), one(Key::Control)?, one(Key::Lock)?)?;
+        let (memory, mut ring, mut events, told) = recorder::open(one(Key::Records)?, one(Key::Ring)?)?;
+        let shells = shells(&app, &specs, &mut inherited)?;
+        let core = restore(memory.bytes(), &specs, |broker| {
+            shells.get(broker.0 as usize).map(|shell| shell.sockets.addresses())
+        })?;
+        ring.cut_after(core.last_event());
+        events.retain(|event| event.seq <= core.last_event());
+        let recorder = Recorder::adopt(memory, ring)?;
+        let upgrade = match inherited.claim_one(Key::Upgrade) {
+            Some(note) => upgrade_of(&memory::read(note.as_fd())?, inherited.fate),
+            None => Upgrade::default(),
+        };
+        let how = if inherited.is_salvage() { Adoption::Salvage } else { Adoption::Whole };
+        let launches = specs.into_values().map(|record| (record.spec.launch, record.launch)).collect();
+        Ok(Left {
+            app,
+            instance,
+            core,
+            how,
+            recorder,
+            shells,
+            launches,
+            events,
+            told,
+            inherited,
+            estate,
+            upgrade,
+        })
+    }
+}
+
+/// The upgrade whose request is written there.
+fn upgrade_of(note: &[u8], fate: Option<Fate>) -> Upgrade {
+    note.first_chunk()
+        .map_or_else(Upgrade::default, |number| Upgrade::go_on(RequestId(u128::from_le_bytes(*number)), fate))
+}
+
+fn shells(
+    app: &AppRecord,
+    specs: &BTreeMap<(BrokerId, Generation), SpecRecord>,
+    inherited: &mut Inherited,
+) -> io::Result<Vec<Shell>> {
+    let mut shells = Vec::new();
+    for (broker, name) in (0..).map(BrokerId).zip(&app.brokers) {
+        let mut of_broker = specs.range((broker, Generation(0))..=(broker, Generation(u32::MAX)));
+        let (_, record) = of_broker.next_back().ok_or_else(|| missing(Key::Spec(broker, Generation(1))))?;
+        let descriptor = |place| inherited.claim_one(Key::Listener(broker, place));
+        let sockets = Sockets::adopt(record.listen.clone(), descriptor)?;
+        shells.push(Shell { name: name.as_str().into(), ready: record.spec.ready, sockets });
+    }
+    Ok(shells)
+}
+
+/// Takes over the processes of these workers, as far as there are any; what was left of others is dropped.
+pub(crate) fn take_workers(
+    workers: &mut Workers,
+    roll: &[Present],
+    inherited: &mut Inherited,
+    keeper: &Keeper,
+    recorder: &Recorder,
+    shells: &[Shell],
+) -> io::Result<()> {
+    for present in roll {
+        let Some(descriptors) = inherited.claim(Key::Worker(present.worker)) else { continue };
+        let Some(pid) = recorder.pid(present.worker) else {
+            keeper.forget(Key::Worker(present.worker));
+            continue;
+        };
+        let Some(shell) = shells.get(present.broker.0 as usize) else { continue };
+        let gone = inherited.exits.iter().any(|(key, _)| *key == Key::Worker(present.worker).value());
+        let found = Found {
+            worker: present.worker,
+            slot: present.slot,
+            broker: &shell.name,
+            pid: (!gone).then_some(pid),
+            probed: shell.ready == Ready::Accepting && (present.starting || present.pid.is_none()),
+            sockets: &shell.sockets,
+            descriptors,
+        };
+        workers.adopt(found)?;
+    }
+    let left: Vec<u64> = inherited.keys().collect();
+    left.into_iter().for_each(|key| keeper.forget_value(key));
+    Ok(())
+}
+
+/// Of what the last process may not have done, that which is still to be done, and what is known to have come of it.
+pub(crate) fn still_to_do(
+    effects: Vec<Effect>,
+    roll: &[Present],
+    workers: &Workers,
+    recorder: &Recorder,
+) -> (Vec<Effect>, Vec<Input>) {
+    let rungs: BTreeMap<WorkerId, u32> =
+        roll.iter().filter_map(|present| Some((present.worker, present.rung?))).collect();
+    let mut known = Vec::new();
+    let is_to_do = |effect: &Effect| match effect {
+        Effect::Spawn { worker, .. } if workers.has(*worker) => {
+            let pid = recorder.pid(*worker).unwrap_or_default();
+            known.push(Input::Spawned { worker: *worker, pid: shiftboss_core::id::Pid(pid) });
+            false
+        }
+        Effect::Signal { worker, .. } => {
+            rungs.get(worker).is_none_or(|rung| recorder.signals(*worker) <= *rung)
+        }
+        Effect::Spawn { .. }
+        | Effect::KillTree { .. }
+        | Effect::OpenListeners { .. }
+        | Effect::QuietListeners { .. }
+        | Effect::ShutListeners { .. }
+        | Effect::Emit(_)
+        | Effect::Reply { .. }
+        | Effect::Exit => true,
+    };
+    let effects = effects.into_iter().filter(is_to_do).collect();
+    (effects, known)
+}
+
+/// The workers by their broker's name, for the log.
+pub(crate) fn names(shells: &[Shell]) -> Arc<[String]> {
+    shells.iter().map(|shell| shell.name.to_string()).collect()
+}

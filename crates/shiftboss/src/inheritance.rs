@@ -1,0 +1,103 @@
+//! What a broker process writes down once for its successors: what the app is, and each specification. They read this
+//! and never the configuration, which may be another by then.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use shiftboss_core::id::{BrokerId, Generation};
+use shiftboss_core::spec::BrokerSpec;
+
+use crate::address::Listen;
+use crate::keeper::{Inherited, Keeper};
+use crate::keys::Key;
+use crate::launch::Launch;
+use crate::os::memory;
+use crate::upgrade::Estate;
+
+/// The app, under [`Key::App`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AppRecord {
+    pub(crate) app: String,
+    pub(crate) environment: String,
+    /// The path of the control socket.
+    pub(crate) socket: OsString,
+    pub(crate) trace: Option<OsString>,
+    /// By the wall clock, as it is shown.
+    pub(crate) started_at: String,
+    pub(crate) hang_up_stops: bool,
+    /// The program's file, which an upgrade looks at again.
+    pub(crate) image: OsString,
+    /// Types in order of declaration.
+    pub(crate) brokers: Vec<String>,
+}
+
+/// A specification, under [`Key::Spec`].
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct SpecRecord {
+    pub(crate) spec: BrokerSpec,
+    pub(crate) listen: Vec<Listen>,
+    pub(crate) launch: Launch,
+}
+
+impl AppRecord {
+    pub(crate) fn deposit(&self, keeper: &Keeper, estate: &mut Estate) -> io::Result<()> {
+        deposit(keeper, Key::App, self, estate)
+    }
+
+    pub(crate) fn claim(inherited: &mut Inherited, estate: &mut Estate) -> io::Result<AppRecord> {
+        read(inherited, Key::App, estate)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        PathBuf::from(&self.socket)
+    }
+}
+
+impl SpecRecord {
+    pub(crate) fn deposit(
+        &self,
+        keeper: &Keeper,
+        broker: BrokerId,
+        generation: Generation,
+        estate: &mut Estate,
+    ) -> io::Result<()> {
+        deposit(keeper, Key::Spec(broker, generation), self, estate)
+    }
+
+    /// All that are there.
+    pub(crate) fn claim_all(
+        inherited: &mut Inherited,
+        estate: &mut Estate,
+    ) -> io::Result<BTreeMap<(BrokerId, Generation), SpecRecord>> {
+        let keys: Vec<u64> = inherited.keys().collect();
+        let mut all = BTreeMap::new();
+        for key in keys {
+            if let Some(key @ Key::Spec(broker, generation)) = Key::of(key) {
+                all.insert((broker, generation), read(inherited, key, estate)?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn deposit(keeper: &Keeper, key: Key, record: &impl Serialize, estate: &mut Estate) -> io::Result<()> {
+    let file = memory::sealed("shiftboss", &serde_json::to_vec(record)?)?;
+    keeper.deposit(key, &[file.as_fd()], 0)?;
+    estate.push((key, file));
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(inherited: &mut Inherited, key: Key, estate: &mut Estate) -> io::Result<T> {
+    let file = inherited.claim_one(key).ok_or_else(|| missing(key))?;
+    let record = serde_json::from_slice(&memory::read(file.as_fd())?)?;
+    estate.push((key, file));
+    Ok(record)
+}
+
+pub(crate) fn missing(key: Key) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("the keeper has no {key:?}"))
+}

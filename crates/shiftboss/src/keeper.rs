@@ -1,0 +1,256 @@
+//! Our side of the keeper: becoming one, what it has left us, and what is said to it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use shiftboss_keeper::link::{Heard, Link, Packet};
+use shiftboss_keeper::wire::{
+    DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, MOST_ITEMS, ORDER,
+    READY, UPGRADE,
+};
+use shiftboss_keeper::{CODE, Fate, LINK, Program, signals};
+
+use crate::adopt;
+use crate::keys::Key;
+use crate::os::inherit;
+use crate::os::rlimit::{self, Nofile};
+
+/// The right to run an app in this process, under a keeper: see [`own_process`].
+#[derive(Debug)]
+pub struct OwnProcess {
+    pub(crate) keeper: Keeper,
+    pub(crate) inherited: Inherited,
+    /// The limits of open files from before the keeper raised them.
+    pub(crate) nofile: Nofile,
+}
+
+/// What the keeper has left us.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited {
+    deposits: BTreeMap<u64, Vec<OwnedFd>>,
+    /// Workers that have ended, and how.
+    pub(crate) exits: Vec<(u64, u64)>,
+    /// How the last upgrade went.
+    pub(crate) fate: Option<Fate>,
+    go: u64,
+}
+
+/// The keeper, to be spoken to.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeper {
+    link: Rc<Link>,
+    pid: i32,
+    /// What can be said together with more.
+    later: Rc<RefCell<Vec<Item>>>,
+}
+
+/// What the keeper says while the app runs.
+pub(crate) enum Said {
+    /// This worker is gone.
+    Exit { key: u64, status: u64 },
+    /// Do this.
+    Order { number: u64, what: u64 },
+    /// An upgrade went so.
+    Fate(Fate),
+}
+
+/// Makes this program one whose workers outlive it: the process that calls it becomes the *keeper*, runs the same
+/// program again as its child, and ends when that one has ended its app, with the same exit code. In the child it
+/// returns. If the child is killed, the keeper starts it again, and what the child then does with what is returned goes
+/// on with the same workers, sockets and commands.
+///
+/// To be called first thing in `main`, before any thread is started: signals, limits and children of the process are
+/// the keeper's from then on.
+///
+/// # Errors
+/// Those of the operating system; nothing was started then.
+pub fn own_process() -> io::Result<OwnProcess> {
+    match std::env::var(LINK).ok().and_then(|number| number.parse().ok()) {
+        Some(number) => Ok(OwnProcess::take_over(inherit::packet_socket(number)?)?.checked()),
+        None => become_keeper(),
+    }
+}
+
+fn become_keeper() -> io::Result<OwnProcess> {
+    signals::restore_child_signal();
+    let nofile = rlimit::raise_nofile()?;
+    let image = std::fs::File::open("/proc/self/exe")?.into();
+    let arguments = std::env::args_os().collect();
+    let environment = vec![(OsString::from(NOFILE), OsString::from(nofile.soft.to_string()))];
+    let code = shiftboss_keeper::keep(Program { image, arguments, environment })?;
+    std::process::exit(i32::from(code))
+}
+
+impl OwnProcess {
+    fn take_over(link: OwnedFd) -> io::Result<OwnProcess> {
+        // Should the keeper have ended before, the link says so.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        let pid = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        let keeper = Keeper { link: Rc::new(Link::from_descriptor(link)), pid, later: Rc::default() };
+        let mut inherited = Inherited::default();
+        while !inherited.take(keeper.hear_all()?) {}
+        let limits = rlimit::raise_nofile()?;
+        let soft = std::env::var(NOFILE).ok().and_then(|soft| soft.parse().ok()).unwrap_or(limits.soft);
+        Ok(OwnProcess { keeper, inherited, nofile: Nofile { soft, hard: limits.hard } })
+    }
+
+    /// In an image that is only asked whether it could go on: answers, and ends.
+    fn checked(self) -> OwnProcess {
+        if self.inherited.go != GO_CHECK {
+            return self;
+        }
+        let answer = adopt::check(self.inherited).and_then(|()| self.keeper.ready());
+        if let Err(error) = &answer {
+            // Whoever asks reads it.
+            let _ = writeln!(io::stderr(), "error: {error}");
+        }
+        std::process::exit(i32::from(answer.is_err()))
+    }
+
+    /// Whether another process has begun the app and this one goes on with it: its configuration is not read again.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.inherited.go != GO_BEGIN
+    }
+}
+
+impl Inherited {
+    /// Whether that was all.
+    fn take(&mut self, packet: Packet) -> bool {
+        let mut all = false;
+        for (item, descriptors) in packet.words() {
+            match item.word {
+                DEPOSIT => {
+                    self.deposits.insert(item.key, descriptors);
+                }
+                EXIT => self.exits.push((item.key, item.value)),
+                FATE => self.fate = Fate::of(item.value),
+                GO => (self.go, all) = (item.value, true),
+                _ => {}
+            }
+        }
+        all
+    }
+
+    pub(crate) fn is_salvage(&self) -> bool {
+        self.go == GO_SALVAGE
+    }
+
+    /// What is left under a key; it is ours then.
+    pub(crate) fn claim(&mut self, key: Key) -> Option<Vec<OwnedFd>> {
+        self.deposits.remove(&key.value())
+    }
+
+    /// The only descriptor under a key.
+    pub(crate) fn claim_one(&mut self, key: Key) -> Option<OwnedFd> {
+        self.claim(key)?.pop()
+    }
+
+    /// All keys that are left.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = u64> {
+        self.deposits.keys().copied()
+    }
+}
+
+impl Keeper {
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Has descriptors held; they are there for a successor once this returns.
+    pub(crate) fn deposit(&self, key: Key, descriptors: &[BorrowedFd<'_>], word: u64) -> io::Result<()> {
+        let count = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
+        let item = Item { descriptors: count, ..Item::new(DEPOSIT, key.value(), word) };
+        self.link.say(&[item], descriptors, true)
+    }
+
+    /// Has something dropped, and a worker's end taken as taken in; said with the next [`Keeper::flush`].
+    pub(crate) fn forget(&self, key: Key) {
+        self.forget_value(key.value());
+    }
+
+    pub(crate) fn forget_value(&self, key: u64) {
+        self.later.borrow_mut().push(Item::new(FORGET, key, 0));
+    }
+
+    /// An order is taken in; said with the next [`Keeper::flush`].
+    pub(crate) fn done(&self, order: u64) {
+        self.later.borrow_mut().push(Item::new(DONE, order, 0));
+    }
+
+    /// All that the keeper has told is taken in, and we act.
+    pub(crate) fn ready(&self) -> io::Result<()> {
+        self.flush()?;
+        self.link.say(&[Item::new(READY, 0, CODE)], &[], true)
+    }
+
+    /// The app has ended; the exit code to pass on.
+    pub(crate) fn end(&self, code: u8) -> io::Result<()> {
+        self.flush()?;
+        self.link.say(&[Item::new(END, 0, u64::from(code))], &[], true)
+    }
+
+    /// The last word of this process: another image shall go on.
+    pub(crate) fn yield_to(&self, image: BorrowedFd<'_>) -> io::Result<()> {
+        self.flush()?;
+        let item = Item { descriptors: 1, ..Item::new(UPGRADE, Key::Upgrade.value(), 0) };
+        self.link.say(&[item], &[image], true)
+    }
+
+    /// Says what can be said together.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        let mut later = self.later.borrow_mut();
+        for items in later.chunks(MOST_ITEMS) {
+            self.link.say(items, &[], true)?;
+        }
+        later.clear();
+        Ok(())
+    }
+
+    /// What it has said meanwhile.
+    pub(crate) fn hear(&self) -> io::Result<Vec<Said>> {
+        let mut said = Vec::new();
+        loop {
+            match self.link.hear(false)? {
+                Heard::Nothing => return Ok(said),
+                Heard::End => return Err(gone()),
+                Heard::Packet(packet) => said.extend(packet.words().filter_map(|(item, _)| said_by(item))),
+            }
+        }
+    }
+
+    fn hear_all(&self) -> io::Result<Packet> {
+        match self.link.hear(true)? {
+            Heard::Packet(packet) if packet.cut => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+            Heard::Packet(packet) => Ok(packet),
+            Heard::Nothing | Heard::End => Err(gone()),
+        }
+    }
+}
+
+impl AsFd for Keeper {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+}
+
+fn said_by(item: Item) -> Option<Said> {
+    match item.word {
+        EXIT => Some(Said::Exit { key: item.key, status: item.value }),
+        ORDER => Some(Said::Order { number: item.key, what: item.value }),
+        FATE => Fate::of(item.value).map(Said::Fate),
+        _ => None,
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the keeper is gone")
+}
+
+/// The soft limit of open files that workers get.
+const NOFILE: &str = "SHIFTBOSS_NOFILE";

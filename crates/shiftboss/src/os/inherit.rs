@@ -1,0 +1,42 @@
+//! A descriptor that the parent has left us under a number it told.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::net::{SocketType, sockopt::socket_type};
+
+/// Takes over the packet socket of this number; what we start does not inherit it.
+///
+/// # Errors
+/// `InvalidInput` if there is no such socket, or it is somebody's already: what was left to us is not closed on exec.
+pub fn packet_socket(number: RawFd) -> io::Result<OwnedFd> {
+    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "no packet socket was left under this number");
+    if number < 3 {
+        return Err(wrong());
+    }
+    // SAFETY: borrowed for these three calls only, which refuse a number that is not open.
+    let looked_at = unsafe { BorrowedFd::borrow_raw(number) };
+    let flags = fcntl_getfd(looked_at).map_err(|_| wrong())?;
+    if flags.contains(FdFlags::CLOEXEC) || socket_type(looked_at).ok() != Some(SocketType::SEQPACKET) {
+        return Err(wrong());
+    }
+    fcntl_setfd(looked_at, FdFlags::CLOEXEC)?;
+    // SAFETY: open, and nobody's: all that this process has opened is closed on exec, which this one was not.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn what_is_ours_already_is_not_taken_twice() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(packet_socket(file.as_raw_fd()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(packet_socket(1_000_000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(packet_socket(1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}

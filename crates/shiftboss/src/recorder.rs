@@ -1,0 +1,111 @@
+//! Writes down each step for a successor, before the step's effects are performed: core's records and the step's events.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::ptr::NonNull;
+
+use shiftboss_api as api;
+use shiftboss_core::App;
+use shiftboss_core::id::WorkerId;
+use shiftboss_core::snapshot::{Full, Layout, Records, Store};
+
+use crate::keeper::Keeper;
+use crate::keys::Key;
+use crate::log::Told;
+use crate::os::memory::Memory;
+use crate::ring::Ring;
+
+pub(crate) struct Recorder {
+    records: Records<Memory>,
+    ring: Ring,
+}
+
+impl Store for Memory {
+    fn bytes(&self) -> &[u8] {
+        Memory::bytes(self)
+    }
+
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        Memory::write(self, at, bytes);
+    }
+}
+
+impl Recorder {
+    /// Begins, and has the keeper hold what is written.
+    pub(crate) fn new(keeper: &Keeper) -> io::Result<Recorder> {
+        let layout = Layout::default();
+        let memory = Memory::new("shiftboss-records", layout.size())?;
+        let ring = Ring::new()?;
+        keeper.deposit(Key::Records, &[memory.as_fd()], 0)?;
+        keeper.deposit(Key::Ring, &[ring.as_fd()], 0)?;
+        Ok(Recorder { records: Records::new(memory, layout), ring })
+    }
+
+    /// Goes on with the records of another process.
+    pub(crate) fn adopt(memory: Memory, ring: Ring) -> io::Result<Recorder> {
+        let records = Records::adopt(memory).map_err(|refused| io::Error::other(refused.to_string()))?;
+        Ok(Recorder { records, ring })
+    }
+
+    /// Records what the last step has changed, and what it has to tell.
+    pub(crate) fn step(&mut self, app: &mut App, events: &[api::Event]) -> Result<(), Full> {
+        events.iter().for_each(|event| self.ring.push(event));
+        self.records.record(app)
+    }
+
+    /// Where it is noted which events were told.
+    pub(crate) fn told(&self) -> io::Result<Told> {
+        self.ring.told()
+    }
+
+    /// Where the pid of a worker is to stand: in bytes from the beginning, and in memory.
+    pub(crate) fn word(&self, worker: WorkerId) -> Option<(usize, NonNull<u32>)> {
+        let at = self.records.pid_word(worker)?;
+        Some((at, self.records.store().address(at)?))
+    }
+
+    /// The pid that stands there; none if its process was never started.
+    pub(crate) fn pid(&self, worker: WorkerId) -> Option<u32> {
+        let pid = self.records.store().word(self.records.pid_word(worker)?);
+        (pid > 0).then_some(pid)
+    }
+
+    /// How many signals the worker was sent to make it leave: that many rungs of its ladder are behind it.
+    pub(crate) fn signals(&self, worker: WorkerId) -> u32 {
+        self.records.pid_word(worker).map_or(0, |at| self.records.store().word(at + BESIDE))
+    }
+
+    /// The records as they are now.
+    pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
+        self.records.store().copy("shiftboss-records-copy")
+    }
+
+    /// How many steps are recorded.
+    pub(crate) fn steps(&self) -> u64 {
+        self.records.step()
+    }
+
+    /// Its ladder begins anew.
+    pub(crate) fn forget_signals(&mut self, worker: WorkerId) {
+        if let Some(at) = self.records.pid_word(worker) {
+            self.records.store_mut().write(at + BESIDE, &[0; 4]);
+        }
+    }
+
+    /// One more was sent.
+    pub(crate) fn signalled(&mut self, worker: WorkerId) {
+        let Some(at) = self.records.pid_word(worker) else { return };
+        let sent = self.records.store().word(at + BESIDE).saturating_add(1);
+        self.records.store_mut().write(at + BESIDE, &sent.to_ne_bytes());
+    }
+}
+
+/// Opens what another process has written: the records' bytes, the ring, its events, and up to which they are told.
+pub(crate) fn open(records: OwnedFd, ring: OwnedFd) -> io::Result<(Memory, Ring, Vec<api::Event>, u64)> {
+    let memory = Memory::adopt(records)?;
+    let (ring, events, told) = Ring::adopt(ring)?;
+    Ok((memory, ring, events, told))
+}
+
+/// The second half of the word of 8 bytes that begins with the pid.
+const BESIDE: usize = 4;

@@ -1,0 +1,200 @@
+//! The last events, in memory that outlives us: written before a step is recorded, so that whoever goes on after us
+//! tells those that we have recorded and not told.
+//!
+//! ```text
+//! 0   format, where the oldest entry begins, where the newest ends, up to which event all are told: 8 bytes each
+//! 64  entries one after the other, round and round: length (4 bytes), event as JSON
+//! ```
+//! Positions only rise; each is stored after the bytes it speaks of.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use shiftboss_api::Event;
+
+use crate::log::Told;
+use crate::os::memory::Memory;
+
+pub(crate) struct Ring {
+    memory: Memory,
+    begin: u64,
+    end: u64,
+}
+
+impl Ring {
+    pub(crate) fn new() -> io::Result<Ring> {
+        let mut ring = Ring { memory: Memory::new("shiftboss-events", SIZE)?, begin: 0, end: 0 };
+        ring.store(FORMAT_AT, FORMAT);
+        Ok(ring)
+    }
+
+    /// With all events that it holds, and the number up to which they are told.
+    pub(crate) fn adopt(file: OwnedFd) -> io::Result<(Ring, Vec<Event>, u64)> {
+        let memory = Memory::adopt(file)?;
+        let mut ring = Ring { memory, begin: 0, end: 0 };
+        (ring.begin, ring.end) = (ring.load(BEGIN_AT), ring.load(END_AT));
+        let told = ring.load(TOLD_AT);
+        let is_sound = ring.load(FORMAT_AT) == FORMAT
+            && ring.memory.bytes().len() == SIZE
+            && ring.end.checked_sub(ring.begin).is_some_and(|held| held <= ROOM);
+        if !is_sound {
+            // Only what was not told yet is lost with it.
+            return Ok((Ring::new()?, Vec::new(), told));
+        }
+        let events = ring.events();
+        Ok((ring, events, told))
+    }
+
+    /// Takes in an event; the oldest ones make room.
+    pub(crate) fn push(&mut self, event: &Event) {
+        let Ok(text) = serde_json::to_vec(event) else { return };
+        let len = LENGTH + text.len() as u64;
+        if len > ROOM {
+            return;
+        }
+        while self.end + len - self.begin > ROOM {
+            self.begin += LENGTH + u64::from(self.length_at(self.begin));
+        }
+        self.store(BEGIN_AT, self.begin);
+        self.write(self.end, &u32::try_from(text.len()).unwrap_or(0).to_le_bytes());
+        self.write(self.end + LENGTH, &text);
+        self.end += len;
+        self.store(END_AT, self.end);
+    }
+
+    /// Where it is noted which events were told.
+    pub(crate) fn told(&self) -> io::Result<Told> {
+        Ok(Told(Memory::adopt(self.memory.as_fd().try_clone_to_owned()?)?))
+    }
+
+    /// Forgets events that were never recorded: their step did not happen.
+    pub(crate) fn cut_after(&mut self, seq: u64) {
+        let mut at = self.begin;
+        while at < self.end {
+            let len = u64::from(self.length_at(at));
+            if self.event_at(at, len).is_none_or(|event| event.seq > seq) {
+                break;
+            }
+            at += LENGTH + len;
+        }
+        self.end = at;
+        self.store(END_AT, self.end);
+    }
+
+    fn events(&self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut at = self.begin;
+        while at < self.end {
+            let len = u64::from(self.length_at(at));
+            events.extend(self.event_at(at, len));
+            at += LENGTH + len;
+        }
+        events
+    }
+
+    fn event_at(&self, at: u64, len: u64) -> Option<Event> {
+        let mut text = vec![0; usize::try_from(len.min(ROOM)).ok()?];
+        self.read(at + LENGTH, &mut text);
+        serde_json::from_slice(&text).ok()
+    }
+
+    fn length_at(&self, at: u64) -> u32 {
+        let mut bytes = [0; 4];
+        self.read(at, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) {
+        let bytes = self.memory.bytes();
+        for (place, into) in (at..).zip(into) {
+            *into = bytes.get(place_of(place)).copied().unwrap_or(0);
+        }
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        let first = bytes.len().min(SIZE - place_of(at));
+        let (first, rest) = bytes.split_at(first);
+        self.memory.write(place_of(at), first);
+        self.memory.write(DATA_AT, rest);
+    }
+
+    fn load(&self, at: usize) -> u64 {
+        self.memory
+            .bytes()
+            .get(at..)
+            .and_then(<[u8]>::first_chunk)
+            .map_or(0, |word| u64::from_le_bytes(*word))
+    }
+
+    fn store(&mut self, at: usize, value: u64) {
+        self.memory.write(at, &value.to_le_bytes());
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memory.as_fd()
+    }
+}
+
+fn place_of(position: u64) -> usize {
+    DATA_AT + usize::try_from(position % ROOM).unwrap_or(0)
+}
+
+const SIZE: usize = 256 * 1024;
+const DATA_AT: usize = 64;
+const ROOM: u64 = (SIZE - DATA_AT) as u64;
+const LENGTH: u64 = 4;
+const FORMAT: u64 = 0x0001_676e_6972_6273;
+const FORMAT_AT: usize = 0;
+const BEGIN_AT: usize = 8;
+const END_AT: usize = 16;
+pub(crate) const TOLD_AT: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seq: u64, reason: &str) -> Event {
+        let mut event =
+            Event::new(seq, "2026-11-24T08:00:00.000Z".to_owned(), shiftboss_api::EventName::WorkerDeath);
+        event.reason = Some(reason.to_owned());
+        event
+    }
+
+    fn reopened(ring: &Ring) -> (Ring, Vec<u64>, u64) {
+        let (ring, events, told) = Ring::adopt(ring.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        (ring, events.iter().map(|event| event.seq).collect(), told)
+    }
+
+    #[test]
+    fn the_last_events_are_there_after_many_rounds() {
+        let mut ring = Ring::new().unwrap();
+        for seq in 1..=5000 {
+            ring.push(&event(seq, &"x".repeat((seq % 301) as usize)));
+        }
+        ring.told().unwrap().up_to(4990);
+        let (_, seqs, told) = reopened(&ring);
+        assert!(seqs.len() > 500 && seqs.is_sorted() && seqs.last() == Some(&5000), "{seqs:?}");
+        assert!(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1));
+        assert_eq!(told, 4990);
+    }
+
+    #[test]
+    fn events_of_a_step_that_was_never_recorded_are_forgotten() {
+        let mut ring = Ring::new().unwrap();
+        (1..=9).for_each(|seq| ring.push(&event(seq, "")));
+        let (mut ring, _, _) = reopened(&ring);
+        ring.cut_after(7);
+        ring.push(&event(8, "another"));
+        assert_eq!(reopened(&ring).1, [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn an_event_larger_than_all_room_is_passed_over() {
+        let mut ring = Ring::new().unwrap();
+        ring.push(&event(1, ""));
+        ring.push(&event(2, &"x".repeat(SIZE)));
+        assert_eq!(reopened(&ring).1, [1]);
+    }
+}

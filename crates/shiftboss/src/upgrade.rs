@@ -1,0 +1,255 @@
+//! Another image of the program takes over: checked first, then handed to the keeper. The keeper starts it, and goes back
+//! to the present one if it does not prove itself.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{FdFlags, fcntl_setfd};
+use shiftboss_api as api;
+use shiftboss_core::id::RequestId;
+use shiftboss_keeper::link::{Heard, Link};
+use shiftboss_keeper::wire::{DEPOSIT, GO, GO_CHECK, Item, READY};
+use shiftboss_keeper::{Fate, LINK};
+use tokio::sync::oneshot;
+
+use crate::keys::Key;
+
+/// What a successor needs to see whether it could go on: files that it only reads.
+pub(crate) type Estate = Vec<(Key, OwnedFd)>;
+
+/// The upgrade that is under way or was the last one.
+#[derive(Default)]
+pub(crate) struct Upgrade {
+    state: State,
+    /// Who waits for its end.
+    waiting: Vec<oneshot::Sender<api::Outcome>>,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    None,
+    /// The image is asked whether it could go on.
+    Checking { request: RequestId, only: bool, answer: oneshot::Receiver<Result<OwnedFd, String>> },
+    /// The keeper tries it.
+    Trying { request: RequestId },
+    /// How it ended.
+    Over { request: RequestId, outcome: api::Outcome },
+}
+
+impl Upgrade {
+    /// One that another process has begun, as far as it has come.
+    pub(crate) fn go_on(request: RequestId, fate: Option<Fate>) -> Upgrade {
+        let state = match fate {
+            None => State::Trying { request },
+            Some(fate) => State::Over { request, outcome: outcome(fate) },
+        };
+        Upgrade { state, waiting: Vec::new() }
+    }
+
+    /// Whether this request is to be begun; otherwise it is answered, now or later.
+    pub(crate) fn ask(
+        &mut self,
+        request: RequestId,
+        reply: oneshot::Sender<api::Outcome>,
+    ) -> Option<oneshot::Sender<api::Outcome>> {
+        match &self.state {
+            State::None => return Some(reply),
+            State::Over { request: known, outcome } if *known == request => {
+                // Whoever has stopped listening needs no answer.
+                let _ = reply.send(outcome.clone());
+            }
+            State::Over { .. } => return Some(reply),
+            State::Checking { request: known, .. } | State::Trying { request: known }
+                if *known == request =>
+            {
+                self.waiting.push(reply);
+            }
+            State::Checking { .. } | State::Trying { .. } => {
+                let _ = reply.send(refused("another upgrade is under way"));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn begin(
+        &mut self,
+        request: RequestId,
+        only: bool,
+        reply: Option<oneshot::Sender<api::Outcome>>,
+        answer: oneshot::Receiver<Result<OwnedFd, String>>,
+    ) {
+        self.waiting.extend(reply);
+        self.state = State::Checking { request, only, answer };
+    }
+
+    /// Waits for the image's own answer; for ever if none is asked.
+    pub(crate) async fn checked(&mut self) -> Checked {
+        let State::Checking { request, only, answer } = &mut self.state else {
+            return std::future::pending().await;
+        };
+        let (request, only) = (*request, *only);
+        let answer = answer.await.unwrap_or_else(|_| Err("nobody could ask it".to_owned()));
+        match answer {
+            Ok(image) if !only => {
+                self.state = State::Trying { request };
+                Checked::TakesOver(request, image)
+            }
+            Ok(_) => Checked::Over(self.end(request, done("the image on disk can take over"))),
+            Err(reason) => Checked::Over(self.end(request, failed(reason))),
+        }
+    }
+
+    /// The keeper has said how it went; in words, if it is news.
+    pub(crate) fn ended(&mut self, fate: Fate) -> Option<String> {
+        let State::Trying { request } = self.state else { return None };
+        Some(self.end(request, outcome(fate)))
+    }
+
+    /// It cannot be handed over.
+    pub(crate) fn fail(&mut self, request: RequestId, reason: String) -> String {
+        self.end(request, failed(reason))
+    }
+
+    /// Answers all who wait; the outcome in words.
+    fn end(&mut self, request: RequestId, outcome: api::Outcome) -> String {
+        let words = match &outcome {
+            api::Outcome::Done { note, .. } => note.clone().unwrap_or_default(),
+            api::Outcome::Failed { reason, .. }
+            | api::Outcome::Superseded { reason }
+            | api::Outcome::Refused { reason } => reason.clone(),
+        };
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(outcome.clone());
+        }
+        self.state = State::Over { request, outcome };
+        format!("upgrade: {words}")
+    }
+}
+
+/// What comes of asking an image.
+pub(crate) enum Checked {
+    /// It shall take over.
+    TakesOver(RequestId, OwnedFd),
+    /// It cannot, or was only asked: in words.
+    Over(String),
+}
+
+/// Asks an image whether it could go on with this estate; returns it, held open. Waits for its answer, at most 10 s.
+///
+/// # Errors
+/// Why it cannot, in words.
+pub(crate) fn check(path: &Path, estate: &Estate) -> Result<OwnedFd, String> {
+    let image: OwnedFd = open(path)?.into();
+    let (mut child, link) = start(&image, estate).map_err(|error| cannot(path, &error))?;
+    let answered = answer(&link);
+    if answered != Some(true) && !ends(&mut child) {
+        let _ = child.kill();
+    }
+    let said = first_words(&mut child);
+    let status = child.wait().map_err(|error| cannot(path, &error))?;
+    match answered {
+        None => Err(format!("{} did not answer within {AT_MOST:?}", path.display())),
+        Some(true) => Ok(image),
+        Some(false) if said.is_empty() => Err(format!("{} cannot take over: {status}", path.display())),
+        Some(false) => Err(format!("{} cannot take over: {said}", path.display())),
+    }
+}
+
+fn open(path: &Path) -> Result<File, String> {
+    File::open(path).map_err(|error| cannot(path, &error))
+}
+
+/// In a program's own process, with a link of its own on which everything is said that a keeper would say, but "go".
+fn start(image: &OwnedFd, estate: &Estate) -> io::Result<(Child, Link)> {
+    let (link, other) = Link::pair()?;
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let mut command = Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()));
+    if !arguments.is_empty() {
+        command.arg0(arguments.remove(0));
+    }
+    command.args(arguments).env(LINK, other.as_fd().as_raw_fd().to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // No worker is started before this returns, so nobody else inherits it.
+    fcntl_setfd(&other, FdFlags::empty())?;
+    let child = command.spawn()?;
+    for (key, file) in estate {
+        let item = Item { descriptors: 1, ..Item::new(DEPOSIT, key.value(), 0) };
+        link.say(&[item], &[file.as_fd()], false)?;
+    }
+    link.say(&[Item::new(GO, 0, GO_CHECK)], &[], false)?;
+    Ok((child, link))
+}
+
+/// Whether it says that it is ready before it ends; none if it does neither in time.
+fn answer(link: &Link) -> Option<bool> {
+    let until = Instant::now() + AT_MOST;
+    loop {
+        match link.hear(false) {
+            Ok(Heard::Packet(packet)) => return Some(packet.items.iter().any(|item| item.word == READY)),
+            Ok(Heard::End) | Err(_) => return Some(false),
+            Ok(Heard::Nothing) => {}
+        }
+        let left = until.checked_duration_since(Instant::now())?;
+        let left =
+            Timespec { tv_sec: i64::try_from(left.as_secs()).ok()?, tv_nsec: left.subsec_nanos().into() };
+        // An interruption is a short wait.
+        let _ = poll(&mut [PollFd::new(link, PollFlags::IN)], Some(&left));
+    }
+}
+
+/// Whether it ends by itself soon.
+fn ends(child: &mut Child) -> bool {
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+/// The first line that it wrote to its standard error; it has ended, or is about to.
+fn first_words(child: &mut Child) -> String {
+    let mut said = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(LONGEST).read_to_end(&mut said);
+    }
+    let said = String::from_utf8_lossy(&said);
+    let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+fn outcome(fate: Fate) -> api::Outcome {
+    match fate {
+        Fate::TookOver => done("the image on disk has taken over"),
+        other => failed(format!("the image on disk was given up, and the old one goes on: {other}")),
+    }
+}
+
+fn done(note: &str) -> api::Outcome {
+    api::Outcome::Done { note: Some(note.to_owned()), total: 0, replaced: 0, cut: 0, refused: 0 }
+}
+
+fn failed(reason: String) -> api::Outcome {
+    api::Outcome::Failed { reason, total: 0, replaced: 0, worker: None, slot: None, last_lines: Vec::new() }
+}
+
+pub(crate) fn refused(reason: &str) -> api::Outcome {
+    api::Outcome::Refused { reason: reason.to_owned() }
+}
+
+fn cannot(path: &Path, error: &io::Error) -> String {
+    format!("cannot run {}: {error}", path.display())
+}
+
+const AT_MOST: Duration = Duration::from_secs(10);
+const LONGEST: u64 = 64 * 1024;
