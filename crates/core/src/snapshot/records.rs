@@ -111,6 +111,11 @@ impl<S: Store> Records<S> {
         &mut self.store
     }
 
+    /// The store, when nothing more is recorded.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
     /// Where the pid of a recorded worker is to be written, in bytes from the beginning.
     #[must_use]
     pub fn pid_word(&self, worker: WorkerId) -> Option<usize> {
