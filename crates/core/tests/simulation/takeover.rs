@@ -1,13 +1,14 @@
 //! The broker process dies, at any point of a step, and another goes on with the app that it restores from the records.
 //! What must be so then: it is the same app (I40) and does the same later (I41), the operating system and it know of
-//! the same workers, and no signal was sent twice or never (I42b), and a successor that fails first does no harm (I43).
+//! the same workers, and no signal was sent twice or never (I42b), a successor that fails first does no harm (I43), and
+//! one of another build, earlier or later, does as well (I44).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::BrokerId;
-use shiftboss_core::snapshot::{Layout, Records, Refused, restore, written};
+use shiftboss_core::snapshot::{Layout, Records, Refused, Version, restore_in, versions, written};
 use shiftboss_core::{Adoption, App, Command, Effect, Input, Time, Verb, What};
 use shiftboss_oracle::{Broken, Step};
 
@@ -17,7 +18,7 @@ use crate::world::{Failure, Plan, Told, World};
 
 /// The records that each step is written to, if this seed has takeovers.
 pub(crate) fn records(takeovers: f64) -> Option<Records<Memory>> {
-    (takeovers > 0.0).then(|| Records::new(Memory::of(SMALL.size()), SMALL))
+    (takeovers > 0.0).then(|| Records::new_in(Version(1), Memory::of(SMALL.size()), SMALL))
 }
 
 /// The app that was not interrupted, for as long as the two are compared.
@@ -133,11 +134,13 @@ impl World {
         self.deaths_cost();
         loop {
             self.some_successors_fail()?;
-            let app = self.restored("I40")?;
+            let build = self.rng.pick(&[Version(1), Version::NEXT]);
+            let app = self.restored(build, "I40")?;
             let same = written(&app) == written(&self.app) && app.status() == self.app.status();
             self.require("I40", same, || "the state restored is not the state recorded".to_owned())?;
             let mut before = std::mem::replace(&mut self.app, app);
-            self.reopen_records()?;
+            let other = self.is_in_another_version_than(build);
+            self.reopen_records(build)?;
             let how = if self.rng.chance(SALVAGES) { Adoption::Salvage } else { Adoption::Whole };
             let effects = self.app.adopt(self.now, how);
             // It may die of it too.
@@ -154,6 +157,10 @@ impl World {
                 self.forget_rungs();
             }
             self.record()?;
+            if other {
+                let whole = !self.is_in_another_version_than(build);
+                self.require("I44", whole, || format!("not all is written anew in {build:?}"))?;
+            }
             let most = effects.len();
             let done = if dies { self.rng.below(most as u64 + 1) as usize } else { most };
             self.took_in_at(self.now, Told { input: None, adopted: Some(how) }, effects, done)?;
@@ -173,26 +180,32 @@ impl World {
         self.require("I42b", same, || "an adoption has changed something".to_owned())
     }
 
-    fn restored(&mut self, invariant: &'static str) -> Result<App, Failure> {
-        let restored = self.try_restore(false);
-        restored.map_err(|refused| {
+    fn restored(&mut self, build: Version, invariant: &'static str) -> Result<App, Failure> {
+        let invariant = if self.is_in_another_version_than(build) { "I44" } else { invariant };
+        self.try_restore(build, false).map_err(|refused| {
             vec![Broken { invariant, what: format!("the records are refused: {refused}") }]
         })
     }
 
     /// What a process makes of the records; one that is given too little is refused.
-    fn try_restore(&self, forgetful: bool) -> Result<App, Refused> {
+    fn try_restore(&self, build: Version, forgetful: bool) -> Result<App, Refused> {
         let Some(records) = &self.records else { return Err(Refused::Empty) };
         let specs = |broker, since| self.accepted.get(&(broker, since)).filter(|_| !forgetful).cloned();
         let bound = &self.oracle.claimed().brokers;
         let listens = |broker: BrokerId| bound[broker.0 as usize].listen.clone();
-        restore(records.store().image(), specs, listens)
+        restore_in(build, records.store().image(), specs, listens)
+    }
+
+    /// Whether another build wrote the records, or some of them.
+    fn is_in_another_version_than(&self, build: Version) -> bool {
+        let Some(records) = &self.records else { return false };
+        versions(records.store().image()).is_ok_and(|versions| versions != [build])
     }
 
     /// A successor writes where its predecessor wrote.
-    fn reopen_records(&mut self) -> Result<(), Failure> {
+    fn reopen_records(&mut self, build: Version) -> Result<(), Failure> {
         let Some(records) = self.records.take() else { return Ok(()) };
-        let adopted = Records::adopt(records.into_store());
+        let adopted = Records::adopt_in(build, records.into_store());
         let why = adopted.as_ref().err().map(ToString::to_string);
         self.records = adopted.ok();
         self.require("I40", why.is_none(), || format!("the records are refused: {why:?}"))
@@ -203,12 +216,13 @@ impl World {
         if !self.rng.chance(0.3) {
             return Ok(());
         }
-        let refused = self.try_restore(true).is_err();
+        let build = self.rng.pick(&[Version(1), Version::NEXT]);
+        let refused = self.try_restore(build, true).is_err();
         self.require("I43", refused, || "a successor does without a specification".to_owned())?;
-        let mut failed = self.restored("I40")?;
+        let mut failed = self.restored(build, "I40")?;
         drop(failed.adopt(self.now, Adoption::Salvage));
-        self.reopen_records()?;
-        let again = self.restored("I43")?;
+        self.reopen_records(build)?;
+        let again = self.restored(build, "I43")?;
         let same = written(&again) == written(&self.app);
         self.require("I43", same, || "a successor that failed has changed the records".to_owned())
     }

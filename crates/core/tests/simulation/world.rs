@@ -83,8 +83,8 @@ pub(crate) struct Told {
 
 pub(crate) type Failure = Vec<Broken>;
 /// What is judged here, beside the oracle.
-pub(crate) const NAMES: [&str; 11] =
-    ["I30b", "I31", "I37b", "I39", "I40", "I41", "I42b", "I43", "I47", "I48d", "L5"];
+pub(crate) const NAMES: [&str; 12] =
+    ["I30b", "I31", "I37b", "I39", "I40", "I41", "I42b", "I43", "I44", "I47", "I48d", "L5"];
 
 impl World {
     pub(crate) fn new(seed: u64, hashed: bool) -> World {
