@@ -15,6 +15,8 @@ mod records;
 mod refused;
 mod restore;
 
+#[doc(hidden)]
+pub use body::Version;
 pub use image::{Layout, pid_word};
 pub use records::{Full, Records, Store};
 pub use refused::Refused;
@@ -30,18 +32,35 @@ use crate::spec::BrokerSpec;
 /// If the image, or what is given with it, is not what was recorded: nothing of it is used then.
 pub fn restore(
     image: &[u8],
+    specs: impl FnMut(BrokerId, Generation) -> Option<BrokerSpec>,
+    listens: impl FnMut(BrokerId) -> Vec<String>,
+) -> Result<App, Refused> {
+    restore_in(Version::OWN, image, specs, listens)
+}
+
+/// The same as a reader of another version does it; for tests.
+#[doc(hidden)]
+pub fn restore_in(
+    reader: Version,
+    image: &[u8],
     mut specs: impl FnMut(BrokerId, Generation) -> Option<BrokerSpec>,
     mut listens: impl FnMut(BrokerId) -> Vec<String>,
 ) -> Result<App, Refused> {
-    restore::build(&image::read(image)?, &mut restore::Given::new(&mut specs, &mut listens))
+    restore::build(&image::read(image, reader)?, &mut restore::Given::new(&mut specs, &mut listens))
+}
+
+/// The versions in which the records of an image are written, as a reader of the latest one sees them; for tests.
+#[doc(hidden)]
+pub fn versions(image: &[u8]) -> Result<Vec<Version>, Refused> {
+    Ok(image::read(image, Version::STRANGE)?.versions.into_iter().collect())
 }
 
 /// All records of an app as they should be, one after the other; for tests.
 #[doc(hidden)]
 #[must_use]
 pub fn written(app: &App) -> Vec<u8> {
-    let mut bytes = fields::encode_app(app, image::Tail::default()).as_bytes().to_vec();
-    for body in fields::names(app).into_iter().filter_map(|name| name.encode(app)) {
+    let mut bytes = fields::encode_app(app, image::Tail::default(), Version::OWN).as_bytes().to_vec();
+    for body in fields::names(app).into_iter().filter_map(|name| name.encode(app, Version::OWN)) {
         bytes.extend_from_slice(body.as_bytes());
     }
     bytes
@@ -51,7 +70,7 @@ pub fn written(app: &App) -> Vec<u8> {
 /// written so; for tests.
 #[doc(hidden)]
 pub fn committed(image: &[u8]) -> Result<Vec<u8>, Refused> {
-    let contents = image::read(image)?;
+    let contents = image::read(image, Version::OWN)?;
     let mut bytes = contents.body.to_vec();
     if let Some(tail) = bytes.get_mut(image::Tail::PLACE) {
         tail.fill(0);

@@ -1,11 +1,12 @@
 //! What is promised when another process goes on with an app: what was asked for and not answered is asked for again,
 //! and nothing else happens; in a salvage, what was under way is given up and said.
 
+use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::BrokerId;
 use shiftboss_core::{Adoption, Command, Effect, What};
 
 use crate::facts::{Facts, Process};
-use crate::oracle::{Oracle, Step, Verdict, broken, told, told_by};
+use crate::oracle::{Oracle, Step, Verdict, broken, events, told, told_by};
 
 /// What a successor has to ask for again, however much of it was done.
 pub(crate) fn owed(facts: &Facts, how: Adoption) -> Vec<Effect> {
@@ -66,12 +67,9 @@ fn is_given_up(oracle: &Oracle, step: &Step) -> Verdict {
     if let Some((worker, process)) = left {
         return broken(format!("worker {worker} has not begun its ladder anew: {:?}", process.rungs));
     }
-    let began = |id| {
-        step.effects
-            .iter()
-            .filter_map(told_by)
-            .any(|event| event.broker == Some(id) && matches!(event.what, What::RecycleStarted { .. }))
-    };
+    let goes_back =
+        |what: &What| matches!(what, What::RecycleStarted { reason: RecycleReason::GoingBack, .. });
+    let began = |id| events(step).any(|event| event.broker == Some(id) && goes_back(&event.what));
     match facts.ids().find(|id| facts.broker(*id).recycling && !began(*id)) {
         Some(id) => broken(format!("the recycle of broker {id} outlasts a salvage")),
         None => Ok(true),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use shiftboss_core::id::{BrokerId, LaunchId, Slot};
+use shiftboss_core::id::{BrokerId, LaunchId, Slot, WorkerId};
 use shiftboss_core::spec::BrokerSpec;
 use shiftboss_core::{Adoption, Command, Effect, Event, Input, Status, Time, Verb, What};
 
@@ -245,6 +245,14 @@ impl Oracle {
     pub fn is_answered(&self, broker: BrokerId, round: u32) -> bool {
         let asked = |broker: &Broker| [broker.asked, broker.quieting, broker.shutting].contains(&Some(round));
         self.facts.brokers.get(broker.0 as usize).is_none_or(|broker| !asked(broker))
+    }
+
+    /// How many signals core has asked for on this worker's ladder, since the last salvage; none for one that is not
+    /// leaving, is killed, or is not there.
+    #[must_use]
+    pub fn signals_asked_for(&self, worker: WorkerId) -> Option<usize> {
+        let process = self.facts.living.get(&worker)?;
+        (process.leaving.is_some() && !process.killed).then_some(process.rungs.len())
     }
 
     /// Whether so few workers were started lately, and so few commands wait, that nobody is held up by others.

@@ -1,10 +1,32 @@
 //! The body of one record: fields one after the other, little-endian, behind a head that says what it is.
 //!
-//! The head: format version (2 bytes), kind (1), whether it lives (1), length (2), 2 zero bytes, key (16). What the
-//! fields mean is in `fields`.
+//! The head: version (2 bytes), kind (1), whether it lives (1), length (2), the oldest version that may read it (2),
+//! key (16). What the fields mean is in `fields`.
+//!
+//! A version is written by one build and read by others, since people upgrade and go back. A later version appends
+//! fields, which an older reader ignores; one that changes what is there says that no older one may read it. The head
+//! is the same in every version.
 
 use crate::id::{Slot, WorkerId};
 use crate::time::Time;
+
+/// A version of the records. A reader takes those of its own and earlier ones, and later ones that allow it.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u16);
+
+impl Version {
+    /// The one that this code writes.
+    pub const OWN: Version = if cfg!(feature = "next-records") { Version::NEXT } else { Version(1) };
+    /// One with another field at the end of each record; for tests, which go to and fro between two builds.
+    pub const NEXT: Version = Version(2);
+    /// One that no earlier one may read; for tests.
+    pub const STRANGE: Version = Version(3);
+
+    fn oldest_reader(self) -> u16 {
+        if self < Version::STRANGE { 1 } else { self.0 }
+    }
+}
 
 /// What a record is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,34 +55,55 @@ impl Kind {
 pub(super) struct Body {
     bytes: [u8; MOST],
     len: usize,
+    version: Version,
 }
 
 impl Body {
-    pub(super) fn new(kind: Kind, key: u128) -> Body {
-        let mut body = Body { bytes: [0; MOST], len: 0 };
-        body.bytes(&VERSION.to_le_bytes());
-        body.bytes(&[kind as u8, 1, 0, 0, 0, 0]);
+    pub(super) fn new(kind: Kind, key: u128, version: Version) -> Body {
+        let mut body = Body { bytes: [0; MOST], len: 0, version };
+        body.bytes(&version.0.to_le_bytes());
+        body.bytes(&[kind as u8, 1, 0, 0]);
+        body.bytes(&version.oldest_reader().to_le_bytes());
         body.bytes(&key.to_le_bytes());
         body
     }
 
     /// Says that there is no record of this key any longer.
-    pub(super) fn tombstone(kind: Kind, key: u128) -> Body {
-        let mut body = Body::new(kind, key);
+    pub(super) fn tombstone(kind: Kind, key: u128, version: Version) -> Body {
+        let mut body = Body::new(kind, key, version);
         body.bytes[LIVES] = 0;
-        body.finish()
+        body.close()
     }
 
-    /// Fills up to a whole word and notes the length.
+    /// All fields of the first version are written: those that came later follow.
     pub(super) fn finish(mut self) -> Body {
-        self.len = self.len.next_multiple_of(8);
+        if self.version >= Version::NEXT {
+            self.u64(APPENDED);
+        }
+        self.close()
+    }
+
+    /// Notes the length.
+    fn close(mut self) -> Body {
         let len = u16::try_from(self.len).unwrap_or(u16::MAX);
         self.bytes[LENGTH..LENGTH + 2].copy_from_slice(&len.to_le_bytes());
         self
     }
 
+    /// In whole words.
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        &self.bytes[..self.len.next_multiple_of(8)]
+    }
+
+    /// Whether what was read is this; of a later version it may say more.
+    pub(super) fn is_said_by(&self, read: &[u8]) -> bool {
+        match split(read) {
+            Some((head, _)) if head.version > self.version => {
+                head.len >= self.len && read.get(HEAD..self.len) == Some(&self.bytes[HEAD..self.len])
+            }
+            Some(_) => read == self.as_bytes(),
+            None => false,
+        }
     }
 
     fn bytes(&mut self, more: &[u8]) {
@@ -116,15 +159,26 @@ impl Body {
 /// Reads a body's fields in the order in which they were written.
 pub(super) struct Fields<'a> {
     rest: &'a [u8],
+    /// The newest fields that are there and that the reader knows.
+    version: Version,
 }
 
 /// Why a field cannot be what it should be.
 pub(super) type Field<T> = Result<T, &'static str>;
 
 impl<'a> Fields<'a> {
-    /// Those behind the head.
-    pub(super) fn of(body: &'a [u8]) -> Self {
-        Fields { rest: body.get(HEAD..).unwrap_or_default() }
+    /// Those behind the head, for a reader of this version.
+    pub(super) fn of(body: &'a [u8], reader: Version) -> Self {
+        let written = split(body).map_or(reader, |(head, _)| head.version);
+        Fields { rest: body.get(HEAD..).unwrap_or_default(), version: written.min(reader) }
+    }
+
+    /// Those that came after the first version, as far as they are there; an older writer had nothing to say there.
+    pub(super) fn appended(&mut self) -> Field<()> {
+        if self.version >= Version::NEXT && self.u64()? != APPENDED {
+            return Err("what was appended to it is something else");
+        }
+        Ok(())
     }
 
     fn take<const N: usize>(&mut self) -> Field<[u8; N]> {
@@ -187,9 +241,12 @@ impl<'a> Fields<'a> {
 
 /// What the head of a body says.
 pub(super) struct Head {
-    pub(super) version: u16,
+    pub(super) version: Version,
+    /// The oldest version that may read it.
+    pub(super) oldest: u16,
     pub(super) kind: u8,
     pub(super) lives: bool,
+    pub(super) len: usize,
     pub(super) key: u128,
 }
 
@@ -198,26 +255,29 @@ pub(super) fn split(bytes: &[u8]) -> Option<(Head, &[u8])> {
     let (version, rest) = bytes.split_first_chunk::<2>()?;
     let ([kind, lives], rest) = rest.split_first_chunk::<2>()?;
     let (len, rest) = rest.split_first_chunk::<2>()?;
-    let (key, _) = rest.get(2..)?.split_first_chunk::<16>()?;
+    let (oldest, rest) = rest.split_first_chunk::<2>()?;
+    let (key, _) = rest.split_first_chunk::<16>()?;
     let len = usize::from(u16::from_le_bytes(*len));
-    if len < HEAD || !len.is_multiple_of(8) {
+    if len < HEAD {
         return None;
     }
     let head = Head {
-        version: u16::from_le_bytes(*version),
+        version: Version(u16::from_le_bytes(*version)),
+        oldest: u16::from_le_bytes(*oldest),
         kind: *kind,
         lives: *lives != 0,
+        len,
         key: u128::from_le_bytes(*key),
     };
-    Some((head, bytes.get(..len)?))
+    Some((head, bytes.get(..len.next_multiple_of(8))?))
 }
 
-/// The version of the records that this code writes, and the only one that it reads.
-pub(super) const VERSION: u16 = 1;
 /// The longest body, in bytes.
 pub(super) const MOST: usize = 496;
 /// Bytes of the head.
 pub(super) const HEAD: usize = 24;
 const LIVES: usize = 3;
 const LENGTH: usize = 4;
+/// What stands in the field that version 2 has and version 1 has not: it only shows that such a field does no harm.
+const APPENDED: u64 = 0x6e65_7874;
 const SHORT: &str = "it is too short";

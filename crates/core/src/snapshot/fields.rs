@@ -7,7 +7,7 @@ use crate::effect::{Note, Outcome};
 use crate::id::{BrokerId, RequestId, Slot, WorkerId};
 use crate::recycle::{Limit, Scope, Stage};
 use crate::requests::Waits;
-use crate::snapshot::body::{Body, Kind};
+use crate::snapshot::body::{Body, Kind, Version};
 use crate::snapshot::image::Tail;
 use crate::worker::{State, Why, Worker};
 
@@ -53,8 +53,8 @@ impl Name {
     }
 
     /// Its record as it should be; none if there is no such thing any longer.
-    pub(super) fn encode(self, app: &App) -> Option<Body> {
-        let mut body = Body::new(self.kind(), self.key());
+    pub(super) fn encode(self, app: &App, version: Version) -> Option<Body> {
+        let mut body = Body::new(self.kind(), self.key(), version);
         let found = match self {
             Name::Broker(id) => app.brokers.get(id.0 as usize).map(|broker| encode_broker(broker, &mut body)),
             Name::Slot(id, slot) => {
@@ -87,8 +87,8 @@ pub(super) fn names(app: &App) -> Vec<Name> {
 }
 
 /// The app's own record, with what the image notes in it.
-pub(super) fn encode_app(app: &App, tail: Tail) -> Body {
-    let mut body = Body::new(Kind::App, 0);
+pub(super) fn encode_app(app: &App, tail: Tail, version: Version) -> Body {
+    let mut body = Body::new(Kind::App, 0, version);
     tail.write(&mut body);
     let App { brokers, shared, ready, stopping, exited } = app;
     body.u32(u32::try_from(brokers.len()).unwrap_or(u32::MAX));

@@ -11,10 +11,10 @@
 //! above the commit word. The app's record is written by every step. It holds the sum of the checksums of all other
 //! records, so that an old copy never passes for a damaged newer one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use crate::snapshot::body::{Body, Fields, HEAD, Kind, MOST, VERSION, split};
+use crate::snapshot::body::{Body, Fields, HEAD, Kind, MOST, Version, split};
 use crate::snapshot::refused::Refused;
 
 /// How many records of each kind an image has room for. The room is address space: what is never written need not
@@ -121,6 +121,10 @@ pub(super) struct Cell {
 
 /// What an image holds as of its last committed step.
 pub(super) struct Contents<'a> {
+    /// Whose reader this is.
+    pub(super) reader: Version,
+    /// The versions in which the records are written.
+    pub(super) versions: BTreeSet<Version>,
     pub(super) layout: Layout,
     pub(super) step: u64,
     pub(super) app: Cell,
@@ -161,7 +165,7 @@ impl Tail {
 }
 
 /// Reads an image: all records that count, or none.
-pub(super) fn read(image: &[u8]) -> Result<Contents<'_>, Refused> {
+pub(super) fn read(image: &[u8], reader: Version) -> Result<Contents<'_>, Refused> {
     let layout = Layout::read(image)?;
     let step = word(image, COMMIT_AT);
     if step == 0 {
@@ -171,13 +175,15 @@ pub(super) fn read(image: &[u8]) -> Result<Contents<'_>, Refused> {
     let mut torn = Vec::new();
     let newest = newest(image, &layout, Kind::App, 0, step, &mut torn);
     let newest = newest.filter(|newest| newest.step == step).ok_or(damaged(SUM))?;
-    let tail = Tail::read(&mut Fields::of(newest.body)).map_err(damaged)?;
+    may_read(reader, newest.version, newest.oldest)?;
+    let tail = Tail::read(&mut Fields::of(newest.body, reader)).map_err(damaged)?;
     if KINDS.iter().zip(tail.used).any(|(kind, used)| used > layout.count(*kind)) {
         return Err(damaged("it names more cells than there are"));
     }
     let (app, body) = (newest.cell, newest.body);
-    let mut contents =
-        Contents { layout, step, app, body, tail, records: BTreeMap::new(), free: Vec::new(), torn };
+    let versions = BTreeSet::from([newest.version]);
+    let (records, free) = (BTreeMap::new(), Vec::new());
+    let mut contents = Contents { reader, versions, layout, step, app, body, tail, records, free, torn };
     for (kind, used) in KINDS.into_iter().zip(tail.used) {
         for number in 0..used {
             contents.take(image, kind, number)?;
@@ -198,17 +204,31 @@ impl<'a> Contents<'a> {
         let newest = newest.ok_or(damaged(SUM))?;
         if !newest.lives {
             self.free.push((kind, newest.cell));
-        } else if self.records.insert((kind, newest.key), (newest.cell, newest.body)).is_some() {
+            return Ok(());
+        }
+        may_read(self.reader, newest.version, newest.oldest)?;
+        self.versions.insert(newest.version);
+        if self.records.insert((kind, newest.key), (newest.cell, newest.body)).is_some() {
             return Err(damaged("another record is of the same"));
         }
         Ok(())
     }
 }
 
+/// Whether a reader of one version may read a record of another.
+fn may_read(reader: Version, written: Version, oldest: u16) -> Result<(), Refused> {
+    if oldest <= reader.0 {
+        return Ok(());
+    }
+    Err(Refused::Format { found: u32::from(written.0), known: u32::from(reader.0) })
+}
+
 /// The copy of a cell that counts.
 struct Newest<'a> {
     cell: Cell,
     step: u64,
+    version: Version,
+    oldest: u16,
     lives: bool,
     key: u128,
     body: &'a [u8],
@@ -233,11 +253,12 @@ fn newest<'a>(
         let newer = step > newest.as_ref().map_or(0, |newest| newest.step);
         let bytes = image.get(at + FRONT..at + copy_size(kind)).unwrap_or_default();
         let Some((head, body)) = split(bytes).filter(|_| newer) else { continue };
-        if head.kind != kind as u8 || head.version != VERSION || checksum(step, body) != sum {
+        if head.kind != kind as u8 || checksum(step, body) != sum {
             continue;
         }
         let cell = Cell { number, copy, sum };
-        newest = Some(Newest { cell, step, lives: head.lives, key: head.key, body });
+        let (version, oldest, lives, key) = (head.version, head.oldest, head.lives, head.key);
+        newest = Some(Newest { cell, step, version, oldest, lives, key, body });
     }
     newest
 }

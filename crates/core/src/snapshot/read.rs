@@ -235,3 +235,27 @@ fn done(fields: &mut Fields<'_>) -> Field<Done> {
 const ANSWERED: u8 = 5;
 const UNKNOWN: &str = "a code in it means nothing here";
 const NO_BROKER: &str = "there is no such broker";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::body::{Body, Kind, Version};
+
+    /// What a reader makes of these bytes, however late the version is that wrote them.
+    fn read<T>(bytes: &[u8], read: impl FnOnce(&mut Fields<'_>) -> Field<T>) -> Field<T> {
+        let mut body = Body::new(Kind::Slot, 0, Version::NEXT);
+        bytes.iter().for_each(|byte| body.u8(*byte));
+        let body = body.finish();
+        read(&mut Fields::of(body.as_bytes(), Version(1)))
+    }
+
+    #[test]
+    fn a_state_that_an_older_version_does_not_know_is_refused_and_never_guessed() {
+        let with = |code: u8| [&[code][..], &[0; 31]].concat();
+        assert_eq!(read(&with(5), phase), Ok(Phase::Drained));
+        assert_eq!(read(&with(6), phase).err(), Some(UNKNOWN));
+        assert_eq!(read(&with(7), |fields| done(fields).map(|_| ())), Err(UNKNOWN));
+        assert_eq!(read(&with(4), moved).err(), Some(UNKNOWN));
+        assert_eq!(read(&[&[1, 6][..], &[0; 30]].concat(), moved).err(), Some(UNKNOWN));
+    }
+}

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::app::App;
 use crate::changes::Changes;
 use crate::id::{BrokerId, WorkerId};
-use crate::snapshot::body::{Body, Kind, MOST};
+use crate::snapshot::body::{Body, Kind, MOST, Version};
 use crate::snapshot::fields::{Name, encode_app, names};
 use crate::snapshot::image::{COMMIT_AT, Cell, Contents, FRONT, KINDS, Layout, Tail, copy, pid_word, read};
 use crate::snapshot::refused::Refused;
@@ -24,6 +24,8 @@ pub trait Store {
 /// The records of an app in a store.
 pub struct Records<S> {
     store: S,
+    /// In which the records are written.
+    version: Version,
     layout: Layout,
     /// The last committed step.
     step: u64,
@@ -34,7 +36,7 @@ pub struct Records<S> {
     free: [Vec<Cell>; 4],
     /// Cells freed by the last step: free once that is committed.
     freed: Vec<(Kind, Cell)>,
-    /// Whether the app was ever recorded.
+    /// Whether all is recorded in this version; else the next record is of everything.
     begun: bool,
 }
 
@@ -55,10 +57,17 @@ impl std::error::Error for Full {}
 
 impl<S: Store> Records<S> {
     /// Begins records in a store of zeroes.
-    pub fn new(mut store: S, layout: Layout) -> Self {
+    pub fn new(store: S, layout: Layout) -> Self {
+        Self::new_in(Version::OWN, store, layout)
+    }
+
+    /// The same in another version; for tests.
+    #[doc(hidden)]
+    pub fn new_in(version: Version, mut store: S, layout: Layout) -> Self {
         store.write(0, &layout.header());
         Records {
             store,
+            version,
             layout,
             step: 0,
             app: Cell { number: 0, copy: 1, sum: 0 },
@@ -71,15 +80,25 @@ impl<S: Store> Records<S> {
     }
 
     /// Goes on with the records of a writer that is no more; the app is the one that [`super::restore`] made of them.
-    /// What it left of a step that it did not commit is wiped out first. Can be repeated.
+    /// What it left of a step that it did not commit is wiped out first. Can be repeated. If another version wrote
+    /// them, all are written anew with the first step.
     ///
     /// # Errors
     /// Whatever [`super::restore`] would say.
     pub fn adopt(store: S) -> Result<Self, Refused> {
-        let Contents { layout, step, app, tail, records, free, torn, .. } = read(store.bytes())?;
+        Self::adopt_in(Version::OWN, store)
+    }
+
+    /// The same in another version; for tests.
+    #[doc(hidden)]
+    pub fn adopt_in(version: Version, store: S) -> Result<Self, Refused> {
+        let contents = read(store.bytes(), version)?;
+        let Contents { layout, step, app, tail, records, free, torn, versions, .. } = contents;
+        let begun = versions.iter().all(|written| *written == version);
         let cells = records.iter().map(|(key, (cell, _))| (*key, *cell)).collect();
         let mut records = Records {
             store,
+            version,
             layout,
             step,
             app,
@@ -87,7 +106,7 @@ impl<S: Store> Records<S> {
             cells,
             free: Default::default(),
             freed: free,
-            begun: true,
+            begun,
         };
         for at in torn {
             records.store.write(at, &NOTHING);
@@ -111,6 +130,11 @@ impl<S: Store> Records<S> {
         &mut self.store
     }
 
+    /// The store, when nothing more is recorded.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
     /// Where the pid of a recorded worker is to be written, in bytes from the beginning.
     #[must_use]
     pub fn pid_word(&self, worker: WorkerId) -> Option<usize> {
@@ -126,14 +150,18 @@ impl<S: Store> Records<S> {
     pub fn record(&mut self, app: &mut App) -> Result<(), Full> {
         let everything = !self.begun || !app.shared.changes.recorded;
         app.shared.changes.sort();
-        let changed = if everything { names(app) } else { named(&app.shared.changes) };
+        let mut changed = named(&app.shared.changes);
+        if everything {
+            changed.retain(|name| !name.exists(app));
+            changed.extend(names(app));
+        }
         self.has_room(app, &changed)?;
         self.reuse_freed();
         let step = self.step + 1;
         for name in changed {
             self.write_one(app, step, name);
         }
-        self.app = self.write_copy(step, Kind::App, self.app, &encode_app(app, self.tail));
+        self.app = self.write_copy(step, Kind::App, self.app, &encode_app(app, self.tail, self.version));
         self.store.write(COMMIT_AT, &step.to_le_bytes());
         self.step = step;
         self.begun = true;
@@ -171,7 +199,7 @@ impl<S: Store> Records<S> {
     fn write_one(&mut self, app: &App, step: u64, name: Name) {
         let key = (name.kind(), name.key());
         let known = self.cells.get(&key).copied();
-        match (name.encode(app), known) {
+        match (name.encode(app, self.version), known) {
             (Some(body), _) => {
                 let before = known.unwrap_or_else(|| self.new_cell(key.0));
                 let cell = self.write_copy(step, key.0, before, &body);
@@ -182,7 +210,7 @@ impl<S: Store> Records<S> {
             (None, Some(cell)) => {
                 self.cells.remove(&key);
                 self.tail.digest = self.tail.digest.wrapping_sub(cell.sum);
-                let cell = self.write_copy(step, key.0, cell, &Body::tombstone(key.0, key.1));
+                let cell = self.write_copy(step, key.0, cell, &Body::tombstone(key.0, key.1, self.version));
                 self.freed.push((key.0, cell));
             }
             (None, None) => {}

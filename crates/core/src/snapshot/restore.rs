@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::broker::Broker;
 use crate::generation::Accepted;
 use crate::id::{BrokerId, Generation, RequestId, WorkerId};
-use crate::snapshot::body::{Fields, Kind};
+use crate::snapshot::body::{Fields, Kind, split};
 use crate::snapshot::fields::{encode_app, names};
 use crate::snapshot::image::{Contents, Tail};
 use crate::snapshot::read;
@@ -23,13 +23,17 @@ pub(super) fn build(contents: &Contents<'_>, given: &mut Given<'_>) -> Result<Ap
             Wrong::Refused(refused) => refused,
         }
     };
-    let mut fields = Fields::of(contents.body);
+    let reader = contents.reader;
+    let mut fields = Fields::of(contents.body, reader);
     let (mut app, brokers) = Tail::read(&mut fields)
         .map_err(Wrong::Field)
         .and_then(|_| read::app(&mut fields))
+        .and_then(|app| fields.appended().map(|()| app).map_err(Wrong::Field))
         .map_err(named(APP))?;
     for ((kind, key), (_, body)) in &contents.records {
-        one(&mut app, given, *kind, *key, body)
+        let mut fields = Fields::of(body, reader);
+        one(&mut app, given, *kind, *key, &mut fields)
+            .and_then(|()| fields.appended().map_err(Wrong::Field))
             .map_err(|wrong| named(&format!("{} {key}", kind.word()))(wrong))?;
     }
     let whole = |right, why| if right { Ok(()) } else { Err(named(APP)(Wrong::Field(why))) };
@@ -45,20 +49,25 @@ pub(super) fn build(contents: &Contents<'_>, given: &mut Given<'_>) -> Result<Ap
 }
 
 /// Takes in one record. Brokers come first, then slots in order, workers, commands.
-fn one(app: &mut App, given: &mut Given<'_>, kind: Kind, key: u128, body: &[u8]) -> Result<(), Wrong> {
-    let mut fields = Fields::of(body);
+fn one(
+    app: &mut App,
+    given: &mut Given<'_>,
+    kind: Kind,
+    key: u128,
+    fields: &mut Fields<'_>,
+) -> Result<(), Wrong> {
     match kind {
         Kind::Broker => {
             let id = BrokerId(u32::try_from(app.brokers.len()).unwrap_or(u32::MAX));
-            let broker = read::broker(id, &mut fields, given)?;
+            let broker = read::broker(id, fields, given)?;
             app.brokers.push(broker);
         }
-        Kind::Slot => read::slot(app, key, &mut fields)?,
+        Kind::Slot => read::slot(app, key, fields)?,
         Kind::Worker => {
             let id = u64::try_from(key).map(WorkerId).map_err(|_| Wrong::Field("its id is too large"))?;
-            read::worker(app, id, &mut fields, given)?;
+            read::worker(app, id, fields, given)?;
         }
-        Kind::Command => read::command(app, RequestId(key), &mut fields)?,
+        Kind::Command => read::command(app, RequestId(key), fields)?,
         Kind::App => return Err(Wrong::Field("there is only one app")),
     }
     Ok(())
@@ -132,15 +141,19 @@ fn derive(app: &mut App) {
     shared.timers = brokers.iter().flat_map(Broker::deadlines).collect();
 }
 
-/// Writing the app again gives the very records that were read: nothing in them was overlooked.
+/// Writing the app again, each record in its version, gives the very records that were read: nothing in them was
+/// overlooked but what a later version has appended.
 fn is_what_was_read(app: &App, contents: &Contents<'_>) -> bool {
+    let version =
+        |body: &[u8]| split(body).map_or(contents.reader, |(head, _)| head.version).min(contents.reader);
     let names = names(app);
     names.len() == contents.records.len()
-        && encode_app(app, contents.tail).as_bytes() == contents.body
+        && encode_app(app, contents.tail, version(contents.body)).is_said_by(contents.body)
         && names.iter().all(|name| {
             let read = contents.records.get(&(name.kind(), name.key()));
-            let written = name.encode(app);
-            read.zip(written).is_some_and(|((_, read), written)| *read == written.as_bytes())
+            read.is_some_and(|(_, read)| {
+                name.encode(app, version(read)).is_some_and(|written| written.is_said_by(read))
+            })
         })
 }
 

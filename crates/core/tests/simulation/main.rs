@@ -4,6 +4,7 @@
 //! `SIM_FIRST=n` starts elsewhere than at seed 1.
 
 mod heap;
+mod memory;
 mod operators;
 mod options;
 mod os;

@@ -16,22 +16,31 @@ pub(crate) struct Process {
     ignores_signals: bool,
     stops_in: Duration,
     leaving: bool,
+    /// Core has heard that it runs.
+    told: bool,
+    /// Signals sent on its ladder.
+    signals: u32,
 }
 
 impl World {
     pub(crate) fn happen(&mut self, plan: Plan) -> Result<(), Failure> {
         match plan {
+            // Nobody is spoken of before core has heard that it runs.
+            Plan::Ready(worker)
+            | Plan::Crash(worker, _)
+            | Plan::Leave(worker, _)
+            | Plan::Now(Input::Unseen { worker })
+                if self.processes.get(&worker).is_some_and(|process| !process.told) =>
+            {
+                self.plan(Duration::from_millis(1), plan);
+                Ok(())
+            }
             Plan::Now(input) => self.feed(input),
             Plan::Spawned(worker, false) => {
-                self.bury(worker);
                 self.feed(Input::SpawnFailed { worker, reason: "no such file".to_owned() })
             }
             Plan::Spawned(worker, true) => {
-                let pid = self.free_pids.pop().unwrap_or_else(|| {
-                    self.last_pid += 1;
-                    self.last_pid
-                });
-                self.behave(worker, pid);
+                let pid = self.runs(worker);
                 self.feed(Input::Spawned { worker, pid: Pid(pid) })
             }
             Plan::Ready(worker) => {
@@ -42,15 +51,24 @@ impl World {
                 Ok(())
             }
             Plan::Crash(worker, exit) if self.faults.kill() && self.processes.contains_key(&worker) => {
-                self.bury(worker);
                 self.feed(Input::Exited { worker, exit })
             }
             Plan::Leave(worker, exit) if self.processes.contains_key(&worker) => {
-                self.bury(worker);
                 self.feed(Input::Exited { worker, exit })
             }
             Plan::Crash(..) | Plan::Leave(..) => Ok(()),
         }
+    }
+
+    /// A process begins.
+    fn runs(&mut self, worker: WorkerId) -> u32 {
+        let pid = self.free_pids.pop().unwrap_or_else(|| {
+            self.last_pid += 1;
+            self.last_pid
+        });
+        self.doubled |= !self.ran.insert(worker);
+        self.behave(worker, pid);
+        pid
     }
 
     fn bury(&mut self, worker: WorkerId) {
@@ -110,6 +128,8 @@ impl World {
                     ignores_signals: false,
                     stops_in: Duration::ZERO,
                     leaving: false,
+                    told: false,
+                    signals: 0,
                 };
                 self.processes.insert(*worker, process);
                 let slow = self.rng.chance(self.faults.spawn_slow);
@@ -143,18 +163,121 @@ impl World {
         }
     }
 
-    /// Asked for again by a successor, and done already.
-    pub(crate) fn is_done(&self, effect: &Effect) -> bool {
+    /// Asked for by a successor, perhaps for the second time: the operating system and the keeper know what was done.
+    pub(crate) fn perform_again(&mut self, effect: &Effect) {
         match effect {
-            Effect::Spawn { worker, .. } => self.processes.contains_key(worker),
+            Effect::Spawn { worker, .. } => {
+                match self.processes.get(worker).and_then(|process| process.pid) {
+                    Some(pid) => {
+                        let answer = Input::Spawned { worker: *worker, pid: Pid(pid) };
+                        self.plan(Duration::ZERO, Plan::Now(answer));
+                    }
+                    None => self.perform(effect),
+                }
+            }
             Effect::Signal { worker, .. } => {
-                self.processes.get(worker).is_some_and(|process| process.leaving)
+                let rung =
+                    self.app.roll().into_iter().find(|one| one.worker == *worker).and_then(|one| one.rung);
+                let sent = self.processes.get(worker).map_or(0, |process| process.signals);
+                if rung.is_some_and(|rung| sent <= rung) {
+                    self.perform(effect);
+                }
             }
-            Effect::OpenListeners { .. } | Effect::QuietListeners { .. } | Effect::ShutListeners { .. } => {
-                true
-            }
-            Effect::KillTree { .. } | Effect::Emit(_) | Effect::Reply { .. } | Effect::Exit => false,
+            Effect::KillTree { .. }
+            | Effect::OpenListeners { .. }
+            | Effect::QuietListeners { .. }
+            | Effect::ShutListeners { .. }
+            | Effect::Emit(_)
+            | Effect::Reply { .. }
+            | Effect::Exit => self.perform(effect),
         }
+    }
+
+    /// Core has recorded what it was told of a worker.
+    pub(crate) fn acknowledge(&mut self, input: &Input) {
+        match input {
+            Input::Spawned { worker, .. } => {
+                if let Some(process) = self.processes.get_mut(worker) {
+                    process.told = true;
+                }
+            }
+            Input::SpawnFailed { worker, .. } | Input::Exited { worker, .. }
+                if self.processes.contains_key(worker) =>
+            {
+                self.bury(*worker);
+            }
+            Input::SpawnFailed { .. }
+            | Input::Exited { .. }
+            | Input::Tick
+            | Input::Opened { .. }
+            | Input::Quiet { .. }
+            | Input::Shut { .. }
+            | Input::Ready { .. }
+            | Input::Unseen { .. }
+            | Input::Command { .. }
+            | Input::Stop { .. } => {}
+        }
+    }
+
+    /// The broker process is gone, and with it what it was about to do or to tell. Of the workers that it was about to
+    /// start, some run.
+    pub(crate) fn shell_is_gone(&mut self) {
+        for plan in self.take_plans(|plan| match plan {
+            Plan::Spawned(..) => true,
+            Plan::Now(input) => match input {
+                Input::Opened { .. } | Input::Quiet { .. } | Input::Shut { .. } | Input::Spawned { .. } => {
+                    true
+                }
+                Input::Tick
+                | Input::SpawnFailed { .. }
+                | Input::Ready { .. }
+                | Input::Unseen { .. }
+                | Input::Exited { .. }
+                | Input::Command { .. }
+                | Input::Stop { .. } => false,
+            },
+            Plan::Ready(_) | Plan::Crash(..) | Plan::Leave(..) => false,
+        }) {
+            if let Plan::Spawned(worker, true) = plan
+                && self.rng.chance(0.5)
+            {
+                self.runs(worker);
+            }
+        }
+        self.processes.retain(|_, process| process.pid.is_some());
+    }
+
+    /// The broker process was away, its successors may ask everybody anew, and listeners and spawns take their time.
+    pub(crate) fn deaths_cost(&mut self) {
+        let ladders = self.specs.values().map(|spec| spec.stop.0.iter().map(|rung| rung.wait).sum());
+        self.grace += ladders.max().unwrap_or(Duration::ZERO) + Duration::from_secs(10);
+    }
+
+    /// A salvage begins every ladder anew.
+    pub(crate) fn forget_rungs(&mut self) {
+        for process in self.processes.values_mut() {
+            process.signals = 0;
+        }
+    }
+
+    /// The app and the operating system know of the same workers; each has had the signals of its rungs, once (I42).
+    pub(crate) fn all_are_known(&mut self) -> Result<(), Failure> {
+        let roll = self.app.roll();
+        let strange = roll.iter().find(|one| match self.processes.get(&one.worker) {
+            Some(process) => {
+                let known = one.pid.map(|pid| pid.0) == process.pid.filter(|_| process.told);
+                !known
+                    || self
+                        .oracle
+                        .signals_asked_for(one.worker)
+                        .is_some_and(|asked| process.signals as usize != asked)
+            }
+            None => true,
+        });
+        let lost = self.processes.keys().find(|worker| !roll.iter().any(|one| one.worker == **worker));
+        let what = format!("not as it is: {strange:?}; forgotten: {lost:?}; started twice: {}", self.doubled);
+        let whole = strange.is_none() && lost.is_none() && !self.doubled;
+        self.require("I42b", whole, || what)
     }
 
     fn answer_listeners(&mut self, answer: Input) {
@@ -165,6 +288,7 @@ impl World {
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) {
         let Some(process) = self.processes.get_mut(&worker) else { return };
+        process.signals += 1;
         if process.pid.is_some() && !process.ignores_signals && !process.leaving {
             process.leaving = true;
             let wait = process.stops_in;

@@ -13,11 +13,12 @@ use shiftboss_core::{Adoption, App, Command, Effect, Exit, Input, Time};
 use shiftboss_oracle::{Broken, Oracle, Step};
 
 use crate::heap;
+use crate::memory::Memory;
 use crate::options::{Faults, Options, millis};
 use crate::os::Process;
 use crate::rng::Rng;
 use crate::shrink::Cut;
-use crate::takeover::{self, Memory, Twin};
+use crate::takeover::{self, Twin};
 
 pub(crate) struct World {
     pub(crate) app: App,
@@ -31,6 +32,12 @@ pub(crate) struct World {
     queue: BTreeMap<(Time, u64), Plan>,
     planned: u64,
     pub(crate) processes: BTreeMap<WorkerId, Process>,
+    /// Everybody who has ever run.
+    pub(crate) ran: BTreeSet<WorkerId>,
+    /// Somebody was started twice.
+    pub(crate) doubled: bool,
+    /// Time that deaths of the broker process may cost.
+    pub(crate) grace: Duration,
     /// Numbers of processes that have ended: to be used again at once.
     pub(crate) free_pids: Vec<u32>,
     pub(crate) last_pid: u32,
@@ -68,9 +75,16 @@ pub(crate) enum Plan {
     Leave(WorkerId, Exit),
 }
 
+/// What core was told: an input, the start, or that another process goes on.
+pub(crate) struct Told {
+    pub(crate) input: Option<Input>,
+    pub(crate) adopted: Option<Adoption>,
+}
+
 pub(crate) type Failure = Vec<Broken>;
 /// What is judged here, beside the oracle.
-pub(crate) const NAMES: [&str; 9] = ["I30b", "I31", "I37b", "I39", "I40", "I41", "I47", "I48d", "L5"];
+pub(crate) const NAMES: [&str; 12] =
+    ["I30b", "I31", "I37b", "I39", "I40", "I41", "I42b", "I43", "I44", "I47", "I48d", "L5"];
 
 impl World {
     pub(crate) fn new(seed: u64, hashed: bool) -> World {
@@ -100,6 +114,9 @@ impl World {
             queue: BTreeMap::new(),
             planned: 0,
             processes: BTreeMap::new(),
+            ran: BTreeSet::new(),
+            doubled: false,
+            grace: Duration::ZERO,
             free_pids: Vec::new(),
             last_pid: 100,
             dead: VecDeque::new(),
@@ -134,7 +151,9 @@ impl World {
     /// Faults, then perhaps rest, then the end.
     pub(crate) fn run(&mut self) -> Result<(), Failure> {
         let effects = self.app.start(self.now);
-        self.took_in(None, effects)?;
+        self.record()?;
+        let done = effects.len();
+        self.took_in_at(self.now, Told { input: None, adopted: None }, effects, done)?;
         for _ in 0..self.options.steps {
             if !self.advance(None)? {
                 self.now = self.now + millis(&mut self.rng, 1, 1000);
@@ -194,7 +213,8 @@ impl World {
         if at_once {
             self.feed(Input::Stop { now: true })?;
         }
-        while !self.exited && self.advance(Some(until))? {
+        self.grace = Duration::ZERO;
+        while !self.exited && self.advance(Some(until + self.grace))? {
             // Whoever asks now is told that it is too late.
             if self.rng.chance(self.faults.commands) {
                 self.requests += 1;
@@ -246,39 +266,52 @@ impl World {
         self.queue.insert((self.now + wait, self.planned), plan);
     }
 
+    /// Takes back some of what lies ahead.
+    pub(crate) fn take_plans(&mut self, which: impl Fn(&Plan) -> bool) -> Vec<Plan> {
+        let all = std::mem::take(&mut self.queue);
+        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, plan)| which(plan));
+        self.queue = left.into_iter().collect();
+        taken.into_iter().map(|(_, plan)| plan).collect()
+    }
+
     pub(crate) fn feed(&mut self, input: Input) -> Result<(), Failure> {
         // A clock that goes back is one that stands still.
         let back = self.rng.chance(self.faults.time_goes_back);
         let now = if back { Time(self.now.0.saturating_sub(self.rng.below(1 << 31))) } else { self.now };
         self.inputs.push((now, input.clone()));
+        if self.dies() {
+            return self.die(now, input);
+        }
         let (app, told) = (&mut self.app, input.clone());
         match catch_unwind(AssertUnwindSafe(|| app.handle(now, told))) {
             Ok(effects) => {
                 self.compare(now, &input, &effects)?;
-                self.took_in_at(now, Some(input), None, effects)?;
-                self.take_over()
+                self.record()?;
+                let done = effects.len();
+                self.took_in_at(now, Told { input: Some(input), adopted: None }, effects, done)
             }
             Err(_) => Err(vec![Broken { invariant: "I27", what: format!("core panicked at {input:?}") }]),
         }
     }
 
-    fn took_in(&mut self, input: Option<Input>, effects: Vec<Effect>) -> Result<(), Failure> {
-        self.took_in_at(self.now, input, None, effects)
-    }
-
-    /// Performs the effects and lets the oracle judge the step.
+    /// Performs the first effects, all if nobody dies, and lets the oracle judge the step.
     pub(crate) fn took_in_at(
         &mut self,
         now: Time,
-        input: Option<Input>,
-        adopted: Option<Adoption>,
+        told: Told,
         effects: Vec<Effect>,
+        done: usize,
     ) -> Result<(), Failure> {
         self.steps += 1;
-        for effect in &effects {
-            if adopted.is_none() || !self.is_done(effect) {
-                self.perform(effect);
+        let Told { input, adopted } = told;
+        for effect in &effects[..done] {
+            match adopted {
+                Some(_) => self.perform_again(effect),
+                None => self.perform(effect),
             }
+        }
+        if let Some(input) = &input {
+            self.acknowledge(input);
         }
         let step = Step { now, input, adopted, effects, deadline: self.app.deadline() };
         if let Some(hash) = &mut self.hash {

@@ -6,3 +6,4 @@ mod limits;
 mod memory;
 mod rng;
 mod trace;
+mod versions;
