@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use shiftboss_core::id::{Generation, Slot, WorkerId};
 
 use crate::options::{BrokerOptions, Kind, Ready};
+use crate::os::leftovers;
 use crate::os::rlimit::Nofile;
 use crate::os::spawn::{self, Child, LookUpError, Program, SpawnError, Start};
 
@@ -123,6 +124,11 @@ impl Launch {
             notifies: options.kind == Kind::Notify || options.effective_ready() == Ready::Notify,
             nofile,
         })
+    }
+
+    /// Puts a variable into the environment of its workers that says of which run they are.
+    pub(crate) fn mark(&mut self, mark: &OsStr) {
+        self.environment.push((leftovers::VARIABLE.into(), mark.to_owned()));
     }
 
     /// Whether its workers get a `NOTIFY_SOCKET`.

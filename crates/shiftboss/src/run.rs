@@ -23,7 +23,9 @@ use crate::launch::{Launch, LaunchError};
 use crate::log::Log;
 use crate::options::{AppOptions, BrokerOptions};
 use crate::os::instance::{ClaimError, Instance};
+use crate::os::leftovers::{self, Haste};
 use crate::os::listener::BindError;
+use crate::os::random::random;
 use crate::os::rlimit::{self, Nofile};
 use crate::os::{clock, kernel};
 use crate::recorder::Recorder;
@@ -172,12 +174,15 @@ fn start(
     chief: Chief,
     mut log: Box<dyn Log>,
 ) -> Result<(), RunError> {
-    let launches = options
+    let mut launches = options
         .brokers
         .iter()
         .map(|(name, broker)| Launch::prepare(name, &setting.environment, broker, Some(nofile)))
         .collect::<Result<Vec<_>, _>>()?;
     let instance = Instance::claim_for(&setting.socket, chief.pid())?;
+    end_leftovers(instance.socket(), &mut *log);
+    let mark = leftovers::mark(instance.socket(), &format!("{:016x}", random() & u128::from(u64::MAX)));
+    launches.iter_mut().for_each(|launch| launch.mark(&mark));
     let shells =
         options.brokers.iter().map(|(name, broker)| shell(name, broker)).collect::<Result<Vec<_>, _>>()?;
     let specs: Vec<BrokerSpec> = (0..)
@@ -240,6 +245,20 @@ fn start(
         hang_up_stops,
     };
     drive(parts, &instance, info, Beginning::Start)
+}
+
+/// Nobody is the app but us: what a killed run of it has left is ended, and named.
+fn end_leftovers(socket: &Path, log: &mut dyn Log) {
+    // One that was just being started is found at the next look.
+    for _ in 0..LOOKS {
+        let found = leftovers::find(socket, None);
+        if found.is_empty() {
+            return;
+        }
+        for ended in leftovers::end(found, Haste::Ask) {
+            log.note(&format!("left behind by a run that was killed: {ended}"));
+        }
+    }
 }
 
 /// All that a successor needs before there are workers is with the keeper when this returns.
@@ -340,4 +359,5 @@ fn spec(name: &str, options: &BrokerOptions, launch: LaunchId) -> BrokerSpec {
 /// Numbers of INT, TERM, HUP and QUIT.
 const HEARD: [i32; 4] = [2, 15, 1, 3];
 const ORDERS: usize = 64;
+const LOOKS: u32 = 3;
 const LAST_ANSWERS: Duration = Duration::from_secs(1);

@@ -195,3 +195,39 @@ fn an_app_ends_with_the_terminal_that_it_was_started_on() {
     assert!(!socket.exists());
     trace::promises_are_kept(folder.path());
 }
+
+#[test]
+fn what_a_killed_run_has_left_is_named_and_ended_by_the_next_one() {
+    let config = r#"
+        app = "e2e"
+        [broker.parent]
+        command = ["WORKER", "--fork-child", "--ready", "notify"]
+        kind = "notify"
+        "#;
+    let mut app = App::ready(config);
+    let log = app.until("it says its child", |log| !lines(log).is_empty());
+    let child: u32 = lines(&log)[0].rsplit(' ').next().unwrap().parse().unwrap();
+    let both = [app.broker_pid(), app.pid()];
+    for signal in [Signal::STOP, Signal::KILL] {
+        both.into_iter().for_each(|pid| signal_process(pid, signal));
+    }
+    app.ended();
+    assert!(!is_gone(child), "it has no parent that would take it along");
+    let file = app.path("shiftboss.toml");
+    let socket = app.socket();
+    let folder = tempfile::tempdir().unwrap();
+    let again = App::started(
+        folder,
+        &["run", "-c", file.to_str().unwrap(), "--socket", socket.to_str().unwrap()],
+        |_| {},
+    );
+    let log = again.until_event("app_ready", 1);
+    let said = log.iter().filter_map(|event| event["text"].as_str());
+    assert!(
+        said.clone().any(|text| text.contains(&format!("pid {child}"))),
+        "{:?}",
+        said.collect::<Vec<_>>()
+    );
+    assert!(is_gone(child));
+    signal_process(again.pid(), Signal::TERM);
+}

@@ -18,6 +18,7 @@ use super::failure;
 use crate::convert;
 use crate::feed::Subscription;
 use crate::handle::{Gone, Handle};
+use crate::os::random::random;
 
 type Pairs = Query<Vec<(String, String)>>;
 
@@ -189,14 +190,4 @@ fn line(progress: &Progress) -> String {
     let mut line = serde_json::to_string(progress).unwrap_or_default();
     line.push('\n');
     line
-}
-
-/// A number that nobody else has.
-fn random() -> u128 {
-    let mut bytes = [0; 16];
-    // Without randomness the time still tells two commands apart.
-    if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).is_err() {
-        return u128::from(crate::os::clock::now().0);
-    }
-    u128::from_ne_bytes(bytes)
 }

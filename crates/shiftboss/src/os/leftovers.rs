@@ -19,6 +19,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -113,7 +114,7 @@ fn find_beside(socket: &Path, current: Option<&str>, spared: &BTreeSet<u32>) -> 
 fn hold(pid: u32, socket: &Path, current: Option<&str>) -> Option<Leftover> {
     let pidfd = pidfd_open(i32::try_from(pid).ok().and_then(Pid::from_raw)?, PidfdFlags::empty()).ok()?;
     let run = run_of(pid, socket, current)?;
-    if real_user(pid)? != getuid().as_raw() {
+    if real_user(pid)? != getuid().as_raw() || !sees_what_we_see(pid) {
         return None;
     }
     let started = holder::age(pid).and_then(|age| SystemTime::now().checked_sub(age));
@@ -140,6 +141,18 @@ fn proved(environment: &[u8], socket: &Path) -> Option<String> {
     let is_ours = path.strip_suffix(b":").is_some_and(|path| OsStr::from_bytes(path) == socket.as_os_str());
     let is_run = run.iter().all(u8::is_ascii_hexdigit);
     (is_ours && is_run).then(|| String::from_utf8_lossy(run).into_owned())
+}
+
+/// In a container the same path is another socket: the process must have our root and our namespace of pids
+/// (`/proc/PID/root`, `/proc/PID/ns/pid`).
+fn sees_what_we_see(pid: u32) -> bool {
+    let root = |path: String| fs::metadata(path).map(|root| (root.dev(), root.ino()));
+    let pids = |path: String| fs::read_link(path);
+    let same_root = matches!((root(format!("/proc/{pid}/root/.")), root("/".to_owned())),
+        (Ok(its), Ok(ours)) if its == ours);
+    let same_pids = matches!((pids(format!("/proc/{pid}/ns/pid")), pids("/proc/self/ns/pid".to_owned())),
+        (Ok(its), Ok(ours)) if its == ours);
+    same_root && same_pids
 }
 
 /// `Uid: real effective saved filesystem`.

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod notify;
 pub mod pidfd;
 pub mod poll;
+pub mod random;
 pub mod reaper;
 pub mod rlimit;
 pub mod spawn;
