@@ -5,6 +5,7 @@ mod crash;
 mod events;
 mod figure;
 mod first_line;
+mod gap;
 mod hand;
 mod handle;
 mod idle;
@@ -52,11 +53,12 @@ pub(crate) fn run(words: &[OsString]) -> Result<bool> {
 type Measure = fn(&Bench) -> Result<Vec<Figure>>;
 
 /// In the order in which they are run.
-const ROWS: [(&str, Measure); 11] = [
+const ROWS: [(&str, Measure); 12] = [
     ("handle", handle::measure),
     ("crash", crash::measure),
     ("start", start::measure),
     ("idle", idle::measure),
+    ("gap", gap::measure),
     ("thousand", thousand::measure),
     ("recycle", recycle::kept_connections),
     ("recycle-new", recycle::new_connections),

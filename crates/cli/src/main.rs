@@ -22,6 +22,7 @@ use exit::{Exit, Trouble};
 use output::Output;
 
 fn main() -> ExitCode {
+    shiftboss::keep_if_asked();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -1,9 +1,11 @@
 //! What one call of core costs when a worker speaks: it exits, its successor runs, is ready. `cargo bench -p
-//! shiftboss-core`, or `cargo xtask bench handle`. A line for each size: workers, whose input, medians in ns of all calls and of those for an exit.
+//! shiftboss-core`, or `cargo xtask bench handle`. A line for each size: workers, whose input, medians in ns of all calls
+//! and of those for an exit; then what it costs to record such a step.
 
 use std::time::{Duration, Instant};
 
 use shiftboss_core::id::{LaunchId, Pid, WorkerId};
+use shiftboss_core::snapshot::{Layout, Records, Store};
 use shiftboss_core::spec::{BackoffSpec, BrokerSpec, Drained, Ready, RecycleSpec, StopLadder};
 use shiftboss_core::{App, Effect, Exit, Input, Time};
 
@@ -13,6 +15,44 @@ fn main() {
     for (workers, whose) in [(4, Whose::Same), (4, Whose::Any), (10_000, Whose::Same), (10_000, Whose::Any)] {
         let (all, exits) = measure(workers, whose);
         println!("handle {workers} {} {} {}", whose.word(), all.as_nanos(), exits.as_nanos());
+    }
+    for workers in [4, 1000] {
+        println!("record {workers} {}", recorded(workers).as_nanos());
+    }
+}
+
+/// Median of recording one step of a worker's life.
+fn recorded(workers: u32) -> Duration {
+    let mut stage = Stage::begin(workers);
+    let layout = Layout { brokers: 1, slots: workers, workers: 2 * workers, commands: 16 };
+    let mut records = Records::new(Memory(vec![0; layout.size()]), layout);
+    records.record(&mut stage.app).unwrap();
+    let (mut times, mut slot) = (Vec::with_capacity(CALLS), 0);
+    while times.len() < CALLS {
+        slot = (slot + 7919) % workers as usize;
+        stage.now = stage.now + Duration::from_secs(20);
+        let (worker, exit) = (stage.slots[slot], Exit::Code(0));
+        stage.call(Input::Exited { worker, exit });
+        times.push(stage.record(&mut records));
+        let worker = stage.newest;
+        stage.slots[slot] = worker;
+        for input in [Input::Spawned { worker, pid: Pid(2) }, Input::Ready { worker }] {
+            stage.call(input);
+            times.push(stage.record(&mut records));
+        }
+    }
+    median(times)
+}
+
+struct Memory(Vec<u8>);
+
+impl Store for Memory {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
     }
 }
 
@@ -87,6 +127,12 @@ impl Stage {
         }
         assert_eq!(slots.len(), workers as usize);
         Stage { app, now, slots, newest: WorkerId(0) }
+    }
+
+    fn record(&mut self, records: &mut Records<Memory>) -> Duration {
+        let begun = clock();
+        records.record(&mut self.app).unwrap();
+        begun.elapsed()
     }
 
     fn call(&mut self, input: Input) -> Duration {

@@ -129,8 +129,10 @@ impl Keeper {
         let link = self.broker.as_ref().map(|broker| broker.link.as_fd());
         let both = PollFlags::IN | PollFlags::OUT;
         let speak = if self.outbox.is_empty() { PollFlags::IN } else { both };
-        let mut polled = vec![PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
-        polled.extend(link.map(|link| PollFd::from_borrowed_fd(link, speak)));
+        let signals = PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN);
+        // Without a broker process the second one is the first again.
+        let link = link.map_or_else(|| signals.clone(), |link| PollFd::from_borrowed_fd(link, speak));
+        let mut polled = [signals, link];
         let wait = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
         let wait = if self.is_owed() { Some(wait.map_or(TICK, |wait| wait.min(TICK))) } else { wait };
         let wait = wait.map(|wait| Timespec {
@@ -139,8 +141,8 @@ impl Keeper {
         });
         // An interruption is a short wait.
         let _ = poll(&mut polled, wait.as_ref());
-        let heard = |at: usize| polled.get(at).is_some_and(|fd| fd.revents().intersects(LOUD));
-        (heard(0), heard(1))
+        let [signals, link] = polled.map(|fd| fd.revents().intersects(LOUD));
+        (signals, link)
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -2,9 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::convert::Infallible;
+use std::ffi::{CString, OsString};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
@@ -72,11 +77,40 @@ pub(crate) enum Said {
 pub fn own_process() -> io::Result<OwnProcess> {
     match std::env::var(LINK).ok().and_then(|number| number.parse().ok()) {
         Some(number) => Ok(OwnProcess::take_over(inherit::packet_socket(number)?)?.checked()),
-        None => become_keeper(),
+        None => become_keeper().map(|never| match never {}),
     }
 }
 
-fn become_keeper() -> io::Result<OwnProcess> {
+/// For a program that does other things before [`own_process`], such as reading its arguments: what they have left in
+/// memory is not the keeper's to carry. Executes the program anew, which has to call [`keep_if_asked`] before anything
+/// else. Does nothing in the keeper's child.
+///
+/// # Errors
+/// Those of execve(2).
+pub fn own_process_anew() -> io::Result<OwnProcess> {
+    if std::env::var_os(LINK).is_some() {
+        return own_process();
+    }
+    let mut command = Command::new("/proc/self/exe");
+    let mut arguments = std::env::args_os();
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    Err(command.args(arguments).env(ANEW, "1").exec())
+}
+
+/// In a program that [`own_process_anew`] has executed this is the keeper, and does not return; in any other it does
+/// nothing.
+pub fn keep_if_asked() {
+    if std::env::var_os(ANEW).is_some() && std::env::var_os(LINK).is_none() {
+        let Err(error) = become_keeper();
+        let _ = writeln!(io::stderr(), "error: cannot run under a keeper: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn become_keeper() -> io::Result<Infallible> {
+    take_name();
     signals::restore_child_signal();
     let nofile = rlimit::raise_nofile()?;
     let image = std::fs::File::open("/proc/self/exe")?.into();
@@ -86,8 +120,18 @@ fn become_keeper() -> io::Result<OwnProcess> {
     std::process::exit(i32::from(code))
 }
 
+/// A program that is executed by a descriptor would be called by its number in ps(1).
+fn take_name() {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    let name = name.as_deref().and_then(Path::file_name).map(|name| name.as_bytes().to_vec());
+    if let Some(name) = name.and_then(|name| CString::new(name).ok()) {
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
 impl OwnProcess {
     fn take_over(link: OwnedFd) -> io::Result<OwnProcess> {
+        take_name();
         // Should the keeper have ended before, the link says so.
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let pid = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
@@ -252,5 +296,7 @@ fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the keeper is gone")
 }
 
+/// Says that this image is to be the keeper.
+const ANEW: &str = "SHIFTBOSS_KEEPER_ANEW";
 /// The soft limit of open files that workers get.
 const NOFILE: &str = "SHIFTBOSS_NOFILE";

@@ -53,7 +53,7 @@ mod upgrade;
 mod usages;
 mod workers;
 
-pub use keeper::{OwnProcess, own_process};
+pub use keeper::{OwnProcess, keep_if_asked, own_process, own_process_anew};
 pub use launch::LaunchError;
 pub use options::{AppOptions, BrokerOptions};
 pub use run::{RunError, Setting, begin, check, go_on, run};

@@ -16,6 +16,11 @@ pub(super) fn measure(_: &Bench) -> Result<Vec<Figure>> {
         let (all, exits) = line.and_then(|line| line.split_once(' ')).context("no figures came")?;
         Ok((all.parse()?, exits.parse()?))
     };
+    let record = |workers: &str| -> Result<f64> {
+        let start = format!("record {workers} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&start));
+        Ok(line.context("no figures came")?.parse()?)
+    };
     let (few, few_exits) = of("4", "any")?;
     let (same, same_exits) = of("10000", "same")?;
     let (any, any_exits) = of("10000", "any")?;
@@ -25,5 +30,7 @@ pub(super) fn measure(_: &Bench) -> Result<Vec<Figure>> {
         Figure::beside("10,000, always the same", "ns", few, same, Reach::Times(1.5)),
         Figure::beside("exits only, any of 10,000", "ns", few_exits, any_exits, Reach::AtMost(3000.0)),
         Figure::beside("exits only, the same slot", "ns", few_exits, same_exits, Reach::Shown),
+        Figure::alone("recording a step, of 4", "ns", record("4")?, Reach::AtMost(5000.0)),
+        Figure::alone("recording a step, of 1,000", "ns", record("1000")?, Reach::AtMost(5000.0)),
     ])
 }

@@ -1,9 +1,11 @@
-//! Row `idle`: what a supervisor of four workers holds and does when nothing happens.
+//! Row `idle`: what a supervisor of four workers holds and does when nothing happens; the keeper also after its broker
+//! process was replaced.
 
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use rustix::process::{Signal, kill_process};
 
 use super::Bench;
 use super::figure::{Figure, Reach};
@@ -16,15 +18,29 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     bare.first_lines(WORKERS, Duration::from_secs(10))?;
     ours.first_lines(WORKERS, Duration::from_secs(10))?;
     thread::sleep(SETTLE);
-    let pss = (pss_kb(bare.pid())?, pss_kb(ours.pid())?);
-    let before = (wake_ups(bare.pid())?, wake_ups(ours.pid())?);
+    let (base, keeper) = (pss_kb(bare.pid())?, pss_kb(ours.pid())?);
+    let broker = ours.broker()?;
+    let both = keeper + pss_kb(broker)?;
+    let all = [bare.pid(), ours.pid(), broker];
+    let before = all.map(wake_ups);
     thread::sleep(if bench.quick { QUIET / 4 } else { QUIET });
-    let woken = (wake_ups(bare.pid())? - before.0, wake_ups(ours.pid())? - before.1);
+    let after = all.map(wake_ups);
+    let mut woken = Vec::new();
+    for (before, after) in before.into_iter().zip(after) {
+        woken.push(after? - before?);
+    }
+    kill_process(broker, Signal::KILL)?;
+    ours.events("broker_adopted", 1, Duration::from_secs(10))?;
+    thread::sleep(SETTLE);
+    let later = pss_kb(ours.pid())?;
     bare.stop()?;
     ours.stop()?;
     Ok(vec![
-        Figure::beside("memory (PSS)", "KB", pss.0, pss.1, Reach::AtMost(4096.0)),
-        Figure::beside("wake-ups at rest", "", woken.0, woken.1, Reach::Exactly(0.0)),
+        Figure::beside("memory of both (PSS)", "KB", base, both, Reach::AtMost(5120.0)),
+        Figure::beside("of the keeper", "KB", base, keeper, Reach::More(600.0)),
+        Figure::beside("of the keeper, later", "KB", base, later, Reach::More(600.0)),
+        Figure::beside("wake-ups of the keeper", "", woken[0], woken[1], Reach::Exactly(0.0)),
+        Figure::beside("of the broker process", "", woken[0], woken[2], Reach::Exactly(0.0)),
     ])
 }
 

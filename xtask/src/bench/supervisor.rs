@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::Bench;
 use super::events::Events;
 use super::first_line::{FirstLine, FirstLines, now};
+use super::proc::children;
 
 pub(super) struct Supervisor {
     child: Child,
@@ -89,6 +90,19 @@ impl Supervisor {
 
     pub(super) fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// The child of the keeper that runs with the same arguments.
+    pub(super) fn broker(&self) -> Result<Pid> {
+        let arguments = |pid: Pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let of_keeper = arguments(self.pid);
+        let found = children(self.pid)?.into_iter().find(|pid| arguments(*pid) == of_keeper);
+        found.with_context(|| format!("there is no broker process; {}", self.last_words()))
+    }
+
+    /// Where it can be asked.
+    pub(super) fn socket(&self) -> PathBuf {
+        socket(self.folder.path())
     }
 
     /// The moment before it was started, as in [`FirstLine::at`].

@@ -30,7 +30,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     start.push(time_to_start(&mut ours)?);
     ours.wait_ready(PATIENCE)?;
     thread::sleep(SETTLE);
-    let growth = (pss_kb(ours.pid())? - small) / (MANY - FEW) as f64;
+    let growth = (both_kb(&ours)? - small) / (MANY - FEW) as f64;
 
     let begun = Instant::now();
     succeed(ours.command(bench).args(["recycle", "web"]))?;
@@ -39,7 +39,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let events = ours.events("worker_ended", MANY, PATIENCE)?;
     let [started, ended, died] =
         ["worker_started", "worker_ended", "worker_death"].map(|name| events.count(name));
-    let alive = children(ours.pid())?.len();
+    let alive = children(ours.pid())?.len() - 1;
 
     let begun = Instant::now();
     succeed(ours.command(bench).args(["stop", "--all"]))?;
@@ -68,13 +68,18 @@ fn time_to_start(supervisor: &mut Supervisor) -> Result<f64> {
     Ok(ms_between(supervisor.started_at(), last))
 }
 
-/// PSS of shiftboss with a few workers, in KB.
+/// PSS of keeper and broker process, in KB.
+fn both_kb(app: &Supervisor) -> Result<f64> {
+    Ok(pss_kb(app.pid())? + pss_kb(app.broker()?)?)
+}
+
+/// The same of an app with a few workers.
 fn memory_of_few(bench: &Bench) -> Result<f64> {
     let mut few = Supervisor::shiftboss(bench, FEW, "")?;
     few.first_lines(FEW, PATIENCE)?;
     few.wait_ready(PATIENCE)?;
     thread::sleep(SETTLE);
-    let memory = pss_kb(few.pid())?;
+    let memory = both_kb(&few)?;
     few.stop()?;
     Ok(memory)
 }

@@ -45,7 +45,7 @@ pub(crate) fn run(global: &Global, asked: &RunArgs, output: &Output) -> Result<E
 
 /// In the keeper it does not return.
 fn own_process() -> Result<OwnProcess, Trouble> {
-    shiftboss::own_process()
+    shiftboss::own_process_anew()
         .map_err(|error| Trouble::new(Exit::Failed, format!("cannot run under a keeper: {error}")))
 }
 
