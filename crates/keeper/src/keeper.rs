@@ -14,6 +14,7 @@ use rustix::process::Pid;
 
 use crate::children;
 use crate::fate::{Ended, Fate};
+use crate::inherit;
 use crate::link::{Heard, Link, Packet};
 use crate::signals::SignalFd;
 use crate::table::Table;
@@ -45,40 +46,37 @@ pub fn keep(program: Program) -> io::Result<u8> {
     let signals = SignalFd::new(&HEARD)?;
     // Whoever loses its parent below us becomes our child, and is reaped here.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let mut keeper = Keeper {
-        program,
-        signals,
-        before: children::all(),
-        table: Table::default(),
-        broker: None,
-        outbox: VecDeque::new(),
-        orders: Vec::new(),
-        last_order: 0,
-        stops: 0,
-        failures: 0,
-        start_at: None,
-        owed: Duration::ZERO,
-        trial: Trial::None,
-        fate: None,
-        code: None,
-    };
+    let mut keeper = Keeper::new(program, signals);
+    keeper.before = children::all();
     keeper.start(GO_BEGIN);
     Ok(keeper.run())
 }
 
-struct Keeper {
-    program: Program,
+/// Goes on as the keeper that has executed this image: its state is in the descriptor of the number in [`crate::STATE`].
+///
+/// # Errors
+/// If that cannot be read.
+pub fn keep_on(state: u64, program: Program) -> io::Result<u8> {
+    let signals = SignalFd::new(&HEARD)?;
+    let mut keeper = Keeper::read(inherit::take(state)?, program, signals)?;
+    keeper.reap();
+    keeper.look_at_broker();
+    Ok(keeper.run())
+}
+
+pub(crate) struct Keeper {
+    pub(crate) program: Program,
     signals: SignalFd,
     /// Children that are older than our being a keeper.
-    before: Vec<Pid>,
-    table: Table,
-    broker: Option<Broker>,
+    pub(crate) before: Vec<Pid>,
+    pub(crate) table: Table,
+    pub(crate) broker: Option<Broker>,
     /// What is still to be said to it.
     outbox: VecDeque<Item>,
     /// Those not yet taken in.
-    orders: Vec<Item>,
-    last_order: u64,
-    stops: u32,
+    pub(crate) orders: Vec<Item>,
+    pub(crate) last_order: u64,
+    pub(crate) stops: u32,
     /// Broker processes in a row that ended before they had proved themselves.
     failures: u32,
     /// When to start the next one.
@@ -87,21 +85,55 @@ struct Keeper {
     owed: Duration,
     trial: Trial,
     /// How the last upgrade went, with its key, until that is forgotten.
-    fate: Option<(u64, Fate)>,
+    pub(crate) fate: Option<(u64, Fate)>,
     /// The exit code, once it is known.
     code: Option<u8>,
 }
 
-struct Broker {
-    pid: Pid,
-    link: Link,
-    ready: Option<Instant>,
-    end: Option<u8>,
+pub(crate) struct Broker {
+    pub(crate) pid: Pid,
+    pub(crate) link: Link,
+    pub(crate) ready: Option<Instant>,
+    pub(crate) end: Option<u8>,
     /// It has said its last word: killed if it is still there then.
-    gone_by: Option<Instant>,
+    pub(crate) gone_by: Option<Instant>,
+    /// What its image has as a keeper: [`crate::CODE`] of it.
+    pub(crate) code: u64,
+}
+
+impl Program {
+    pub(crate) fn command(&self) -> Command {
+        let mut arguments = self.arguments.iter();
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.image.as_raw_fd()));
+        if let Some(name) = arguments.next() {
+            command.arg0(name);
+        }
+        command.args(arguments).envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command
+    }
 }
 
 impl Keeper {
+    pub(crate) fn new(program: Program, signals: SignalFd) -> Keeper {
+        Keeper {
+            program,
+            signals,
+            before: Vec::new(),
+            table: Table::default(),
+            broker: None,
+            outbox: VecDeque::new(),
+            orders: Vec::new(),
+            last_order: 0,
+            stops: 0,
+            failures: 0,
+            start_at: None,
+            owed: Duration::ZERO,
+            trial: Trial::None,
+            fate: None,
+            code: None,
+        }
+    }
+
     fn run(&mut self) -> u8 {
         let mut last = Instant::now();
         loop {
@@ -217,7 +249,7 @@ impl Keeper {
                     self.fate = self.fate.filter(|(key, _)| *key != item.key);
                 }
                 DONE => self.orders.retain(|order| order.key != item.key),
-                READY => self.is_ready(),
+                READY => self.is_ready(item.key, item.value),
                 END => {
                     let until = Instant::now() + AT_MOST;
                     if let Some(broker) = &mut self.broker {
@@ -237,10 +269,12 @@ impl Keeper {
         }
     }
 
-    fn is_ready(&mut self) {
+    fn is_ready(&mut self, format: u64, code: u64) {
         let now = Instant::now();
         if let Some(broker) = &mut self.broker {
             broker.ready.get_or_insert(now);
+            // A keeper that would not know what we write down is none that we can become.
+            broker.code = if format == crate::STATE_FORMAT { code } else { crate::CODE };
         }
         self.trial = match std::mem::replace(&mut self.trial, Trial::None) {
             Trial::Starting { key, old, .. } => Trial::Proving { key, old, until: now + PROOF },
@@ -282,6 +316,12 @@ impl Keeper {
             Trial::Proving { key, .. } => {
                 self.fate = Some((key, Fate::TookOver));
                 self.outbox.push_back(Item::new(FATE, key, Fate::TookOver.value()));
+                self.flush();
+                if self.outbox.is_empty()
+                    && self.broker.as_ref().is_some_and(|broker| broker.code != crate::CODE)
+                {
+                    say(&format!("cannot renew itself and goes on as it is: {}", self.renew()));
+                }
             }
         }
     }
@@ -437,19 +477,13 @@ impl Keeper {
 
     fn spawn(&self) -> io::Result<Broker> {
         let (link, other) = Link::pair()?;
-        let mut arguments = self.program.arguments.iter();
-        let image = self.program.image.as_raw_fd();
-        let mut command = Command::new(format!("/proc/self/fd/{image}"));
-        if let Some(name) = arguments.next() {
-            command.arg0(name);
-        }
-        command.args(arguments).envs(self.program.environment.iter().map(|(key, value)| (key, value)));
-        command.env(crate::LINK, other.as_fd().as_raw_fd().to_string());
+        let mut command = self.program.command();
+        command.env(crate::LINK, other.as_fd().as_raw_fd().to_string()).env_remove(crate::STATE);
         // Nobody else starts anything in this process meanwhile.
         fcntl_setfd(&other, FdFlags::empty())?;
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-        Ok(Broker { pid, link, ready: None, end: None, gone_by: None })
+        Ok(Broker { pid, link, ready: None, end: None, gone_by: None, code: crate::CODE })
     }
 
     /// All that is held, all that has not been taken in, then "go".

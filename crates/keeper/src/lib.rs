@@ -13,15 +13,18 @@
 
 mod children;
 mod fate;
+mod inherit;
 mod keeper;
 pub mod link;
+mod renew;
 pub mod signals;
 mod table;
 mod trial;
 pub mod wire;
 
 pub use fate::Fate;
-pub use keeper::{Program, keep};
+pub use inherit::packet_socket;
+pub use keeper::{Program, keep, keep_on};
 
 /// Which code this is: equal in images whose keepers are the same.
 pub const CODE: u64 = {
@@ -33,6 +36,13 @@ pub const CODE: u64 = {
     }
     value
 };
+
+/// The format of what a keeper writes down for the image that it executes.
+pub const STATE_FORMAT: u64 = 1;
+
+/// The environment variable in which an image that a keeper has executed finds the number of the descriptor that holds
+/// its state.
+pub const STATE: &str = "SHIFTBOSS_KEEPER_STATE";
 
 /// The environment variable in which a broker process finds the number of its link's descriptor.
 pub const LINK: &str = "SHIFTBOSS_KEEPER";

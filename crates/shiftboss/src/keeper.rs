@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -18,11 +18,10 @@ use shiftboss_keeper::wire::{
     DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, MOST_ITEMS, ORDER,
     READY, UPGRADE,
 };
-use shiftboss_keeper::{CODE, Fate, LINK, Program, signals};
+use shiftboss_keeper::{CODE, Fate, LINK, Program, STATE, STATE_FORMAT, packet_socket, signals};
 
 use crate::adopt;
 use crate::keys::Key;
-use crate::os::inherit;
 use crate::os::rlimit::{self, Nofile};
 
 /// The right to run an app in this process, under a keeper: see [`own_process`].
@@ -76,7 +75,7 @@ pub(crate) enum Said {
 /// Those of the operating system; nothing was started then.
 pub fn own_process() -> io::Result<OwnProcess> {
     match std::env::var(LINK).ok().and_then(|number| number.parse().ok()) {
-        Some(number) => Ok(OwnProcess::take_over(inherit::packet_socket(number)?)?.checked()),
+        Some(number) => Ok(OwnProcess::take_over(packet_socket(number)?)?.checked()),
         None => become_keeper().map(|never| match never {}),
     }
 }
@@ -102,7 +101,8 @@ pub fn own_process_anew() -> io::Result<OwnProcess> {
 /// In a program that [`own_process_anew`] has executed this is the keeper, and does not return; in any other it does
 /// nothing.
 pub fn keep_if_asked() {
-    if std::env::var_os(ANEW).is_some() && std::env::var_os(LINK).is_none() {
+    let is_asked = std::env::var_os(ANEW).is_some() || std::env::var_os(STATE).is_some();
+    if is_asked && std::env::var_os(LINK).is_none() {
         let Err(error) = become_keeper();
         let _ = writeln!(io::stderr(), "error: cannot run under a keeper: {error}");
         std::process::exit(1);
@@ -115,8 +115,13 @@ fn become_keeper() -> io::Result<Infallible> {
     let nofile = rlimit::raise_nofile()?;
     let image = std::fs::File::open("/proc/self/exe")?.into();
     let arguments = std::env::args_os().collect();
-    let environment = vec![(OsString::from(NOFILE), OsString::from(nofile.soft.to_string()))];
-    let code = shiftboss_keeper::keep(Program { image, arguments, environment })?;
+    let soft = std::env::var_os(NOFILE).unwrap_or_else(|| nofile.soft.to_string().into());
+    let program = Program { image, arguments, environment: vec![(NOFILE.into(), soft)] };
+    let state = std::env::var(STATE).ok().and_then(|number| number.parse().ok());
+    let code = match state {
+        Some(state) => shiftboss_keeper::keep_on(state, program)?,
+        None => shiftboss_keeper::keep(program)?,
+    };
     std::process::exit(i32::from(code))
 }
 
@@ -230,7 +235,7 @@ impl Keeper {
     /// All that the keeper has told is taken in, and we act.
     pub(crate) fn ready(&self) -> io::Result<()> {
         self.flush()?;
-        self.link.say(&[Item::new(READY, 0, CODE)], &[], true)
+        self.link.say(&[Item::new(READY, STATE_FORMAT, code())], &[], true)
     }
 
     /// The app has ended; the exit code to pass on.
@@ -281,6 +286,12 @@ impl AsFd for Keeper {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.link.as_fd()
     }
+}
+
+/// The keeper that this image has. In a build for tests it can pass for another.
+fn code() -> u64 {
+    let other = cfg!(debug_assertions) && std::env::var_os("SHIFTBOSS_OTHER_KEEPER").is_some();
+    CODE ^ u64::from(other)
 }
 
 fn said_by(item: Item) -> Option<Said> {

@@ -68,9 +68,10 @@ const LIBRARY: &str = "crates/shiftboss/src/";
 /// The loop that calls core, and the file that makes what it calls.
 const CALLERS: [&str; 2] = ["crates/shiftboss/src/driver.rs", "crates/shiftboss/src/run.rs"];
 const CALLS: [&str; 2] = [".handle(", "App::new("];
-const UNCHECKED: [&str; 6] = [
+const UNCHECKED: [&str; 7] = [
     "crates/core/tests/simulation/heap.rs",
     "crates/keeper/src/children.rs",
+    "crates/keeper/src/inherit.rs",
     "crates/keeper/src/signals.rs",
     "crates/shiftboss/src/os/",
     "crates/test-worker/",

@@ -5,7 +5,6 @@ pub mod activation;
 pub mod clock;
 pub mod filter;
 pub mod holder;
-pub mod inherit;
 pub mod instance;
 pub mod kernel;
 pub mod leftovers;

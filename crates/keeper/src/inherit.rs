@@ -1,4 +1,4 @@
-//! A descriptor that the parent has left us under a number it told.
+//! Descriptors that were left to us under numbers that we were told: by our parent, or by the image that executed us.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -13,13 +13,18 @@ use rustix::net::{SocketType, sockopt::socket_type};
 /// `InvalidInput` if there is no such socket, or it is somebody's already: what was left to us is not closed on exec.
 pub fn packet_socket(number: RawFd) -> io::Result<OwnedFd> {
     let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "no packet socket was left under this number");
-    if number < 3 {
-        return Err(wrong());
-    }
-    // SAFETY: borrowed for these three calls only, which refuse a number that is not open.
+    let socket = take(u64::try_from(number).map_err(|_| wrong())?).map_err(|_| wrong())?;
+    if socket_type(&socket).ok() == Some(SocketType::SEQPACKET) { Ok(socket) } else { Err(wrong()) }
+}
+
+/// Takes over the descriptor of this number; what we start does not inherit it.
+pub(crate) fn take(number: u64) -> io::Result<OwnedFd> {
+    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "no descriptor was left under this number");
+    let number = RawFd::try_from(number).ok().filter(|number| *number > 2).ok_or_else(wrong)?;
+    // SAFETY: borrowed for these two calls only, which refuse a number that is not open.
     let looked_at = unsafe { BorrowedFd::borrow_raw(number) };
     let flags = fcntl_getfd(looked_at).map_err(|_| wrong())?;
-    if flags.contains(FdFlags::CLOEXEC) || socket_type(looked_at).ok() != Some(SocketType::SEQPACKET) {
+    if flags.contains(FdFlags::CLOEXEC) {
         return Err(wrong());
     }
     fcntl_setfd(looked_at, FdFlags::CLOEXEC)?;
