@@ -27,6 +27,8 @@ use crate::keys::Key;
 use crate::launch::Launch;
 use crate::log::{Deaf, Log, Told};
 use crate::os::clock;
+use crate::os::image::ImageWatch;
+use crate::os::random::random;
 use crate::os::{memory, poll};
 use crate::recorder::Recorder;
 use crate::sockets::{Quieting, Sockets};
@@ -95,6 +97,8 @@ pub(crate) struct Succession {
     pub(crate) image: PathBuf,
     pub(crate) estate: Estate,
     pub(crate) upgrade: Upgrade,
+    /// If it comes without being asked for.
+    pub(crate) watch: Option<ImageWatch>,
 }
 
 /// All that a driver starts with.
@@ -121,6 +125,9 @@ impl Driver {
     ) -> std::io::Result<Self> {
         let workers = Workers::new(notify_dir, parts.chief.keeper().cloned())?;
         workers.also_wait_for(parts.chief.as_fd())?;
+        if let Some(watch) = &parts.succession.watch {
+            workers.also_watch(watch.as_fd())?;
+        }
         let told = parts.recorder.as_ref().map(Recorder::told).transpose()?;
         let told = told.and_then(|told| parts.log.takes_note(told));
         Ok(Driver {
@@ -199,6 +206,7 @@ impl Driver {
                 Checked::TakesOver(request, image) => return self.hand_over(request, &image),
                 Checked::Over(words) => {
                     self.log.note(&words);
+                    self.look_at_image();
                     return Ok(());
                 }
             },
@@ -281,6 +289,7 @@ impl Driver {
         for (key, status) in std::mem::take(&mut inherited.exits) {
             self.take_exit(key, status);
         }
+        self.look_at_image();
         Ok(())
     }
 
@@ -349,6 +358,7 @@ impl Driver {
             }
             match self.workers.take(*event, &mut *self.log, &mut self.inputs) {
                 Some(News::Chief) => self.hear_chief()?,
+                Some(News::Image) => self.look_at_image(),
                 Some(News::Listener(broker)) => {
                     if let Some(shell) = self.shells.get_mut(broker.0 as usize) {
                         shell.sockets.assert_backlog();
@@ -379,6 +389,7 @@ impl Driver {
                 Said::Fate(fate) => {
                     if let Some(words) = self.succession.upgrade.ended(fate) {
                         self.log.note(&words);
+                        self.look_at_image();
                     }
                 }
             }
@@ -456,6 +467,16 @@ impl Driver {
     }
 
     // Another image.
+
+    fn look_at_image(&mut self) {
+        let Succession { watch: Some(watch), upgrade, .. } = &mut self.succession else { return };
+        watch.take();
+        // What happens during an upgrade is looked at after it.
+        if !upgrade.is_under_way() && watch.has_changed() {
+            self.log.note("upgrade: the program on disk has changed");
+            self.upgrade(RequestId(random()), false, oneshot::channel().0);
+        }
+    }
 
     fn upgrade(&mut self, request: RequestId, only: bool, reply: oneshot::Sender<api::Outcome>) {
         let Some(reply) = self.succession.upgrade.ask(request, reply) else { return };

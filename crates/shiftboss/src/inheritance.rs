@@ -31,6 +31,8 @@ pub(crate) struct AppRecord {
     pub(crate) hang_up_stops: bool,
     /// The program's file, which an upgrade looks at again.
     pub(crate) image: OsString,
+    /// Without being asked, too.
+    pub(crate) upgrades_itself: bool,
     /// Types in order of declaration.
     pub(crate) brokers: Vec<String>,
 }

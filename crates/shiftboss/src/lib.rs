@@ -15,7 +15,8 @@
 //! # }
 //! let mut api = BrokerOptions::new(["./server", "--verbose"]);
 //! api.workers = 4;
-//! let options = AppOptions { app: "shop".into(), brokers: vec![("api".into(), api)] };
+//! let options =
+//!     AppOptions { app: "shop".into(), brokers: vec![("api".into(), api)], upgrade: Default::default() };
 //! let socket = "/run/shiftboss/shop.sock".into();
 //! let setting = Setting { socket, environment: "default".into(), trace: None };
 //! shiftboss::run(&options, &setting, Box::new(Quiet))?;

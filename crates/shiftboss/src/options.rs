@@ -17,6 +17,18 @@ pub struct AppOptions {
     pub app: String,
     /// Type and options of each broker.
     pub brokers: Vec<(String, BrokerOptions)>,
+    /// When another image of the program takes over; default [`UpgradeWhen::Asked`].
+    pub upgrade: UpgradeWhen,
+}
+
+/// When another image of the program takes over. It needs a keeper.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpgradeWhen {
+    /// On command.
+    #[default]
+    Asked,
+    /// Also whenever the program's file on disk is another one (`inotify(7)`; not on network file systems).
+    Auto,
 }
 
 /// How a worker takes part.

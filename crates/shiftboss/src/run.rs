@@ -21,7 +21,8 @@ use crate::keeper::{Keeper, OwnProcess};
 use crate::keys::Key;
 use crate::launch::{Launch, LaunchError};
 use crate::log::Log;
-use crate::options::{AppOptions, BrokerOptions};
+use crate::options::{AppOptions, BrokerOptions, UpgradeWhen};
+use crate::os::image::ImageWatch;
 use crate::os::instance::{ClaimError, Instance};
 use crate::os::leftovers::{self, Haste};
 use crate::os::listener::BindError;
@@ -138,6 +139,8 @@ pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
         }
     };
     let names = adopt::names(&left.shells);
+    let image = PathBuf::from(&left.app.image);
+    let watch = watch(left.app.upgrades_itself, &image, left.upgrade.has_failed(), &mut *log);
     let parts = Parts {
         core: left.core,
         trace,
@@ -147,11 +150,7 @@ pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
         feed: Feed::new(Arc::clone(&names)),
         log,
         chief: Chief::Keeper(keeper),
-        succession: Succession {
-            image: PathBuf::from(&left.app.image),
-            estate: left.estate,
-            upgrade: left.upgrade,
-        },
+        succession: Succession { image, watch, estate: left.estate, upgrade: left.upgrade },
         hang_up_stops: left.app.hang_up_stops,
     };
     let info = Info {
@@ -206,6 +205,7 @@ fn start(
         hang_up_stops,
         brokers: options.brokers.iter().map(|(name, _)| name.clone()).collect(),
         image: std::env::current_exe().unwrap_or_default().into_os_string(),
+        upgrades_itself: options.upgrade == UpgradeWhen::Auto && chief.keeper().is_some(),
     };
     let image = PathBuf::from(&record.image);
     let mut estate = Estate::new();
@@ -223,6 +223,7 @@ fn start(
             Some(deposited.map_err(os("the keeper does not take what it has to hold"))?)
         }
     };
+    let watch = watch(record.upgrades_itself, &image, false, &mut *log);
     let names: Arc<[String]> = record.brokers.into();
     let info = Info {
         pid: chief.pid(),
@@ -241,10 +242,21 @@ fn start(
         feed: Feed::new(names),
         log,
         chief,
-        succession: Succession { image, estate, upgrade: Upgrade::default() },
+        succession: Succession { image, estate, upgrade: Upgrade::default(), watch },
         hang_up_stops,
     };
     drive(parts, &instance, info, Beginning::Start)
+}
+
+/// One that cannot be watched is upgraded on command only.
+fn watch(wanted: bool, image: &Path, known: bool, log: &mut dyn Log) -> Option<ImageWatch> {
+    match wanted.then(|| ImageWatch::new(image, known)).transpose() {
+        Ok(watch) => watch,
+        Err(error) => {
+            log.note(&format!("upgrade: {} cannot be watched: {error}", image.display()));
+            None
+        }
+    }
 }
 
 /// Nobody is the app but us: what a killed run of it has left is ended, and named.

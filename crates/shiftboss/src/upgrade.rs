@@ -54,6 +54,16 @@ impl Upgrade {
         Upgrade { state, waiting: Vec::new() }
     }
 
+    /// Whether one is not over yet.
+    pub(crate) fn is_under_way(&self) -> bool {
+        matches!(self.state, State::Checking { .. } | State::Trying { .. })
+    }
+
+    /// Whether the last one failed: what is on disk is not to be tried again.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.state, State::Over { outcome: api::Outcome::Failed { .. }, .. })
+    }
+
     /// Whether this request is to be begun; otherwise it is answered, now or later.
     pub(crate) fn ask(
         &mut self,

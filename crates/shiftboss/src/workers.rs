@@ -60,6 +60,8 @@ struct Process {
 pub(crate) enum News {
     /// The descriptor of [`Workers::also_wait_for`].
     Chief,
+    /// The descriptor of [`Workers::also_watch`].
+    Image,
     /// A listener of this broker listens no more.
     Listener(BrokerId),
 }
@@ -119,6 +121,11 @@ impl Workers {
         self.poller.get_ref().add(fd, Token::SIGNALS, Interest::READ)
     }
 
+    /// Hears of one more.
+    pub(crate) fn also_watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.poller.get_ref().add(fd, Token::IMAGE, Interest::READ)
+    }
+
     /// Waits for something to happen; may tell that nothing has. Dropping it loses nothing.
     pub(crate) async fn wait(&mut self) -> io::Result<Vec<poll::Ready>> {
         let mut guard = self.poller.readable_mut().await?;
@@ -173,6 +180,7 @@ impl Workers {
             (Token::LISTENER, WorkerId(broker)) => {
                 return Some(News::Listener(BrokerId(u32::try_from(broker).unwrap_or(u32::MAX))));
             }
+            (Token::IMAGE, _) => return Some(News::Image),
             _ => return Some(News::Chief),
         }
         None
@@ -483,6 +491,7 @@ impl Token {
     const STDERR: u64 = 4;
     /// With its broker instead of a worker.
     const LISTENER: u64 = 5;
+    const IMAGE: u64 = 6;
 
     fn of(kind: u64, worker: WorkerId) -> u64 {
         worker.0 << 3 | kind

@@ -135,9 +135,9 @@ impl Interrupts {
 }
 
 /// When each act ends, as shares of the whole.
-const ENDS: [f64; ACTS] = [0.08, 0.18, 0.42, 0.50, 0.74, 0.93, 1.0];
+const ENDS: [f64; ACTS] = [0.06, 0.14, 0.34, 0.41, 0.61, 0.68, 0.80, 0.95, 1.0];
 /// How long it takes when nobody says.
-const SECONDS: u64 = 60;
+const SECONDS: u64 = 70;
 /// How long it takes at least, and at most.
-const LEAST: u64 = 28;
+const LEAST: u64 = 34;
 const MOST: u64 = 24 * 3600;

@@ -11,7 +11,7 @@ use crate::trace;
 fn every_act_of_the_demo_holds() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(BIN);
-    command.args(["demo", "--seconds", "28", "--json"]);
+    command.args(["demo", "--seconds", "34", "--json"]);
     trace::record(&mut command, folder.path());
     let output = command.output().unwrap();
     let said: Value =

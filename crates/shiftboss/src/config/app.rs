@@ -7,7 +7,8 @@ use super::broker;
 use super::listen::Taken;
 use super::problem::{Findings, Problem, word};
 use super::table::{Cell, Table, in_order};
-use crate::options::AppOptions;
+use super::value::choice;
+use crate::options::{AppOptions, UpgradeWhen};
 
 /// Reads the whole file. The default name is that of its directory.
 pub(super) fn read<'t>(
@@ -21,6 +22,9 @@ pub(super) fn read<'t>(
         Some(cell) => cell.text(findings).map(|name| check_name(name, cell, findings).to_owned()),
         None => default_app(default_name, findings),
     };
+    let upgrade = table.cell("upgrade").and_then(|cell| {
+        choice(cell, &[("asked", UpgradeWhen::Asked), ("auto", UpgradeWhen::Auto)], findings)
+    });
     let brokers = match table.cell("broker") {
         Some(cell) => brokers(cell, findings),
         // What was meant to be a broker is named already.
@@ -30,7 +34,7 @@ pub(super) fn read<'t>(
             Vec::new()
         }
     };
-    AppOptions { app: app.unwrap_or_default(), brokers }
+    AppOptions { app: app.unwrap_or_default(), brokers, upgrade: upgrade.unwrap_or_default() }
 }
 
 fn check_name<'t>(name: &'t str, cell: &Cell<'_>, findings: &mut Findings) -> &'t str {

@@ -9,12 +9,17 @@ use shiftboss_core::spec::{Drained, Ready, StopLadder};
 use super::value::show_duration;
 use super::{Lines, Loaded};
 use crate::address::Address;
-use crate::options::{BrokerOptions, Kind};
+use crate::options::{BrokerOptions, Kind, UpgradeWhen};
 
 pub(super) fn explain(loaded: &Loaded) -> String {
     let Loaded { options, lines, .. } = loaded;
     let mut page = Page { text: String::new(), lines, broker: "" };
     page.line("app", &quoted(&options.app), "the directory's name");
+    let upgrade = match options.upgrade {
+        UpgradeWhen::Asked => "asked",
+        UpgradeWhen::Auto => "auto",
+    };
+    page.line("upgrade", &quoted(upgrade), "default");
     for (name, broker) in &options.brokers {
         page.broker(name, broker);
     }

@@ -8,8 +8,8 @@ pub(super) struct Level {
 }
 
 pub(super) const TOP: Level = Level {
-    known: &["app", "broker"],
-    later: &["env", "control", "metrics", "sentry", "fleet", "dashboard", "upgrade"],
+    known: &["app", "upgrade", "broker"],
+    later: &["env", "control", "metrics", "sentry", "fleet", "dashboard"],
 };
 
 pub(super) const BROKER: Level = Level {

@@ -73,7 +73,7 @@ fn in_value(value: &Spanned<DeValue<'_>>, zone: Zone, found: &mut Vec<Span>) {
 impl Zone {
     fn below(self, key: &str) -> Zone {
         match self {
-            Zone::Top if key == "app" => Zone::Known,
+            Zone::Top if key == "app" || key == "upgrade" => Zone::Known,
             Zone::Top if key == "broker" => Zone::Brokers,
             Zone::Brokers => Zone::Broker,
             Zone::Top | Zone::Broker if key == "environment" => Zone::Environment,

@@ -5,6 +5,7 @@ pub mod activation;
 pub mod clock;
 pub mod filter;
 pub mod holder;
+pub mod image;
 pub mod instance;
 pub mod kernel;
 pub mod leftovers;

@@ -2,6 +2,7 @@
 
 use shiftboss::address::{Address, Listen};
 use shiftboss::options::Kind;
+use shiftboss::options::UpgradeWhen;
 use shiftboss::{AppOptions, BrokerOptions};
 
 use crate::args::{self, RunArgs};
@@ -22,7 +23,7 @@ pub(super) fn app(asked: &RunArgs, output: &Output) -> Result<AppOptions, Troubl
         Some(args::Kind::Plain) => Kind::Plain,
         None => guess(&asked.command, output),
     };
-    Ok(AppOptions { app: name.clone(), brokers: vec![(name, broker)] })
+    Ok(AppOptions { app: name.clone(), brokers: vec![(name, broker)], upgrade: UpgradeWhen::Asked })
 }
 
 fn listen(asked: &[String]) -> Result<Vec<Listen>, Trouble> {

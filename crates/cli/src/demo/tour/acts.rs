@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use shiftboss_api::client::{Call, ClientError, Options};
-use shiftboss_api::{Broker, Event, EventName, Outcome, Progress, Recycle, Scale, WorkerState};
+use shiftboss_api::{Broker, Event, EventName, Outcome, Progress, Recycle, Scale, Upgrade, WorkerState};
 use tokio::time::sleep;
 
 use super::judge::{self, Counts, Finding, Span};
@@ -45,6 +45,8 @@ pub(super) async fn play(stage: &Stage<'_>) -> Result<(Vec<Act>, Counts), Troubl
         recycle(stage).await?,
         bad_version(stage).await?,
         drain(stage).await?,
+        kill_broker(stage).await?,
+        upgrade(stage).await?,
         crash_loop(stage).await?,
     ];
     let (last, counts) = stop(stage).await?;
@@ -72,10 +74,7 @@ async fn kill(stage: &Stage<'_>) -> Result<Act, Trouble> {
     let in_flight = stage.in_flight();
     play.done(&format!("kill -9 {pid}, one of {}, with {in_flight} requests in flight in all", ready.len()));
     let (from, began) = (stage.now(), Instant::now());
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let sent = kill_process(pid, Signal::KILL);
-        sent.map_err(|error| Trouble::new(Exit::Failed, format!("cannot kill worker {pid:?}: {error}")))?;
-    }
+    kill_pid(pid)?;
     let ready = |event: &Event| event.event == EventName::WorkerReady && event.slot == Some(slot);
     let note = match stage.happens(from, PATIENCE, ready).await {
         Some(Seen { at, event }) => {
@@ -147,12 +146,21 @@ async fn bad_version(stage: &Stage<'_>) -> Result<Act, Trouble> {
         }
         other => play.unexpected(other),
     };
-    let after = ready_pids(&stage.broker().await?);
+    play.found(the_same_workers(&before, &ready_pids(&stage.broker().await?)));
+    play.end(note).await
+}
+
+fn the_same_workers(before: &[(u32, u32)], after: &[(u32, u32)]) -> Finding {
     let same = before == after && after.len() == WORKERS as usize;
     let text =
         if same { "the same four workers serve on".into() } else { format!("{before:?} became {after:?}") };
-    play.found(Finding::new(same, text));
-    play.end(note).await
+    Finding::new(same, text)
+}
+
+fn kill_pid(pid: u32) -> Result<(), Trouble> {
+    let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    kill_process(process, Signal::KILL)
+        .map_err(|error| Trouble::new(Exit::Failed, format!("cannot kill process {pid}: {error}")))
 }
 
 async fn drain(stage: &Stage<'_>) -> Result<Act, Trouble> {
@@ -199,6 +207,45 @@ async fn drain(stage: &Stage<'_>) -> Result<Act, Trouble> {
     // Clients whose SYN was dropped in the drain try again a second later (tcp(7)).
     sleep(RETRANSMIT).await;
     play.end(format!("{} refused, back in {after}", judge::number(excused))).await
+}
+
+async fn kill_broker(stage: &Stage<'_>) -> Result<Act, Trouble> {
+    let play = Play::begin(stage, "broker killed", "The broker process itself is killed");
+    play.promise("its successor goes on with the same workers, and nothing is lost");
+    let (before, old) = (ready_pids(&stage.broker().await?), stage.client.status().await?);
+    play.done(&format!("kill -9 {}, the broker process; its keeper is {}", old.broker_pid, old.pid));
+    let began = Instant::now();
+    kill_pid(old.broker_pid)?;
+    // Asked again by itself until somebody answers.
+    let new = stage.client.status().await?;
+    let after = text::took(began.elapsed());
+    let replaced = new.broker_pid != old.broker_pid && new.pid == old.pid;
+    let text = format!("its successor {} answered after {after}", new.broker_pid);
+    play.found(Finding::new(replaced, text));
+    play.found(the_same_workers(&before, &ready_pids(&stage.broker().await?)));
+    play.end(format!("back in {after}")).await
+}
+
+async fn upgrade(stage: &Stage<'_>) -> Result<Act, Trouble> {
+    let play = Play::begin(stage, "upgrade", "Shiftboss itself is upgraded");
+    play.promise("the program on disk takes over; workers, port and clients stay");
+    play.done("shiftboss upgrade (to the same version, which is all that is here)");
+    let (before, old) = (ready_pids(&stage.broker().await?), stage.client.status().await?);
+    let began = Instant::now();
+    let outcome = outcome(stage.client.upgrade(&Upgrade::default(), &Options::default())).await?;
+    let took = text::took(began.elapsed());
+    let new = stage.client.status().await?;
+    let note = match &outcome {
+        Outcome::Done { .. } => {
+            let text =
+                format!("broker process {} became {}, on trial for 2 s", old.broker_pid, new.broker_pid);
+            play.found(Finding::new(new.broker_pid != old.broker_pid, text));
+            format!("taken over and proved in {took}")
+        }
+        other => play.unexpected(other),
+    };
+    play.found(the_same_workers(&before, &ready_pids(&stage.broker().await?)));
+    play.end(note).await
 }
 
 async fn crash_loop(stage: &Stage<'_>) -> Result<Act, Trouble> {
@@ -379,7 +426,7 @@ fn is_our_worker(pid: u32) -> bool {
     command.ends_with(b"\0demo-worker\0")
 }
 
-pub(super) const ACTS: usize = 7;
+pub(super) const ACTS: usize = 9;
 /// A killed worker's clients have been told by then.
 const MOMENT: Duration = Duration::from_millis(300);
 /// How long the broker stays drained.

@@ -182,7 +182,7 @@ All promises held: of 2,400 requests in 1m 0s none failed but these:
 
     #[test]
     fn the_page_fits_on_one_screen_also_when_everything_broke() {
-        let acts: Vec<Act> = (0..7).map(|_| act("drain, resume", 5000, 0, false)).collect();
+        let acts: Vec<Act> = (0..9).map(|_| act("drain, resume", 5000, 0, false)).collect();
         let lines = of(&acts).lines(PLAIN);
         assert!(lines.len() <= 24, "{lines:#?}");
         assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");

@@ -153,6 +153,7 @@ fn the_explanation_says_of_each_key_whether_it_was_set() {
     let text = "[broker.api]\ncommand = [\"x\"]\nlisten = [\"3000\"]\nenvironment = { KEY = \"zqx\" }\n";
     let expected = "\
 app = \"shop\"                              # the directory's name
+upgrade = \"asked\"                         # default
 
 [broker.api]
 command = [\"x\"]                           # line 2

@@ -110,7 +110,6 @@ fn keys_of_later_versions_are_that_and_nothing_else() {
         "[sentry]",
         "[fleet]",
         "[dashboard]",
-        "[upgrade]",
     ] {
         let found = broker_errors(lines);
         let words: Vec<&str> = found.split_whitespace().collect();
