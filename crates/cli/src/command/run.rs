@@ -205,7 +205,7 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
                 TraceError::Os { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                     Exit::NotAllowed
                 }
-                TraceError::Os { .. } | TraceError::Taken { .. } => Exit::Failed,
+                TraceError::Os { .. } | TraceError::Taken { .. } | TraceError::Short { .. } => Exit::Failed,
             };
             Trouble::new(exit, text).help("SHIFTBOSS_TRACE names a file for it: name another, or none")
         }
