@@ -72,14 +72,21 @@ impl Broker {
         }
     }
 
-    /// Slots whose worker does not run the present specification; if asked for, those without one too.
-    fn behind(&self, empty: bool) -> BTreeSet<Slot> {
+    /// Slots whose worker does not run the present specification; if it is new, those without a worker that is ready
+    /// too.
+    fn behind(&self, new: bool) -> BTreeSet<Slot> {
         let is_behind = |place: &Place| match place.worker.and_then(|id| self.workers.get(&id)) {
-            Some(worker) => worker.spec.since != self.spec.since,
-            None => empty,
+            Some(worker) => worker.spec.since != self.spec.since || new && !worker.is_ready(),
+            None => new,
         };
         let behind = self.slots().zip(&self.places).filter(|(_, place)| is_behind(place));
         behind.map(|(slot, _)| slot).collect()
+    }
+
+    /// Whether a slot is served by a worker of the present specification.
+    pub(crate) fn target_serves(&self) -> bool {
+        let servers = self.places.iter().filter_map(|place| self.workers.get(&place.worker?));
+        servers.into_iter().any(|worker| worker.is_ready() && worker.spec.since == self.spec.since)
     }
 
     /// Even going back can fail, and leave workers of the bad specification: it is tried again after the longest

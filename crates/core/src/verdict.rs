@@ -12,8 +12,8 @@ use crate::worker::Why;
 impl Broker {
     pub(crate) fn finish_recycle(&mut self, cx: &mut Shared) {
         let Some(Recycle { total, replaced, cut, .. }) = self.recycle.take() else { return };
-        // With nobody replaced, nobody has shown that a new specification works.
-        let proved = replaced > 0 || self.spec.since == self.good.since;
+        // With nobody replaced, only those who run it already can have shown that a new specification works.
+        let proved = replaced > 0 || self.spec.since == self.good.since || self.target_serves();
         if proved {
             self.settle_on_target();
         }

@@ -76,6 +76,10 @@ impl Worker {
         }
     }
 
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready { .. })
+    }
+
     /// Ready for at least `healthy_after`.
     pub(crate) fn proved(&self, now: Time, healthy_after: Duration) -> bool {
         matches!(self.state, State::Ready { since, .. } if now.since(since) >= healthy_after)

@@ -211,3 +211,20 @@ fn a_version_that_was_scaled_away_before_it_was_ready_is_still_on_trial_when_wor
     world.pass(spec(1).backoff.healthy_after);
     assert_eq!(world.app.deadline(), None);
 }
+
+#[test]
+fn a_version_that_serves_every_slot_when_a_drain_is_called_back_counts_as_good() {
+    let recycle = RecycleSpec { surge: 2, ..RecycleSpec::default() };
+    let mut world = World::ready([BrokerSpec { recycle: recycle.clone(), ..listening(2) }]);
+    let version = BrokerSpec { launch: LaunchId(2), recycle, ..listening(2) };
+    world.ask(API, Verb::Respecify(Box::new(version)));
+    world.all_ready();
+    assert!(world.status().recycling, "its predecessors are leaving");
+    world.answers = false;
+    world.ask(API, Verb::Drain);
+    world.answers = true;
+    world.ask(API, Verb::Resume);
+    let status = world.status();
+    assert!(!status.recycling && status.generation == status.target, "{status:#?}");
+    assert_eq!(status.target, Generation(2));
+}

@@ -18,23 +18,21 @@ pub(crate) struct Process {
     leaving: bool,
     /// Core has heard that it runs.
     told: bool,
+    /// Nobody is spoken of before: what has happened to it meanwhile.
+    untold: Vec<Plan>,
     /// Signals sent on its ladder.
     signals: u32,
 }
 
 impl World {
     pub(crate) fn happen(&mut self, plan: Plan) -> Result<(), Failure> {
+        if let Some(process) = plan.is_of().and_then(|worker| self.processes.get_mut(&worker))
+            && !process.told
+        {
+            process.untold.push(plan);
+            return Ok(());
+        }
         match plan {
-            // Nobody is spoken of before core has heard that it runs.
-            Plan::Ready(worker)
-            | Plan::Crash(worker, _)
-            | Plan::Leave(worker, _)
-            | Plan::Now(Input::Unseen { worker })
-                if self.processes.get(&worker).is_some_and(|process| !process.told) =>
-            {
-                self.plan(Duration::from_millis(1), plan);
-                Ok(())
-            }
             Plan::Now(input) => self.feed(input),
             Plan::Spawned(worker, false) => {
                 self.feed(Input::SpawnFailed { worker, reason: "no such file".to_owned() })
@@ -112,7 +110,7 @@ impl World {
 
     /// Everybody who runs dies, one after the other at one moment.
     pub(crate) fn kill_all(&mut self) {
-        let running = |process: &Process| process.pid.is_some();
+        let running = |process: &Process| process.told;
         let all = self.processes.iter().filter(|(_, process)| running(process));
         for worker in all.map(|(worker, _)| *worker).collect::<Vec<_>>() {
             self.plan(Duration::ZERO, Plan::Crash(worker, Exit::Signal(Signal::KILL)));
@@ -129,6 +127,7 @@ impl World {
                     stops_in: Duration::ZERO,
                     leaving: false,
                     told: false,
+                    untold: Vec::new(),
                     signals: 0,
                 };
                 self.processes.insert(*worker, process);
@@ -197,8 +196,10 @@ impl World {
     pub(crate) fn acknowledge(&mut self, input: &Input) {
         match input {
             Input::Spawned { worker, .. } => {
-                if let Some(process) = self.processes.get_mut(worker) {
-                    process.told = true;
+                let Some(process) = self.processes.get_mut(worker) else { return };
+                process.told = true;
+                for plan in std::mem::take(&mut process.untold) {
+                    self.plan(Duration::ZERO, plan);
                 }
             }
             Input::SpawnFailed { worker, .. } | Input::Exited { worker, .. }
@@ -294,6 +295,19 @@ impl World {
             let wait = process.stops_in;
             let exit = if self.rng.chance(0.5) { Exit::Code(0) } else { Exit::Signal(signal) };
             self.plan(wait, Plan::Leave(worker, exit));
+        }
+    }
+}
+
+impl Plan {
+    /// What a process does that runs.
+    fn is_of(&self) -> Option<WorkerId> {
+        match self {
+            Plan::Ready(worker)
+            | Plan::Crash(worker, _)
+            | Plan::Leave(worker, _)
+            | Plan::Now(Input::Unseen { worker }) => Some(*worker),
+            Plan::Spawned(..) | Plan::Now(_) => None,
         }
     }
 }
