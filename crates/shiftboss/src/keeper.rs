@@ -10,14 +10,15 @@ use std::rc::Rc;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use shiftboss_keeper::link::{Heard, Link, Packet};
 use shiftboss_keeper::wire::{
-    DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, MOST_ITEMS, ORDER,
-    READY, UPGRADE,
+    DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, MOST_ITEMS,
+    ORDER, READY, UPGRADE,
 };
 use shiftboss_keeper::{CODE, Fate, LINK, Program, signals};
 
 use crate::adopt;
 use crate::keys::Key;
 use crate::os::inherit;
+use crate::os::kill_points::{self, Part};
 use crate::os::rlimit::{self, Nofile};
 
 /// The right to run an app in this process, under a keeper: see [`own_process`].
@@ -94,6 +95,12 @@ impl OwnProcess {
         let keeper = Keeper { link: Rc::new(Link::from_descriptor(link)), pid, later: Rc::default() };
         let mut inherited = Inherited::default();
         while !inherited.take(keeper.hear_all()?) {}
+        match inherited.go {
+            GO_BEGIN => kill_points::arm(Part::Begins),
+            GO_CHECK => {}
+            _ => kill_points::arm(Part::GoesOn),
+        }
+        kill_points::point("all is heard from the keeper");
         let limits = rlimit::raise_nofile()?;
         let soft = std::env::var(NOFILE).ok().and_then(|soft| soft.parse().ok()).unwrap_or(limits.soft);
         Ok(OwnProcess { keeper, inherited, nofile: Nofile { soft, hard: limits.hard } })
@@ -166,7 +173,10 @@ impl Keeper {
     pub(crate) fn deposit(&self, key: Key, descriptors: &[BorrowedFd<'_>], word: u64) -> io::Result<()> {
         let count = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
         let item = Item { descriptors: count, ..Item::new(DEPOSIT, key.value(), word) };
-        self.link.say(&[item], descriptors, true)
+        kill_points::point("a deposit is made");
+        self.link.say(&[item], descriptors, true)?;
+        kill_points::point("a deposit was made");
+        Ok(())
     }
 
     /// Has something dropped, and a worker's end taken as taken in; said with the next [`Keeper::flush`].
@@ -186,13 +196,19 @@ impl Keeper {
     /// All that the keeper has told is taken in, and we act.
     pub(crate) fn ready(&self) -> io::Result<()> {
         self.flush()?;
-        self.link.say(&[Item::new(READY, 0, CODE)], &[], true)
+        kill_points::point("READY is said");
+        self.link.say(&[Item::new(READY, 0, CODE)], &[], true)?;
+        kill_points::point("READY was said");
+        Ok(())
     }
 
     /// The app has ended; the exit code to pass on.
     pub(crate) fn end(&self, code: u8) -> io::Result<()> {
         self.flush()?;
-        self.link.say(&[Item::new(END, 0, u64::from(code))], &[], true)
+        kill_points::point("END is said");
+        self.link.say(&[Item::new(END, 0, u64::from(code))], &[], true)?;
+        kill_points::point("END was said");
+        Ok(())
     }
 
     /// The last word of this process: another image shall go on.
@@ -206,7 +222,9 @@ impl Keeper {
     pub(crate) fn flush(&self) -> io::Result<()> {
         let mut later = self.later.borrow_mut();
         for items in later.chunks(MOST_ITEMS) {
+            kill_points::point("FORGET or DONE is said");
             self.link.say(items, &[], true)?;
+            kill_points::point("FORGET or DONE was said");
         }
         later.clear();
         Ok(())
