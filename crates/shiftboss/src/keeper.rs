@@ -10,7 +10,7 @@ use std::rc::Rc;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use shiftboss_keeper::link::{Heard, Link, Packet};
 use shiftboss_keeper::wire::{
-    DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, MOST_ITEMS,
+    AGAIN, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, MOST_ITEMS,
     ORDER, READY, UPGRADE,
 };
 use shiftboss_keeper::{CODE, Fate, LINK, Program, signals};
@@ -158,6 +158,11 @@ impl Inherited {
         self.claim(key)?.pop()
     }
 
+    /// Whether the last one that is deposited before an app begins is there.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.deposits.contains_key(&Key::Ring.value())
+    }
+
     /// All keys that are left.
     pub(crate) fn keys(&self) -> impl Iterator<Item = u64> {
         self.deposits.keys().copied()
@@ -209,6 +214,11 @@ impl Keeper {
         self.link.say(&[Item::new(END, 0, u64::from(code))], &[], true)?;
         kill_points::point("END was said");
         Ok(())
+    }
+
+    /// The last word of this process: the app was never begun.
+    pub(crate) fn again(&self) -> io::Result<()> {
+        self.link.say(&[Item::new(AGAIN, 0, 0)], &[], true)
     }
 
     /// The last word of this process: another image shall go on.

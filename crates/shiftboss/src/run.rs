@@ -126,7 +126,10 @@ pub fn begin(
 /// [`RunError`] if what was left cannot be taken over; it stays as it is then, with the keeper.
 pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
     let keeper = own.keeper;
-    let left = Left::claim(own.inherited).map_err(os("cannot go on with the app"))?;
+    let Some(left) = Left::claim(own.inherited).map_err(os("cannot go on with the app"))? else {
+        keeper.again().map_err(os("cannot have the app begun again"))?;
+        std::process::exit(0);
+    };
     let trace = left.app.trace.as_ref().map(|path| Trace::go_on(Path::new(path), left.recorder.steps()));
     let trace = match trace.transpose() {
         Ok(trace) => trace,
