@@ -1,6 +1,6 @@
 //! Goes on with what another broker process has left: its app, its sockets, its workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -61,11 +61,19 @@ fn restore(
     specs: &BTreeMap<(BrokerId, Generation), SpecRecord>,
     mut addresses: impl FnMut(BrokerId) -> Option<Vec<String>>,
 ) -> Result<App, Refused> {
-    snapshot::restore(
-        records,
-        |broker, generation| specs.get(&(broker, generation)).map(|record| record.spec.clone()),
-        |broker| addresses(broker).unwrap_or_default(),
-    )
+    let mut untold = BTreeSet::new();
+    loop {
+        let restored = snapshot::restore(
+            records,
+            |broker, generation| specs.get(&(broker, generation)).map(|record| record.spec.clone()),
+            |broker| if untold.contains(&broker) { None } else { addresses(broker) }.unwrap_or_default(),
+        );
+        match restored {
+            // They are bound before that is told, and recorded.
+            Err(Refused::Listeners { broker, recorded: 0, .. }) if untold.insert(broker) => {}
+            restored => return restored,
+        }
+    }
 }
 
 fn refused(refused: &Refused) -> io::Error {
