@@ -178,6 +178,8 @@ impl Keeper {
     pub(crate) fn deposit(&self, key: Key, descriptors: &[BorrowedFd<'_>], word: u64) -> io::Result<()> {
         let count = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
         let item = Item { descriptors: count, ..Item::new(DEPOSIT, key.value(), word) };
+        // In the order in which it was meant: what is dropped may be under the same key.
+        self.flush()?;
         kill_points::point("a deposit is made");
         self.link.say(&[item], descriptors, true)?;
         kill_points::point("a deposit was made");
