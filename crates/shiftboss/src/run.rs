@@ -25,7 +25,7 @@ use crate::options::{AppOptions, BrokerOptions};
 use crate::os::instance::{ClaimError, Instance};
 use crate::os::listener::BindError;
 use crate::os::rlimit::{self, Nofile};
-use crate::os::{clock, kernel};
+use crate::os::{clock, kernel, kill_points};
 use crate::recorder::Recorder;
 use crate::sockets::Sockets;
 use crate::trace::{Trace, TraceError};
@@ -164,7 +164,7 @@ pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
     };
     let beginning =
         Beginning::Adopt { how: left.how, inherited: left.inherited, told: left.told, events: left.events };
-    drive(parts, &left.instance, info, beginning)
+    drive(parts, left.instance, info, beginning)
 }
 
 fn start(
@@ -242,7 +242,7 @@ fn start(
         succession: Succession { image, estate, upgrade: Upgrade::default() },
         hang_up_stops,
     };
-    drive(parts, &instance, info, Beginning::Start)
+    drive(parts, instance, info, Beginning::Start)
 }
 
 /// All that a successor needs before there are workers is with the keeper when this returns.
@@ -273,7 +273,7 @@ fn hang_up_stops() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdin())
 }
 
-fn drive(parts: Parts, instance: &Instance, info: Info, beginning: Beginning) -> Result<(), RunError> {
+fn drive(parts: Parts, instance: Instance, info: Info, beginning: Beginning) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -283,9 +283,15 @@ fn drive(parts: Parts, instance: &Instance, info: Info, beginning: Beginning) ->
     let (orders, taken) = mpsc::channel(ORDERS);
     let handle = Handle::new(orders, info);
     let folder = instance.runtime_dir().to_owned();
+    let keeper = parts.chief.keeper().cloned();
     runtime
         .block_on(serve(parts, taken, folder, listener, handle, beginning))
-        .map_err(os("the app cannot go on"))
+        .map_err(os("the app cannot go on"))?;
+    // With the last word: nobody comes after us who could clear away what we leave.
+    kill_points::point("the control socket is removed");
+    drop(instance);
+    kill_points::point("the control socket was removed");
+    keeper.map_or(Ok(()), |keeper| keeper.end(0)).map_err(os("the keeper is not told of the end"))
 }
 
 async fn serve(
