@@ -20,7 +20,7 @@ use crate::signals::SignalFd;
 use crate::table::Table;
 use crate::trial::{AT_MOST, PROOF, Trial};
 use crate::wire::{
-    BY_SIGNAL, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE, Item,
+    AGAIN, BY_SIGNAL, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE, Item,
     MOST_DESCRIPTORS, MOST_ITEMS, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, READY,
     UPGRADE,
 };
@@ -95,6 +95,8 @@ pub(crate) struct Broker {
     pub(crate) link: Link,
     pub(crate) ready: Option<Instant>,
     pub(crate) end: Option<u8>,
+    /// It found that the app was never begun.
+    pub(crate) again: bool,
     /// It has said its last word: killed if it is still there then.
     pub(crate) gone_by: Option<Instant>,
     /// What its image has as a keeper: [`crate::CODE`] of it.
@@ -263,6 +265,12 @@ impl Keeper {
                         self.trial = Trial::Yielding { key: item.key, image, until };
                     }
                 }
+                AGAIN => {
+                    let until = Instant::now() + AT_MOST;
+                    if let Some(broker) = &mut self.broker {
+                        (broker.again, broker.gone_by) = (true, Some(until));
+                    }
+                }
                 // Said by a newer one than we are.
                 _ => {}
             }
@@ -287,7 +295,11 @@ impl Keeper {
     fn look_at_clock(&mut self, now: Instant) {
         if self.start_at.is_some_and(|at| at <= now) {
             self.start_at = None;
-            self.start(if self.failures >= SALVAGE_AFTER { GO_SALVAGE } else { GO_ADOPT });
+            self.start(match self.failures {
+                _ if self.table.is_empty() => GO_BEGIN,
+                SALVAGE_AFTER.. => GO_SALVAGE,
+                _ => GO_ADOPT,
+            });
         }
         if self.owed >= HUNG {
             say("the broker process hangs: replacing it");
@@ -363,8 +375,14 @@ impl Keeper {
             Trial::Starting { key, old, .. } => return self.give_up(key, old, Fate::EndedEarly(status)),
             Trial::Proving { key, old, .. } => return self.give_up(key, old, Fate::EndedSoon(status)),
         }
-        if broker.ready.is_none() && self.table.is_empty() {
-            // It never began: what it said of the reason is all there is to say.
+        if broker.again {
+            self.table = Table::default();
+            self.start_at = Some(now);
+            return;
+        }
+        let never_began = broker.ready.is_none() && self.table.is_empty();
+        if never_began && (status < BY_SIGNAL || self.failures + 1 >= SALVAGE_AFTER) {
+            // What it said of the reason is all there is to say.
             self.code = Some(code_of(status));
             return;
         }
@@ -483,7 +501,7 @@ impl Keeper {
         fcntl_setfd(&other, FdFlags::empty())?;
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-        Ok(Broker { pid, link, ready: None, end: None, gone_by: None, code: crate::CODE })
+        Ok(Broker { pid, link, ready: None, end: None, again: false, gone_by: None, code: crate::CODE })
     }
 
     /// All that is held, all that has not been taken in, then "go".

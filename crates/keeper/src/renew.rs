@@ -100,6 +100,7 @@ impl Keeper {
                     link,
                     ready,
                     end: None,
+                    again: false,
                     gone_by: None,
                     code: crate::CODE,
                 });

@@ -30,6 +30,9 @@ pub const END: u32 = 4;
 pub const DONE: u32 = 5;
 /// To the keeper, as the last word: start this image instead. One descriptor, the image.
 pub const UPGRADE: u32 = 6;
+/// To the keeper, as the last word: whoever was to begin the app ended before it had; drop all that is held, and have
+/// it begun.
+pub const AGAIN: u32 = 7;
 
 /// To the broker process: the worker of this key is gone and reaped. The value is its exit code, or above
 /// [`BY_SIGNAL`] the signal that ended it. Said to every successor until the key is forgotten.

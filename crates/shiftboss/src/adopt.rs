@@ -1,14 +1,15 @@
 //! Goes on with what another broker process has left: its app, its sockets, its workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use shiftboss_api as api;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, RequestId, WorkerId};
+use shiftboss_core::snapshot::{self, Refused};
 use shiftboss_core::spec::Ready;
-use shiftboss_core::{Adoption, App, Effect, Input, Present, snapshot};
+use shiftboss_core::{Adoption, App, Effect, Input, Present};
 
 use shiftboss_keeper::Fate;
 
@@ -51,7 +52,7 @@ pub(crate) fn check(mut inherited: Inherited) -> io::Result<()> {
         let file = inherited.claim_one(Key::Listener(broker, 0))?;
         serde_json::from_slice(&memory::read(file.as_fd()).ok()?).ok()
     };
-    restore(Memory::adopt(records)?.bytes(), &specs, addresses)?;
+    restore(Memory::adopt(records)?.bytes(), &specs, addresses).map_err(|error| refused(&error))?;
     if app.brokers.is_empty() { Err(missing(Key::App)) } else { Ok(()) }
 }
 
@@ -59,13 +60,24 @@ fn restore(
     records: &[u8],
     specs: &BTreeMap<(BrokerId, Generation), SpecRecord>,
     mut addresses: impl FnMut(BrokerId) -> Option<Vec<String>>,
-) -> io::Result<App> {
-    snapshot::restore(
-        records,
-        |broker, generation| specs.get(&(broker, generation)).map(|record| record.spec.clone()),
-        |broker| addresses(broker).unwrap_or_default(),
-    )
-    .map_err(|refused| io::Error::other(refused.to_string()))
+) -> Result<App, Refused> {
+    let mut untold = BTreeSet::new();
+    loop {
+        let restored = snapshot::restore(
+            records,
+            |broker, generation| specs.get(&(broker, generation)).map(|record| record.spec.clone()),
+            |broker| if untold.contains(&broker) { None } else { addresses(broker) }.unwrap_or_default(),
+        );
+        match restored {
+            // They are bound before that is told, and recorded.
+            Err(Refused::Listeners { broker, recorded: 0, .. }) if untold.insert(broker) => {}
+            restored => return restored,
+        }
+    }
+}
+
+fn refused(refused: &Refused) -> io::Error {
+    io::Error::other(refused.to_string())
 }
 
 /// What [`check`] is given.
@@ -83,7 +95,11 @@ pub(crate) fn to_read(estate: &Estate, recorder: &Recorder, shells: &[Shell]) ->
 }
 
 impl Left {
-    pub(crate) fn claim(mut inherited: Inherited) -> io::Result<Left> {
+    /// None if the app was never begun: whoever was to do so ended before it had recorded anything.
+    pub(crate) fn claim(mut inherited: Inherited) -> io::Result<Option<Left>> {
+        if !inherited.is_complete() {
+            return Ok(None);
+        }
         let mut estate = Estate::new();
         let app = AppRecord::claim(&mut inherited, &mut estate)?;
         let specs = SpecRecord::claim_all(&mut inherited, &mut estate)?;
@@ -91,9 +107,13 @@ impl Left {
         let instance = Instance::adopt(&app.socket(), one(Key::Control)?, one(Key::Lock)?)?;
         let (memory, mut ring, mut events, told) = recorder::open(one(Key::Records)?, one(Key::Ring)?)?;
         let shells = shells(&app, &specs, &mut inherited)?;
-        let core = restore(memory.bytes(), &specs, |broker| {
-            shells.get(broker.0 as usize).map(|shell| shell.sockets.addresses())
-        })?;
+        let addresses =
+            |broker: BrokerId| shells.get(broker.0 as usize).map(|shell| shell.sockets.addresses());
+        let core = match restore(memory.bytes(), &specs, addresses) {
+            Ok(core) => core,
+            Err(Refused::Empty) => return Ok(None),
+            Err(error) => return Err(refused(&error)),
+        };
         ring.cut_after(core.last_event());
         events.retain(|event| event.seq <= core.last_event());
         let recorder = Recorder::adopt(memory, ring)?;
@@ -103,7 +123,7 @@ impl Left {
         };
         let how = if inherited.is_salvage() { Adoption::Salvage } else { Adoption::Whole };
         let launches = specs.into_values().map(|record| (record.spec.launch, record.launch)).collect();
-        Ok(Left {
+        Ok(Some(Left {
             app,
             instance,
             core,
@@ -116,7 +136,7 @@ impl Left {
             inherited,
             estate,
             upgrade,
-        })
+        }))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::log::{Deaf, Log, Told};
 use crate::os::clock;
 use crate::os::image::ImageWatch;
 use crate::os::random::random;
-use crate::os::{memory, poll};
+use crate::os::{kill_points, memory, poll};
 use crate::recorder::Recorder;
 use crate::sockets::{Quieting, Sockets};
 use crate::trace::Trace;
@@ -154,7 +154,8 @@ impl Driver {
         })
     }
 
-    /// Runs the app until it has ended: all workers gone, all commands answered.
+    /// Runs the app until it has ended: all workers gone, all commands answered. That it has is for the caller to tell
+    /// the keeper.
     pub(crate) async fn run(mut self, beginning: Beginning) -> std::io::Result<()> {
         match beginning {
             Beginning::Start => self.start(),
@@ -168,8 +169,9 @@ impl Driver {
             self.feed_core()?;
             // After the effects: a successor is started before its predecessor's death is written down.
             self.log.flush();
+            kill_points::point("the log was handed over");
             if self.ended {
-                return self.chief.keeper().map_or(Ok(()), |keeper| keeper.end(0));
+                return Ok(());
             }
             // Whoever asks gets an answer, however much the workers have to say.
             tokio::task::yield_now().await;
@@ -313,10 +315,12 @@ impl Driver {
 
     /// Writes a call of core down, if that is asked for and as long as it can be done.
     fn trace(&mut self, write: impl FnOnce(&mut Trace) -> std::io::Result<()>) {
+        kill_points::point("a line of the trace is written");
         if let Some(Err(error)) = self.trace.as_mut().map(write) {
             self.trace = None;
             self.log.note(&format!("the trace cannot be written and ends here: {error}"));
         }
+        kill_points::point("a line of the trace was written");
     }
 
     /// Records a step before its effects are performed, and returns the events among them.
@@ -535,15 +539,24 @@ impl Driver {
                     });
                 }
                 Effect::Signal { worker, signal } => {
+                    kill_points::point("a signal is sent");
                     self.workers.signal(worker, signal);
+                    kill_points::point("a signal was sent");
                     if let Some(recorder) = &mut self.recorder {
                         recorder.signalled(worker);
                     }
+                    kill_points::point("a signal was noted");
                 }
-                Effect::KillTree { worker } => self.workers.kill_tree(worker),
+                Effect::KillTree { worker } => {
+                    kill_points::point("a tree is killed");
+                    self.workers.kill_tree(worker);
+                    kill_points::point("a tree was killed");
+                }
                 Effect::OpenListeners { broker, round } => {
                     let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
+                    kill_points::point("listeners are opened");
                     let mut result = shell.sockets.open();
+                    kill_points::point("listeners were opened");
                     if let (Ok(_), Some(keeper)) = (&result, self.chief.keeper())
                         && let Err(error) = shell.sockets.deposit(keeper, broker)
                     {
@@ -555,14 +568,18 @@ impl Driver {
                 }
                 Effect::QuietListeners { broker, round } => {
                     let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
+                    kill_points::point("listeners are quieted");
                     let quieting = shell.sockets.quiet(clock::now());
+                    kill_points::point("listeners were quieted");
                     self.quieting.insert(broker, (round, quieting));
                 }
                 Effect::ShutListeners { broker, round } => {
                     let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
                     self.quieting.remove(&broker);
                     self.workers.leave_listeners(&shell.sockets);
+                    kill_points::point("listeners are shut");
                     let refused = shell.sockets.shut();
+                    kill_points::point("listeners were shut");
                     self.inputs.push_back(Input::Shut { broker, round, refused });
                 }
                 Effect::Emit(event) => {
@@ -590,7 +607,9 @@ impl Driver {
         let outcome = convert::outcome(outcome, |worker| self.workers.last_lines(worker));
         for reply in self.waiting.remove(&request).unwrap_or_default() {
             // Whoever has stopped listening needs no answer.
+            kill_points::point("a reply is sent");
             let _ = reply.send(outcome.clone());
+            kill_points::point("a reply was sent");
         }
     }
 

@@ -15,13 +15,14 @@ use std::rc::Rc;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use shiftboss_keeper::link::{Heard, Link, Packet};
 use shiftboss_keeper::wire::{
-    DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, MOST_ITEMS, ORDER,
-    READY, UPGRADE,
+    AGAIN, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, MOST_ITEMS,
+    ORDER, READY, UPGRADE,
 };
 use shiftboss_keeper::{CODE, Fate, LINK, Program, STATE, STATE_FORMAT, packet_socket, signals};
 
 use crate::adopt;
 use crate::keys::Key;
+use crate::os::kill_points::{self, Part};
 use crate::os::rlimit::{self, Nofile};
 
 /// The right to run an app in this process, under a keeper: see [`own_process`].
@@ -143,6 +144,12 @@ impl OwnProcess {
         let keeper = Keeper { link: Rc::new(Link::from_descriptor(link)), pid, later: Rc::default() };
         let mut inherited = Inherited::default();
         while !inherited.take(keeper.hear_all()?) {}
+        match inherited.go {
+            GO_BEGIN => kill_points::arm(Part::Begins),
+            GO_CHECK => {}
+            _ => kill_points::arm(Part::GoesOn),
+        }
+        kill_points::point("all is heard from the keeper");
         let limits = rlimit::raise_nofile()?;
         let soft = std::env::var(NOFILE).ok().and_then(|soft| soft.parse().ok()).unwrap_or(limits.soft);
         Ok(OwnProcess { keeper, inherited, nofile: Nofile { soft, hard: limits.hard } })
@@ -200,6 +207,11 @@ impl Inherited {
         self.claim(key)?.pop()
     }
 
+    /// Whether the last one that is deposited before an app begins is there.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.deposits.contains_key(&Key::Ring.value())
+    }
+
     /// All keys that are left.
     pub(crate) fn keys(&self) -> impl Iterator<Item = u64> {
         self.deposits.keys().copied()
@@ -215,7 +227,12 @@ impl Keeper {
     pub(crate) fn deposit(&self, key: Key, descriptors: &[BorrowedFd<'_>], word: u64) -> io::Result<()> {
         let count = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
         let item = Item { descriptors: count, ..Item::new(DEPOSIT, key.value(), word) };
-        self.link.say(&[item], descriptors, true)
+        // In the order in which it was meant: what is dropped may be under the same key.
+        self.flush()?;
+        kill_points::point("a deposit is made");
+        self.link.say(&[item], descriptors, true)?;
+        kill_points::point("a deposit was made");
+        Ok(())
     }
 
     /// Has something dropped, and a worker's end taken as taken in; said with the next [`Keeper::flush`].
@@ -235,13 +252,24 @@ impl Keeper {
     /// All that the keeper has told is taken in, and we act.
     pub(crate) fn ready(&self) -> io::Result<()> {
         self.flush()?;
-        self.link.say(&[Item::new(READY, STATE_FORMAT, code())], &[], true)
+        kill_points::point("READY is said");
+        self.link.say(&[Item::new(READY, STATE_FORMAT, code())], &[], true)?;
+        kill_points::point("READY was said");
+        Ok(())
     }
 
     /// The app has ended; the exit code to pass on.
     pub(crate) fn end(&self, code: u8) -> io::Result<()> {
         self.flush()?;
-        self.link.say(&[Item::new(END, 0, u64::from(code))], &[], true)
+        kill_points::point("END is said");
+        self.link.say(&[Item::new(END, 0, u64::from(code))], &[], true)?;
+        kill_points::point("END was said");
+        Ok(())
+    }
+
+    /// The last word of this process: the app was never begun.
+    pub(crate) fn again(&self) -> io::Result<()> {
+        self.link.say(&[Item::new(AGAIN, 0, 0)], &[], true)
     }
 
     /// The last word of this process: another image shall go on.
@@ -255,7 +283,9 @@ impl Keeper {
     pub(crate) fn flush(&self) -> io::Result<()> {
         let mut later = self.later.borrow_mut();
         for items in later.chunks(MOST_ITEMS) {
+            kill_points::point("FORGET or DONE is said");
             self.link.say(items, &[], true)?;
+            kill_points::point("FORGET or DONE was said");
         }
         later.clear();
         Ok(())

@@ -2,6 +2,7 @@
 
 use shiftboss_api::Event;
 
+use crate::os::kill_points;
 use crate::os::memory::Memory;
 use crate::ring::TOLD_AT;
 
@@ -44,7 +45,9 @@ pub struct Told(pub(crate) Memory);
 impl Told {
     /// All events up to this number are told.
     pub fn up_to(&mut self, seq: u64) {
+        kill_points::point("it is noted what was told");
         self.0.write(TOLD_AT, &seq.to_le_bytes());
+        kill_points::point("it was noted what was told");
     }
 }
 

@@ -12,6 +12,7 @@ use shiftboss_core::snapshot::{Full, Layout, Records, Store};
 use crate::keeper::Keeper;
 use crate::keys::Key;
 use crate::log::Told;
+use crate::os::kill_points;
 use crate::os::memory::Memory;
 use crate::ring::Ring;
 
@@ -26,7 +27,9 @@ impl Store for Memory {
     }
 
     fn write(&mut self, at: usize, bytes: &[u8]) {
-        Memory::write(self, at, bytes);
+        kill_points::in_parts("a record is written", bytes, |place, part| {
+            Memory::write(self, at + place, part)
+        });
     }
 }
 
@@ -50,7 +53,9 @@ impl Recorder {
     /// Records what the last step has changed, and what it has to tell.
     pub(crate) fn step(&mut self, app: &mut App, events: &[api::Event]) -> Result<(), Full> {
         events.iter().for_each(|event| self.ring.push(event));
-        self.records.record(app)
+        let recorded = self.records.record(app);
+        kill_points::point("a step is recorded");
+        recorded
     }
 
     /// Where it is noted which events were told.
@@ -88,7 +93,7 @@ impl Recorder {
     /// Its ladder begins anew.
     pub(crate) fn forget_signals(&mut self, worker: WorkerId) {
         if let Some(at) = self.records.pid_word(worker) {
-            self.records.store_mut().write(at + BESIDE, &[0; 4]);
+            Store::write(self.records.store_mut(), at + BESIDE, &[0; 4]);
         }
     }
 
@@ -96,7 +101,7 @@ impl Recorder {
     pub(crate) fn signalled(&mut self, worker: WorkerId) {
         let Some(at) = self.records.pid_word(worker) else { return };
         let sent = self.records.store().word(at + BESIDE).saturating_add(1);
-        self.records.store_mut().write(at + BESIDE, &sent.to_ne_bytes());
+        Store::write(self.records.store_mut(), at + BESIDE, &sent.to_ne_bytes());
     }
 }
 

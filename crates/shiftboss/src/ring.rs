@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use shiftboss_api::Event;
 
 use crate::log::Told;
+use crate::os::kill_points;
 use crate::os::memory::Memory;
 
 pub(crate) struct Ring {
@@ -114,8 +115,10 @@ impl Ring {
     fn write(&mut self, at: u64, bytes: &[u8]) {
         let first = bytes.len().min(SIZE - place_of(at));
         let (first, rest) = bytes.split_at(first);
-        self.memory.write(place_of(at), first);
-        self.memory.write(DATA_AT, rest);
+        let place = place_of(at);
+        let memory = &mut self.memory;
+        kill_points::in_parts("an event is written", first, |at, part| memory.write(place + at, part));
+        memory.write(DATA_AT, rest);
     }
 
     fn load(&self, at: usize) -> u64 {
@@ -127,6 +130,7 @@ impl Ring {
     }
 
     fn store(&mut self, at: usize, value: u64) {
+        kill_points::point("a position in the events is written");
         self.memory.write(at, &value.to_le_bytes());
     }
 }

@@ -28,7 +28,7 @@ use crate::os::leftovers::{self, Haste};
 use crate::os::listener::BindError;
 use crate::os::random::random;
 use crate::os::rlimit::{self, Nofile};
-use crate::os::{clock, kernel};
+use crate::os::{clock, kernel, kill_points};
 use crate::recorder::Recorder;
 use crate::sockets::Sockets;
 use crate::trace::{Trace, TraceError};
@@ -129,7 +129,10 @@ pub fn begin(
 /// [`RunError`] if what was left cannot be taken over; it stays as it is then, with the keeper.
 pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
     let keeper = own.keeper;
-    let left = Left::claim(own.inherited).map_err(os("cannot go on with the app"))?;
+    let Some(left) = Left::claim(own.inherited).map_err(os("cannot go on with the app"))? else {
+        keeper.again().map_err(os("cannot have the app begun again"))?;
+        std::process::exit(0);
+    };
     let trace = left.app.trace.as_ref().map(|path| Trace::go_on(Path::new(path), left.recorder.steps()));
     let trace = match trace.transpose() {
         Ok(trace) => trace,
@@ -162,7 +165,7 @@ pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
     };
     let beginning =
         Beginning::Adopt { how: left.how, inherited: left.inherited, told: left.told, events: left.events };
-    drive(parts, &left.instance, info, beginning)
+    drive(parts, left.instance, info, beginning)
 }
 
 fn start(
@@ -245,7 +248,7 @@ fn start(
         succession: Succession { image, estate, upgrade: Upgrade::default(), watch },
         hang_up_stops,
     };
-    drive(parts, &instance, info, Beginning::Start)
+    drive(parts, instance, info, Beginning::Start)
 }
 
 /// One that cannot be watched is upgraded on command only.
@@ -301,7 +304,7 @@ fn hang_up_stops() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdin())
 }
 
-fn drive(parts: Parts, instance: &Instance, info: Info, beginning: Beginning) -> Result<(), RunError> {
+fn drive(parts: Parts, instance: Instance, info: Info, beginning: Beginning) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -311,9 +314,15 @@ fn drive(parts: Parts, instance: &Instance, info: Info, beginning: Beginning) ->
     let (orders, taken) = mpsc::channel(ORDERS);
     let handle = Handle::new(orders, info);
     let folder = instance.runtime_dir().to_owned();
+    let keeper = parts.chief.keeper().cloned();
     runtime
         .block_on(serve(parts, taken, folder, listener, handle, beginning))
-        .map_err(os("the app cannot go on"))
+        .map_err(os("the app cannot go on"))?;
+    // With the last word: nobody comes after us who could clear away what we leave.
+    kill_points::point("the control socket is removed");
+    drop(instance);
+    kill_points::point("the control socket was removed");
+    keeper.map_or(Ok(()), |keeper| keeper.end(0)).map_err(os("the keeper is not told of the end"))
 }
 
 async fn serve(

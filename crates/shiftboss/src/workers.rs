@@ -21,6 +21,7 @@ use crate::keys::Key;
 use crate::launch::{Launch, Particulars};
 use crate::log::{Deaf, Line, Log};
 use crate::os::clock;
+use crate::os::kill_points;
 use crate::os::lines::{self, Reading};
 use crate::os::notify::NotifySocket;
 use crate::os::poll::{self, Interest, Poller};
@@ -241,6 +242,7 @@ impl Workers {
     /// Goes on with a worker that another process has started.
     pub(crate) fn adopt(&mut self, found: Found<'_>) -> io::Result<()> {
         let Found { worker, slot, broker, pid, probed, sockets, descriptors } = found;
+        kill_points::point("a worker is adopted");
         let mut descriptors = descriptors.into_iter();
         let (Some(stdout), Some(stderr)) = (descriptors.next(), descriptors.next()) else {
             return Err(io::Error::new(io::ErrorKind::NotFound, "its output pipes were not kept"));
@@ -283,6 +285,7 @@ impl Workers {
         let keeper = self
             .deposit(order, &descriptors.into_iter().flatten().collect::<Vec<_>>())
             .map_err(failed("the keeper does not take its descriptors"))?;
+        kill_points::point("a worker is cloned");
         let child = order.launch.start(&Particulars {
             keeper,
             worker: order.worker,
@@ -293,6 +296,7 @@ impl Workers {
             stderr: write_stderr.as_fd(),
             notify: notify.as_ref().map(NotifySocket::path),
         });
+        kill_points::point("a worker was cloned");
         let child = child.map_err(|error| {
             self.is_recorded_gone(order.worker);
             error.to_string()
@@ -340,7 +344,9 @@ impl Workers {
         for worker in self.heard.drain(..) {
             if let Some(notify) = self.processes.get_mut(&worker).and_then(|process| process.notify.as_mut())
             {
+                kill_points::point("a word of readiness is dropped");
                 notify.take();
+                kill_points::point("a word of readiness was dropped");
             }
         }
     }
@@ -402,6 +408,7 @@ impl Workers {
             reaper::Exit::Signal(number) => Exit::Signal(Signal(number)),
         };
         inputs.push_back(Input::Exited { worker, exit });
+        kill_points::point("an exit was heard");
     }
 
     /// It has ended and cannot be reaped: somebody traces it (ptrace(2)). The pid stays taken until that one lets go, so

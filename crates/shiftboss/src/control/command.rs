@@ -74,6 +74,19 @@ impl Asked {
         }
     }
 
+    /// What becomes of it when the app ends first.
+    fn at_the_end(&self) -> Outcome {
+        match self {
+            // It has ended: that was asked for.
+            Asked::Command(Command::Stop) => {
+                Outcome::Done { note: None, total: 0, replaced: 0, cut: 0, refused: 0 }
+            }
+            Asked::Command(Command::Broker(..)) | Asked::Upgrade { .. } => {
+                Outcome::Superseded { reason: "the app has ended".to_owned() }
+            }
+        }
+    }
+
     async fn give(self, handle: &Handle, request: RequestId) -> Result<oneshot::Receiver<Outcome>, Gone> {
         match self {
             Asked::Command(command) => handle.command(request, command).await,
@@ -126,24 +139,39 @@ async fn run(
         );
     }
     // Subscribed before the command is given, so that its first event is not missed.
+    let waits = query.iter().any(|(key, value)| key == "wait" && value == "1");
+    let at_the_end = asked.at_the_end();
     let subscription = match handle.subscribe(Some(u64::MAX)).await {
         Ok(subscription) => subscription,
-        Err(gone) => return gone.into_response(),
+        Err(gone) => return over(gone, key, at_the_end, waits),
     };
     let outcome = match asked.give(handle, request).await {
         Ok(outcome) => outcome,
-        Err(gone) => return gone.into_response(),
+        Err(gone) => return over(gone, key, at_the_end, waits),
     };
-    if !query.iter().any(|(key, value)| key == "wait" && value == "1") {
+    if !waits {
         return (StatusCode::ACCEPTED, Json(CommandReply { request: key })).into_response();
     }
     let (lines, body) = mpsc::channel(16);
     tokio::spawn(async move {
         // The client has gone when nobody takes the lines any more; the command goes on.
-        let _ = send_progress(key, broker, subscription, outcome, lines).await;
+        let _ = send_progress(key, broker, subscription, outcome, at_the_end, lines).await;
     });
     let body = Body::from_stream(ReceiverStream::new(body).map(Ok::<_, Infallible>));
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// The answer of an app that has ended before it was asked: whoever wanted just that has it, as the one that asks again
+/// after the broker process was killed.
+fn over(gone: Gone, key: String, at_the_end: Outcome, waits: bool) -> Response {
+    match at_the_end {
+        Outcome::Done { .. } if waits => {
+            let body = line(&Progress::Request(key)) + &line(&Progress::Outcome(at_the_end));
+            ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+        }
+        Outcome::Done { .. } => (StatusCode::ACCEPTED, Json(CommandReply { request: key })).into_response(),
+        Outcome::Failed { .. } | Outcome::Superseded { .. } | Outcome::Refused { .. } => gone.into_response(),
+    }
 }
 
 async fn send_progress(
@@ -151,6 +179,7 @@ async fn send_progress(
     broker: Option<String>,
     subscription: Subscription,
     mut outcome: oneshot::Receiver<Outcome>,
+    at_the_end: Outcome,
     lines: mpsc::Sender<String>,
 ) -> Result<(), mpsc::error::SendError<String>> {
     let mut live = subscription.live;
@@ -160,14 +189,13 @@ async fn send_progress(
             biased;
             event = live.recv() => event,
             outcome = &mut outcome => {
-                let gone = || Outcome::Superseded { reason: "the app has ended".to_owned() };
                 // Events that came before the outcome are sent before it.
                 while let Ok(event) = live.try_recv() {
                     if event.broker == broker {
                         lines.send(line(&Progress::Event((*event).clone()))).await?;
                     }
                 }
-                return lines.send(line(&Progress::Outcome(outcome.unwrap_or_else(|_| gone())))).await;
+                return lines.send(line(&Progress::Outcome(outcome.unwrap_or(at_the_end)))).await;
             }
             () = lines.closed() => return Ok(()),
         };
@@ -177,9 +205,7 @@ async fn send_progress(
             }
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => {
-                let outcome = outcome
-                    .await
-                    .unwrap_or_else(|_| Outcome::Superseded { reason: "the app has ended".to_owned() });
+                let outcome = outcome.await.unwrap_or(at_the_end);
                 return lines.send(line(&Progress::Outcome(outcome))).await;
             }
         }

@@ -8,6 +8,7 @@ pub mod holder;
 pub mod image;
 pub mod instance;
 pub mod kernel;
+pub(crate) mod kill_points;
 pub mod leftovers;
 pub mod lines;
 pub mod listener;
