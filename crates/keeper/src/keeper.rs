@@ -494,6 +494,10 @@ impl Keeper {
                 descriptors.extend(held.iter().map(AsFd::as_fd));
             }
             items.push(item);
+            // What follows is said to one that has taken over.
+            if item.word == GO {
+                break;
+            }
         }
         (items, descriptors)
     }
