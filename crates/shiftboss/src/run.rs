@@ -25,7 +25,7 @@ use crate::options::{AppOptions, BrokerOptions};
 use crate::os::instance::{ClaimError, Instance};
 use crate::os::listener::BindError;
 use crate::os::rlimit::{self, Nofile};
-use crate::os::{clock, kernel};
+use crate::os::{clock, heirs, kernel};
 use crate::recorder::Recorder;
 use crate::sockets::Sockets;
 use crate::trace::{Trace, TraceError};
@@ -126,6 +126,7 @@ pub fn begin(
 /// [`RunError`] if what was left cannot be taken over; it stays as it is then, with the keeper.
 pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
     let keeper = own.keeper;
+    heirs::expect(true);
     let left = Left::claim(own.inherited).map_err(os("cannot go on with the app"))?;
     let trace = left.app.trace.as_ref().map(|path| Trace::go_on(Path::new(path), left.recorder.steps()));
     let trace = match trace.transpose() {
@@ -271,6 +272,8 @@ fn hang_up_stops() -> bool {
 }
 
 fn drive(parts: Parts, instance: &Instance, info: Info, beginning: Beginning) -> Result<(), RunError> {
+    // The keeper has it all, and starts another process should this one get no further.
+    heirs::expect(parts.chief.keeper().is_some());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
