@@ -301,7 +301,7 @@ impl Keeper {
                 _ => GO_ADOPT,
             });
         }
-        if self.owed >= HUNG {
+        if self.owed >= hung() {
             say("the broker process hangs: replacing it");
             self.kill_broker();
         }
@@ -548,6 +548,10 @@ impl Keeper {
                 descriptors.extend(held.iter().map(AsFd::as_fd));
             }
             items.push(item);
+            // What follows is said to one that has taken over.
+            if item.word == GO {
+                break;
+            }
         }
         (items, descriptors)
     }
@@ -557,6 +561,15 @@ fn code_of(status: u64) -> u8 {
     let signal = status.checked_sub(BY_SIGNAL);
     let code = signal.map_or(status, |signal| (128 + signal).min(255));
     u8::try_from(code).unwrap_or(FAILED)
+}
+
+/// [`HUNG`]; tests of a debug build may have less patience.
+fn hung() -> Duration {
+    #[cfg(debug_assertions)]
+    if let Some(wait) = std::env::var("SHIFTBOSS_HUNG_MS").ok().and_then(|ms| ms.parse().ok()) {
+        return Duration::from_millis(wait);
+    }
+    HUNG
 }
 
 /// Talk is on standard error; nobody is left who could be told that it cannot be.

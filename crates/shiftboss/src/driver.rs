@@ -26,10 +26,9 @@ use crate::keeper::{Inherited, Keeper, Said};
 use crate::keys::Key;
 use crate::launch::Launch;
 use crate::log::{Deaf, Log, Told};
-use crate::os::clock;
 use crate::os::image::ImageWatch;
 use crate::os::random::random;
-use crate::os::{kill_points, memory, poll};
+use crate::os::{clock, heirs, kill_points, memory, poll};
 use crate::recorder::Recorder;
 use crate::sockets::{Quieting, Sockets};
 use crate::trace::Trace;
@@ -155,11 +154,23 @@ impl Driver {
     }
 
     /// Runs the app until it has ended: all workers gone, all commands answered. That it has is for the caller to tell
-    /// the keeper.
+    /// the keeper; if it cannot run, whoever the keeper starts next goes on.
     pub(crate) async fn run(mut self, beginning: Beginning) -> std::io::Result<()> {
+        let result = self.go(beginning).await;
+        heirs::expect(result.is_err() && self.chief.keeper().is_some());
+        result
+    }
+
+    async fn go(&mut self, beginning: Beginning) -> std::io::Result<()> {
         match beginning {
-            Beginning::Start => self.start(),
-            Beginning::Adopt { how, inherited, told, events } => self.adopt(how, inherited, told, events)?,
+            Beginning::Start => {
+                heirs::expect(false);
+                self.start();
+            }
+            Beginning::Adopt { how, inherited, told, events } => {
+                self.adopt(how, inherited, told, events)?;
+                heirs::expect(false);
+            }
         }
         self.feed_core()?;
         if let Some(keeper) = self.chief.keeper() {
@@ -272,9 +283,15 @@ impl Driver {
                 told.up_to(event.seq);
             }
         }
+        #[cfg(debug_assertions)]
+        if how == Adoption::Whole {
+            events.iter().for_each(panic_if_asked);
+        }
         self.feed.adopt(self.core.status(), events);
         let roll = self.core.roll();
         adopt::take_workers(&mut self.workers, &roll, &mut inherited, keeper, recorder, &self.shells)?;
+        // All of it is ours.
+        heirs::expect(false);
         if how == Adoption::Salvage {
             roll.iter().for_each(|present| recorder.forget_signals(present.worker));
         }
@@ -590,6 +607,8 @@ impl Driver {
                         shell.sockets.assert_backlog();
                     }
                     let Some(wire) = events.pop_front() else { continue };
+                    #[cfg(debug_assertions)]
+                    panic_if_asked(&wire);
                     let seq = event.seq;
                     let event = self.feed.publish(&event, wire);
                     self.log.event(&event);
@@ -652,6 +671,15 @@ impl AsFd for Chief {
             Chief::Keeper(keeper) => keeper.as_fd(),
         }
     }
+}
+
+/// For tests of what follows a panic: one comes with the event that `SHIFTBOSS_PANIC_ON` names, and again in whoever
+/// finds it among the last ones, until whatever was under way is dropped.
+#[cfg(debug_assertions)]
+fn panic_if_asked(event: &api::Event) {
+    let asked = std::env::var("SHIFTBOSS_PANIC_ON").unwrap_or_default();
+    let is_meant = !asked.is_empty() && serde_json::to_value(event.event).is_ok_and(|name| name == asked);
+    assert!(!is_meant, "asked to panic on {asked}");
 }
 
 /// Requests of our own have numbers of 64 bits, an order's above the broker's.

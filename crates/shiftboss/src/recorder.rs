@@ -28,7 +28,7 @@ impl Store for Memory {
 
     fn write(&mut self, at: usize, bytes: &[u8]) {
         kill_points::in_parts("a record is written", bytes, |place, part| {
-            Memory::write(self, at + place, part)
+            Memory::write(self, at + place, part);
         });
     }
 }

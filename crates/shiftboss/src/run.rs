@@ -28,7 +28,7 @@ use crate::os::leftovers::{self, Haste};
 use crate::os::listener::BindError;
 use crate::os::random::random;
 use crate::os::rlimit::{self, Nofile};
-use crate::os::{clock, kernel, kill_points};
+use crate::os::{clock, heirs, kernel, kill_points};
 use crate::recorder::Recorder;
 use crate::sockets::Sockets;
 use crate::trace::{Trace, TraceError};
@@ -129,6 +129,7 @@ pub fn begin(
 /// [`RunError`] if what was left cannot be taken over; it stays as it is then, with the keeper.
 pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
     let keeper = own.keeper;
+    heirs::expect(true);
     let Some(left) = Left::claim(own.inherited).map_err(os("cannot go on with the app"))? else {
         keeper.again().map_err(os("cannot have the app begun again"))?;
         std::process::exit(0);
@@ -305,6 +306,8 @@ fn hang_up_stops() -> bool {
 }
 
 fn drive(parts: Parts, instance: Instance, info: Info, beginning: Beginning) -> Result<(), RunError> {
+    // The keeper has it all, and starts another process should this one get no further.
+    heirs::expect(parts.chief.keeper().is_some());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -89,7 +89,7 @@ const RULES: [Rule; 11] = [
         in_tests: &["shiftboss-oracle"],
         others: None,
     },
-    rule("shiftboss-test-worker", &[]),
+    rule("shiftboss-test-worker", &["shiftboss-keeper"]),
     rule("xtask", &["shiftboss-api", "shiftboss-oracle"]),
 ];
 

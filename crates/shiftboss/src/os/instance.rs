@@ -25,6 +25,7 @@ use rustix::net::{
 };
 use rustix::process::geteuid;
 
+use super::heirs;
 use super::notify::{LONGEST_PATH, longest_path};
 
 /// The claim to be the app; given back when dropped, or by the kernel when the process ends.
@@ -173,8 +174,8 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // Whoever goes on after a panic is the app still.
-        if std::thread::panicking() {
+        // Whoever goes on is the app still.
+        if heirs::are_expected() {
             return;
         }
         // Still locked, so no other instance puts its own there between look and removal. What cannot be removed is
@@ -246,7 +247,7 @@ struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if heirs::are_expected() {
             return;
         }
         // Said, since a child that is just being started shares the descriptor until its program runs.

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::filter;
+use super::heirs;
 use super::holder::{self, Holder};
 use crate::address::{Address, Host};
 
@@ -274,8 +275,8 @@ impl Drop for Listener {
     /// The file of a UNIX socket goes with it, unless it is somebody else's by now.
     fn drop(&mut self) {
         let Address::Unix(path) = &self.address else { return };
-        // Whoever goes on after a panic has the socket still.
-        if std::thread::panicking() {
+        // Whoever goes on has the socket still.
+        if heirs::are_expected() {
             return;
         }
         let path = if self.state == State::Shut { away(path) } else { path.clone() };

@@ -4,6 +4,7 @@ pub mod accepting;
 pub mod activation;
 pub mod clock;
 pub mod filter;
+pub mod heirs;
 pub mod holder;
 pub mod image;
 pub mod instance;

@@ -14,6 +14,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv, socket_with,
 };
 
+use super::heirs;
+
 /// The socket of one worker. Its file goes when this is dropped.
 #[derive(Debug)]
 pub struct NotifySocket {
@@ -102,9 +104,8 @@ impl AsFd for NotifySocket {
 
 impl Drop for NotifySocket {
     fn drop(&mut self) {
-        // Whoever goes on after a panic has the socket still. One that stays behind is removed with its folder, or
-        // replaced.
-        if !std::thread::panicking() {
+        // Whoever goes on has the socket still. One that stays behind is removed with its folder, or replaced.
+        if !heirs::are_expected() {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,0 +1,107 @@
+//! The broker process hangs, panics again and again, or its keeper dies.
+
+use super::*;
+
+#[test]
+fn one_that_was_stopped_and_then_killed_is_replaced() {
+    let app = App::ready(&sleepers(2));
+    let pids = app.pids();
+    killed_while(&app, || {});
+    until_adopted(&app, 1);
+    assert_eq!(app.pids(), pids);
+    app.does(&["recycle", "web"]);
+    let (status, log) = app.stop();
+    assert!(status.success());
+    let log = once(&log);
+    assert_eq!((named(&log, "worker_started"), named(&log, "worker_death")), (4, 0));
+}
+
+#[test]
+fn one_that_hangs_is_replaced_once_it_has_owed_something_for_long() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let app = ready_with(&sleepers(2), |command| {
+        command.env("SHIFTBOSS_HUNG_MS", "200");
+    });
+    let (pids, broker) = (app.pids(), app.broker_pid());
+    signal_process(broker, Signal::STOP);
+    signal_process(pids[0], Signal::KILL);
+    let log = app.until_event("worker_ready", 3);
+    assert!(is_gone(broker) && app.stderr().contains("keeper: the broker process hangs: replacing it"));
+    assert_eq!((named(&log, "worker_death"), named(&log, "broker_adopted")), (1, 1));
+    assert!(app.pids().contains(&pids[1]));
+    nobody_else_is_there(&app);
+    app.stop();
+}
+
+#[test]
+fn one_that_panics_again_and_again_drops_what_was_under_way_and_keeps_all_workers() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let app = ready_with(&sleepers(2), |command| {
+        command.env("SHIFTBOSS_PANIC_ON", "recycle_started");
+    });
+    let pids = app.pids();
+    let before = files(&app);
+    let answer = app.ask(&["recycle", "web"]);
+    let said = text(&answer.stdout) + &text(&answer.stderr);
+    assert!(!answer.status.success(), "{said}");
+    assert!(said.contains("given up: the broker process died again and again"), "{said}");
+    let log = until_adopted(&app, 1);
+    let adopted = log.iter().find(|event| event["event"] == "broker_adopted").unwrap();
+    assert_eq!((&adopted["salvaged"], &adopted["workers"]), (&true.into(), &2.into()));
+    let stderr = app.stderr();
+    assert!(stderr.contains("panicked") && stderr.contains("asked to panic on recycle_started"), "{stderr}");
+    assert!(stderr.contains("the broker process exited with 101"), "{stderr}");
+    assert!(app.pids().iter().all(|pid| !is_gone(*pid)));
+    eventually("its successors are gone, the workers are not", || {
+        app.pids().len() == 2 && pids.iter().all(|pid| app.pids().contains(pid))
+    });
+    assert_eq!(files(&app), before);
+    nobody_else_is_there(&app);
+    signal_process(pids[0], Signal::KILL);
+    app.does(&["wait", "web", "--for", "ready"]);
+    let (status, log) = app.stop();
+    assert!(status.success());
+    let log = once(&log);
+    assert_eq!(named(&log, "recycle_failed"), 1);
+}
+
+/// Its sockets, and those of its workers.
+fn files(app: &App) -> BTreeSet<String> {
+    let names = |folder| {
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let mut all: BTreeSet<String> = names(app.path("app.sock.d")).into_iter().collect();
+    all.extend(names(app.path(".")).into_iter().filter(|name| name.ends_with(".sock")));
+    all
+}
+
+#[test]
+fn a_keeper_that_is_killed_takes_everything_with_it() {
+    for both in [false, true] {
+        let mut app = App::ready(&sleepers_that(2, ", \"--fork-child\""));
+        let mut all = children(app.pid());
+        let said = app.until("each says its child", |log| lines(log).len() >= 2);
+        assert_eq!(all.len(), 3);
+        if both {
+            app.signal_both(Signal::KILL);
+        } else {
+            app.signal(Signal::KILL);
+        }
+        app.ended();
+        let grandchildren: Vec<u32> =
+            lines(&said).iter().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+        for pid in std::mem::take(&mut all) {
+            eventually("it is gone", || is_gone(pid));
+        }
+        // They are nobody's any more, and the next run would end them.
+        grandchildren
+            .into_iter()
+            .filter(|pid| !is_gone(*pid))
+            .for_each(|pid| signal_process(pid, Signal::KILL));
+    }
+}
