@@ -117,7 +117,7 @@ mod tests {
             ("", "empty"),
             ("{\"a\":1}\n", "line 1 is no line of a trace"),
             ("\u{0}\u{1}\n\n", "line 1 is no line of a trace"),
-            (&BEGIN.replace("\"trace\":1", "\"trace\":2"), "line 1 is no"),
+            (&BEGIN.replace("\"trace\":2", "\"trace\":3"), "line 1 is no"),
         ] {
             let text = if text.is_empty() { String::new() } else { format!("{text}\n") };
             let error = format!("{:#}", judged(&text).unwrap_err());

@@ -167,10 +167,7 @@ impl Driver {
                 heirs::expect(false);
                 self.start();
             }
-            Beginning::Adopt { how, inherited, told, events } => {
-                self.adopt(how, inherited, told, events)?;
-                heirs::expect(false);
-            }
+            Beginning::Adopt { how, inherited, told, events } => self.adopt(how, inherited, told, events)?,
         }
         self.feed_core()?;
         if let Some(keeper) = self.chief.keeper() {
