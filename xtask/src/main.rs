@@ -6,6 +6,7 @@ mod judge;
 mod model;
 mod mutants;
 mod sim;
+mod takeovers;
 mod test;
 mod workspace;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         Some("sim") => sim::run(&words),
         Some("model") => model::run(&words),
         Some("mutants") => mutants::run(&words),
+        Some("takeovers") => takeovers::run(&words),
         Some("judge") => judge::run(&words),
         Some("bench") => bench::run(&words),
         Some("bare-supervisor") => bare::run(&words),
@@ -58,6 +60,9 @@ Usage: cargo xtask CHORE
   model [--only NAME]           All states of small apps, with the full bounds
   mutants [NAME...]             Plants one-line bugs in a copy of the rules;
                                 every one must be caught
+  takeovers [--kills N] [--upgrades N]
+                                The broker process under load, killed (default:
+                                1000 times) and upgraded (200 times, twice)
   judge FILE...                 Whether the apps of these traces kept their
                                 promises; SHIFTBOSS_TRACE=FILE writes one
   bench [ROW...] [--quick] [--json]

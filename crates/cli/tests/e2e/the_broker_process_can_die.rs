@@ -1,9 +1,11 @@
 //! `kill -9` of the broker process drops no request, restarts no worker, forgets no command.
 //!
-//! `SHIFTBOSS_KILLS` says how often the tests under load kill it, by default 10 times each. One that dies more than twice
+//! `SHIFTBOSS_KILLS` says how often the tests under load kill it, by default 10 times each, and `SHIFTBOSS_UPGRADES` how
+//! often it is upgraded, by default twice; to and fro with the program that `SHIFTBOSS_OTHER` names, if it does. One that dies more than twice
 //! within a second of its beginning is slowed down by its keeper, so they wait between kills.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -104,6 +106,47 @@ fn killed_while_workers_are_replaced_scaled_and_crash_it_goes_on_with_all_of_it(
     each_event_came_once(&log);
     assert_eq!(named(&log, "worker_death") as u64, crashes);
     assert_eq!(named(&log, "worker_started"), named(&log, "worker_death") + named(&log, "worker_ended"));
+}
+
+#[test]
+fn upgraded_again_and_again_under_load_it_loses_nothing_and_restarts_nobody() {
+    let number = |name| std::env::var(name).ok().map(|times| times.parse().unwrap());
+    let images = [BIN.to_owned(), std::env::var("SHIFTBOSS_OTHER").unwrap_or_else(|_| BIN.to_owned())];
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let (file, program) = (folder.path().join("shiftboss.toml"), folder.path().join("program"));
+    std::fs::write(folder.path().join("version"), "good").unwrap();
+    std::fs::write(&file, fill(&web(port), folder.path())).unwrap();
+    std::fs::copy(&images[0], &program).unwrap();
+    let app = App::started(folder, &["run", "-c", file.to_str().unwrap()], |command| {
+        let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        let mut other = std::process::Command::new(&program);
+        other.args(arguments).current_dir(program.parent().unwrap());
+        other.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        *command = other;
+    });
+    app.until_event("app_ready", 1);
+    // How the last one went is kept from the first one on.
+    app.does(&["upgrade"]);
+    let before = (app.pids(), [descriptors(app.pid()), descriptors(app.broker_pid())]);
+    let mut load = Load::on(port, &["--rate", "1000"]);
+    let mut brokers = BTreeSet::from([app.broker_pid()]);
+    for time in 1..=number("SHIFTBOSS_UPGRADES").unwrap_or(2) {
+        let new = app.path("new");
+        std::fs::copy(&images[time % 2], &new).unwrap();
+        std::fs::rename(&new, &program).unwrap();
+        app.does(&["upgrade"]);
+        assert!(brokers.insert(app.broker_pid()), "upgrade {time}");
+    }
+    load.a_second();
+    none_lost(&load.end());
+    eventually("all is as it was", || {
+        (app.pids(), [descriptors(app.pid()), descriptors(app.broker_pid())]) == before
+    });
+    let (status, log) = app.stop();
+    assert!(status.success());
+    each_event_came_once(&log);
+    assert_eq!((named(&log, "worker_started"), named(&log, "worker_death")), (4, 0));
 }
 
 #[test]
