@@ -1,39 +1,41 @@
 //! The one loop that calls core: waits, turns what happened into an input, performs the effects.
 //!
-//! It decides nothing. The workers' processes are in `workers`, what can be done to them in `os`.
+//! It decides nothing. Here: the loop and the calls; what it hears and does is in the files below. The workers' processes
+//! are in `workers`, what can be done to them in `os`.
+
+mod chief;
+mod hear;
+mod perform;
+mod succession;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shiftboss_api as api;
-use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, RequestId, Slot, WorkerId};
-use shiftboss_core::spec::{Ready, Signal};
+use shiftboss_core::id::{BrokerId, LaunchId, RequestId};
+use shiftboss_core::spec::Ready;
 use shiftboss_core::time::Time;
-use shiftboss_core::{Adoption, App, Command, Effect, Input, Verb};
-use shiftboss_keeper::signals::SignalFd;
-use shiftboss_keeper::wire::{ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE};
+use shiftboss_core::{Adoption, App, Effect, Input};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::adopt;
-use crate::children::exit_of;
-use crate::convert;
 use crate::feed::Feed;
-use crate::handle::{Order, Pulse};
-use crate::keeper::{Inherited, Keeper, Said};
-use crate::keys::Key;
+use crate::handle::Order;
+use crate::keeper::Inherited;
 use crate::launch::Launch;
-use crate::log::{Deaf, Log, Told};
-use crate::os::image::ImageWatch;
-use crate::os::random::random;
-use crate::os::{clock, heirs, kill_points, memory, poll};
+use crate::log::{Log, Told};
+use crate::os::{clock, heirs, kill_points};
 use crate::recorder::Recorder;
 use crate::sockets::{Quieting, Sockets};
 use crate::trace::Trace;
-use crate::upgrade::{self, Checked, Estate, Upgrade};
-use crate::workers::{self, News, Workers};
+use crate::upgrade::Checked;
+use crate::workers::Workers;
+
+pub(crate) use chief::Chief;
+use hear::Taken;
+pub(crate) use succession::Succession;
 
 pub(crate) struct Driver {
     core: App,
@@ -68,36 +70,12 @@ pub(crate) struct Shell {
     pub(crate) sockets: Sockets,
 }
 
-/// Who tells the app to end, and reaps its workers.
-pub(crate) enum Chief {
-    /// The operating system.
-    Signals(SignalFd),
-    /// The keeper above us.
-    Keeper(Keeper),
-}
-
-/// Something that the keeper says again until it is told that it was recorded.
-enum Taken {
-    Order(u64),
-    End(WorkerId),
-}
-
 /// How the driver begins.
 pub(crate) enum Beginning {
     /// The app is new.
     Start,
     /// Another process has begun it.
     Adopt { how: Adoption, inherited: Inherited, told: u64, events: Vec<api::Event> },
-}
-
-/// Who may come after this process.
-pub(crate) struct Succession {
-    /// The program's file on disk.
-    pub(crate) image: PathBuf,
-    pub(crate) estate: Estate,
-    pub(crate) upgrade: Upgrade,
-    /// If it comes without being asked for.
-    pub(crate) watch: Option<ImageWatch>,
 }
 
 /// All that a driver starts with.
@@ -123,7 +101,9 @@ impl Driver {
         notify_dir: PathBuf,
     ) -> std::io::Result<Self> {
         let workers = Workers::new(notify_dir, parts.chief.keeper().cloned())?;
-        workers.also_wait_for(parts.chief.as_fd())?;
+        if let Some(chief) = parts.chief.to_wait_for() {
+            workers.also_wait_for(chief)?;
+        }
         if let Some(watch) = &parts.succession.watch {
             workers.also_watch(watch.as_fd())?;
         }
@@ -264,51 +244,6 @@ impl Driver {
         self.perform(effects, events);
     }
 
-    /// Goes on where another process ended.
-    fn adopt(
-        &mut self,
-        how: Adoption,
-        mut inherited: Inherited,
-        told: u64,
-        events: Vec<api::Event>,
-    ) -> std::io::Result<()> {
-        let (Some(keeper), Some(recorder)) = (self.chief.keeper(), &mut self.recorder) else { return Ok(()) };
-        // What was recorded and not told is told first.
-        for event in events.iter().filter(|event| event.seq > told) {
-            self.log.event(event);
-            if let Some(told) = &mut self.told {
-                told.up_to(event.seq);
-            }
-        }
-        #[cfg(debug_assertions)]
-        if how == Adoption::Whole {
-            events.iter().for_each(panic_if_asked);
-        }
-        self.feed.adopt(self.core.status(), events);
-        let roll = self.core.roll();
-        adopt::take_workers(&mut self.workers, &roll, &mut inherited, keeper, recorder, &self.shells)?;
-        // All of it is ours.
-        heirs::expect(false);
-        if how == Adoption::Salvage {
-            roll.iter().for_each(|present| recorder.forget_signals(present.worker));
-        }
-        let now = clock::now();
-        let effects = self.core.adopt(now, how);
-        let deadline = self.core.deadline();
-        self.trace(|trace| trace.adopt(now, how, &effects, deadline));
-        let events = self.record(&effects);
-        if let Some(recorder) = &self.recorder {
-            let (effects, known) = adopt::still_to_do(effects, &roll, &self.workers, recorder);
-            self.inputs.extend(known);
-            self.perform(effects, events);
-        }
-        for (key, status) in std::mem::take(&mut inherited.exits) {
-            self.take_exit(key, status);
-        }
-        self.look_at_image();
-        Ok(())
-    }
-
     /// Gives core what has happened, with what its own effects bring about, until nothing is left.
     fn feed_core(&mut self) -> std::io::Result<()> {
         while let Some(input) = self.inputs.pop_front() {
@@ -364,322 +299,4 @@ impl Driver {
         }
         keeper.flush()
     }
-
-    // What has happened.
-
-    /// What workers write waits for the next round once this one has taken long: it is told again.
-    fn take_events(&mut self, events: &[poll::Ready]) -> std::io::Result<()> {
-        let until = clock::now() + ROUND;
-        for event in events {
-            if Workers::can_wait(*event) && clock::now() > until {
-                continue;
-            }
-            match self.workers.take(*event, &mut *self.log, &mut self.inputs) {
-                Some(News::Chief) => self.hear_chief()?,
-                Some(News::Image) => self.look_at_image(),
-                Some(News::Listener(broker)) => {
-                    if let Some(shell) = self.shells.get_mut(broker.0 as usize) {
-                        shell.sockets.assert_backlog();
-                    }
-                }
-                None => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn hear_chief(&mut self) -> std::io::Result<()> {
-        let said = match &self.chief {
-            Chief::Signals(signals) => {
-                let signals: Vec<Signal> = std::iter::from_fn(|| signals.read()).map(Signal).collect();
-                signals.into_iter().for_each(|signal| match signal {
-                    Signal::HUP => self.hang_up(None),
-                    _ => self.stop(),
-                });
-                return Ok(());
-            }
-            Chief::Keeper(keeper) => keeper.hear()?,
-        };
-        for said in said {
-            match said {
-                Said::Exit { key, status } => self.take_exit(key, status),
-                Said::Order { number, what } => self.take_keepers_order(number, what),
-                Said::Fate(fate) => {
-                    if let Some(words) = self.succession.upgrade.ended(fate) {
-                        self.log.note(&words);
-                        self.look_at_image();
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A worker is gone, and reaped by the keeper.
-    fn take_exit(&mut self, key: u64, status: u64) {
-        if let Some(Key::Worker(worker)) = Key::of(key) {
-            if self.workers.has(worker) {
-                self.workers.ended(worker, exit_of(status), &mut *self.log, &mut self.inputs);
-            }
-            self.taken.push(Taken::End(worker));
-        }
-    }
-
-    fn take_keepers_order(&mut self, number: u64, what: u64) {
-        match what {
-            ORDER_STOP => self.stop(),
-            ORDER_STOP_NOW => self.inputs.push_back(Input::Stop { now: true }),
-            ORDER_HANG_UP => self.hang_up(Some(number)),
-            ORDER_UPGRADE => {
-                let request = RequestId(u128::from(number << 32 | u64::from(u32::MAX)));
-                self.upgrade(request, false, oneshot::channel().0);
-            }
-            // One of a newer keeper.
-            _ => {}
-        }
-        self.taken.push(Taken::Order(number));
-    }
-
-    /// The same order told twice is one command.
-    fn hang_up(&mut self, order: Option<u64>) {
-        if self.hang_up_stops {
-            return self.stop();
-        }
-        self.own_requests += 1;
-        let number = order.unwrap_or(self.own_requests) & MOST_ORDERS;
-        for broker in (0..).take(self.shells.len()) {
-            let request = RequestId(u128::from(number << 32 | u64::from(broker)));
-            let command = Command::Broker(BrokerId(broker), Verb::Recycle(None));
-            self.inputs.push_back(Input::Command { request, command });
-        }
-    }
-
-    /// The first signal asks, whatever commands have asked before; the second does not.
-    fn stop(&mut self) {
-        let now = std::mem::replace(&mut self.stop_asked, true);
-        if !now {
-            self.log
-                .note("stopping: every worker finishes what it has; the same signal again ends them at once");
-        }
-        self.inputs.push_back(Input::Stop { now });
-    }
-
-    fn take_order(&mut self, order: Order) {
-        match order {
-            Order::Command { request, command, reply } => {
-                self.waiting.entry(request).or_default().push(reply);
-                self.inputs.push_back(Input::Command { request, command });
-            }
-            Order::Upgrade { request, check, reply } => self.upgrade(request, check, reply),
-            // Whoever has stopped listening needs no answer.
-            Order::Status(reply) => {
-                let _ = reply.send(self.feed.brokers());
-            }
-            Order::Pulse(reply) => {
-                let _ = reply.send(Pulse { ready: self.feed.is_ready() });
-            }
-            Order::Subscribe { after, reply } => {
-                let _ = reply.send(self.feed.subscribe(after));
-            }
-        }
-    }
-
-    // Another image.
-
-    fn look_at_image(&mut self) {
-        let Succession { watch: Some(watch), upgrade, .. } = &mut self.succession else { return };
-        watch.take();
-        // What happens during an upgrade is looked at after it.
-        if !upgrade.is_under_way() && watch.has_changed() {
-            self.log.note("upgrade: the program on disk has changed");
-            self.upgrade(RequestId(random()), false, oneshot::channel().0);
-        }
-    }
-
-    fn upgrade(&mut self, request: RequestId, only: bool, reply: oneshot::Sender<api::Outcome>) {
-        let Some(reply) = self.succession.upgrade.ask(request, reply) else { return };
-        let refused = if self.recorder.is_none() {
-            Some("it runs without a keeper, which an upgrade needs")
-        } else if self.core.status().stopping {
-            Some("the app is stopping")
-        } else {
-            None
-        };
-        if let Some(reason) = refused {
-            let _ = reply.send(upgrade::refused(reason));
-            return;
-        }
-        let Some(recorder) = &self.recorder else { return };
-        let (say, answer) = oneshot::channel();
-        let image = self.succession.image.clone();
-        match adopt::to_read(&self.succession.estate, recorder, &self.shells) {
-            Ok(estate) => {
-                // Nobody waits for it once the app ends.
-                let ask = move || drop(say.send(upgrade::check(&image, &estate)));
-                drop(std::thread::Builder::new().name("upgrade".to_owned()).spawn(ask));
-            }
-            Err(error) => drop(say.send(Err(format!("nothing can be handed over: {error}")))),
-        }
-        self.succession.upgrade.begin(request, only, Some(reply), answer);
-    }
-
-    /// The last thing that this process does, unless it fails.
-    fn hand_over(&mut self, request: RequestId, image: &OwnedFd) -> std::io::Result<()> {
-        let Some(keeper) = self.chief.keeper() else { return Ok(()) };
-        let handed = memory::sealed("shiftboss-upgrade", &request.0.to_le_bytes())
-            .and_then(|note| keeper.deposit(Key::Upgrade, &[note.as_fd()], 0))
-            .and_then(|()| keeper.yield_to(image.as_fd()));
-        if let Err(error) = handed {
-            let words =
-                self.succession.upgrade.fail(request, format!("the keeper does not take it: {error}"));
-            self.log.note(&words);
-            return Ok(());
-        }
-        // Its last lines are written; nothing else is given up, all of it is the successor's.
-        self.log = Box::new(Deaf);
-        std::process::exit(0)
-    }
-
-    // What is to be done.
-
-    fn perform(&mut self, effects: Vec<Effect>, mut events: VecDeque<api::Event>) {
-        for effect in effects {
-            match effect {
-                Effect::Spawn { worker, broker, slot, generation, launch } => {
-                    let result = self.spawn(worker, broker, slot, generation, launch);
-                    self.inputs.push_back(match result {
-                        Ok(pid) => Input::Spawned { worker, pid },
-                        Err(reason) => Input::SpawnFailed { worker, reason },
-                    });
-                }
-                Effect::Signal { worker, signal } => {
-                    kill_points::point("a signal is sent");
-                    self.workers.signal(worker, signal);
-                    kill_points::point("a signal was sent");
-                    if let Some(recorder) = &mut self.recorder {
-                        recorder.signalled(worker);
-                    }
-                    kill_points::point("a signal was noted");
-                }
-                Effect::KillTree { worker } => {
-                    kill_points::point("a tree is killed");
-                    self.workers.kill_tree(worker);
-                    kill_points::point("a tree was killed");
-                }
-                Effect::OpenListeners { broker, round } => {
-                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
-                    kill_points::point("listeners are opened");
-                    let mut result = shell.sockets.open();
-                    kill_points::point("listeners were opened");
-                    if let (Ok(_), Some(keeper)) = (&result, self.chief.keeper())
-                        && let Err(error) = shell.sockets.deposit(keeper, broker)
-                    {
-                        result = Err(shell.sockets.not_held(&error));
-                    }
-                    self.workers.watch_listeners(broker, &shell.sockets);
-                    self.quieting.remove(&broker);
-                    self.inputs.push_back(Input::Opened { broker, round, result });
-                }
-                Effect::QuietListeners { broker, round } => {
-                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
-                    kill_points::point("listeners are quieted");
-                    let quieting = shell.sockets.quiet(clock::now());
-                    kill_points::point("listeners were quieted");
-                    self.quieting.insert(broker, (round, quieting));
-                }
-                Effect::ShutListeners { broker, round } => {
-                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
-                    self.quieting.remove(&broker);
-                    self.workers.leave_listeners(&shell.sockets);
-                    kill_points::point("listeners are shut");
-                    let refused = shell.sockets.shut();
-                    kill_points::point("listeners were shut");
-                    self.inputs.push_back(Input::Shut { broker, round, refused });
-                }
-                Effect::Emit(event) => {
-                    if let (shiftboss_core::What::WorkerReady { .. }, Some(broker)) =
-                        (&event.what, event.broker)
-                        && let Some(shell) = self.shells.get_mut(broker.0 as usize)
-                    {
-                        shell.sockets.assert_backlog();
-                    }
-                    let Some(wire) = events.pop_front() else { continue };
-                    #[cfg(debug_assertions)]
-                    panic_if_asked(&wire);
-                    let seq = event.seq;
-                    let event = self.feed.publish(&event, wire);
-                    self.log.event(&event);
-                    if let Some(told) = &mut self.told {
-                        told.up_to(seq);
-                    }
-                }
-                Effect::Reply { request, outcome } => self.reply(request, outcome),
-                Effect::Exit => self.ended = true,
-            }
-        }
-    }
-
-    fn reply(&mut self, request: RequestId, outcome: shiftboss_core::Outcome) {
-        let outcome = convert::outcome(outcome, |worker| self.workers.last_lines(worker));
-        for reply in self.waiting.remove(&request).unwrap_or_default() {
-            // Whoever has stopped listening needs no answer.
-            kill_points::point("a reply is sent");
-            let _ = reply.send(outcome.clone());
-            kill_points::point("a reply was sent");
-        }
-    }
-
-    fn spawn(
-        &mut self,
-        worker: WorkerId,
-        broker: BrokerId,
-        slot: Slot,
-        generation: Generation,
-        launch: LaunchId,
-    ) -> Result<Pid, String> {
-        let shell = self.shells.get(broker.0 as usize).ok_or("its broker is gone")?;
-        let launch = self.launches.get(&launch).ok_or("its specification is gone")?;
-        let (broker, ready, sockets) = (&shell.name, shell.ready, &shell.sockets);
-        let word = self.recorder.as_ref().and_then(|recorder| recorder.word(worker));
-        let order = workers::Order { worker, slot, generation, broker, ready, launch, sockets, word };
-        self.workers.start(&order)
-    }
 }
-
-impl Chief {
-    /// The process that is the app to others.
-    pub(crate) fn pid(&self) -> u32 {
-        let keeper = self.keeper().and_then(|keeper| u32::try_from(keeper.pid()).ok());
-        keeper.unwrap_or_else(std::process::id)
-    }
-
-    pub(crate) fn keeper(&self) -> Option<&Keeper> {
-        match self {
-            Chief::Signals(_) => None,
-            Chief::Keeper(keeper) => Some(keeper),
-        }
-    }
-}
-
-impl AsFd for Chief {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Chief::Signals(signals) => signals.as_fd(),
-            Chief::Keeper(keeper) => keeper.as_fd(),
-        }
-    }
-}
-
-/// For tests of what follows a panic: one comes with the event that `SHIFTBOSS_PANIC_ON` names, and again in whoever
-/// finds it among the last ones, until whatever was under way is dropped.
-#[cfg(debug_assertions)]
-fn panic_if_asked(event: &api::Event) {
-    let asked = std::env::var("SHIFTBOSS_PANIC_ON").unwrap_or_default();
-    let is_meant = !asked.is_empty() && serde_json::to_value(event.event).is_ok_and(|name| name == asked);
-    assert!(!is_meant, "asked to panic on {asked}");
-}
-
-/// Requests of our own have numbers of 64 bits, an order's above the broker's.
-const MOST_ORDERS: u64 = u32::MAX as u64;
-/// How long output of workers may keep everything else waiting.
-const ROUND: Duration = Duration::from_millis(5);

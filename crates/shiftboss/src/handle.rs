@@ -43,6 +43,10 @@ pub(crate) enum Order {
         check: bool,
         reply: oneshot::Sender<api::Outcome>,
     },
+    /// The host of an embedded app wants its end.
+    Stop {
+        now: bool,
+    },
     Status(oneshot::Sender<Vec<api::Broker>>),
     Pulse(oneshot::Sender<Pulse>),
     Subscribe {

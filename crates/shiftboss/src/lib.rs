@@ -34,6 +34,7 @@ pub mod config;
 mod control;
 mod convert;
 mod driver;
+mod embedded;
 mod feed;
 mod handle;
 mod inheritance;
@@ -54,6 +55,7 @@ mod upgrade;
 mod usages;
 mod workers;
 
+pub use embedded::{Embedded, embed};
 pub use keeper::{OwnProcess, keep_if_asked, own_process, own_process_anew};
 pub use launch::LaunchError;
 pub use options::{AppOptions, BrokerOptions};

@@ -66,6 +66,12 @@ pub enum RunError {
         /// Why.
         source: BindError,
     },
+    /// How children end is thrown away: SIGCHLD is ignored, or has SA_NOCLDWAIT.
+    #[error("this process ignores SIGCHLD, so nobody could be told how a worker ended (wait(2))")]
+    ChildSignal,
+    /// The app's thread has panicked.
+    #[error("the app has panicked")]
+    Panicked,
     /// What happens was to be written down, and cannot be.
     #[error("{0}")]
     Trace(#[from] TraceError),
@@ -105,7 +111,7 @@ pub fn run(options: &AppOptions, setting: &Setting, log: Box<dyn Log>) -> Result
     let hang_up_stops = hang_up_stops();
     // From here on a signal waits for the driver, and nothing of ours is left behind by one.
     let signals = SignalFd::new(&HEARD).map_err(os("cannot take signals"))?;
-    start(options, setting, nofile, hang_up_stops, Chief::Signals(signals), log)
+    start(options, setting, Some(nofile), hang_up_stops, Chief::Signals(signals), log, mpsc::channel(ORDERS))
 }
 
 /// The same in a process of its own under a keeper: should this process be killed, its successor goes on with the same
@@ -120,7 +126,8 @@ pub fn begin(
     log: Box<dyn Log>,
 ) -> Result<(), RunError> {
     kernel::check()?;
-    start(options, setting, own.nofile, hang_up_stops(), Chief::Keeper(own.keeper), log)
+    let chief = Chief::Keeper(own.keeper);
+    start(options, setting, Some(own.nofile), hang_up_stops(), chief, log, mpsc::channel(ORDERS))
 }
 
 /// Goes on with an app that another process has begun: see [`OwnProcess::goes_on`].
@@ -166,21 +173,22 @@ pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
     };
     let beginning =
         Beginning::Adopt { how: left.how, inherited: left.inherited, told: left.told, events: left.events };
-    drive(parts, left.instance, info, beginning)
+    drive(parts, left.instance, info, beginning, mpsc::channel(ORDERS))
 }
 
-fn start(
+pub(crate) fn start(
     options: &AppOptions,
     setting: &Setting,
-    nofile: Nofile,
+    nofile: Option<Nofile>,
     hang_up_stops: bool,
     chief: Chief,
     mut log: Box<dyn Log>,
+    orders: Orders,
 ) -> Result<(), RunError> {
     let mut launches = options
         .brokers
         .iter()
-        .map(|(name, broker)| Launch::prepare(name, &setting.environment, broker, Some(nofile)))
+        .map(|(name, broker)| Launch::prepare(name, &setting.environment, broker, nofile))
         .collect::<Result<Vec<_>, _>>()?;
     let instance = Instance::claim_for(&setting.socket, chief.pid())?;
     end_leftovers(instance.socket(), &mut *log);
@@ -249,7 +257,7 @@ fn start(
         succession: Succession { image, estate, upgrade: Upgrade::default(), watch },
         hang_up_stops,
     };
-    drive(parts, instance, info, Beginning::Start)
+    drive(parts, instance, info, Beginning::Start, orders)
 }
 
 /// One that cannot be watched is upgraded on command only.
@@ -305,7 +313,13 @@ fn hang_up_stops() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdin())
 }
 
-fn drive(parts: Parts, instance: Instance, info: Info, beginning: Beginning) -> Result<(), RunError> {
+fn drive(
+    parts: Parts,
+    instance: Instance,
+    info: Info,
+    beginning: Beginning,
+    (orders, taken): Orders,
+) -> Result<(), RunError> {
     // The keeper has it all, and starts another process should this one get no further.
     heirs::expect(parts.chief.keeper().is_some());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -314,7 +328,6 @@ fn drive(parts: Parts, instance: Instance, info: Info, beginning: Beginning) -> 
         .build()
         .map_err(os("cannot start the runtime"))?;
     let listener = instance.listener().map_err(os("cannot serve the control socket"))?;
-    let (orders, taken) = mpsc::channel(ORDERS);
     let handle = Handle::new(orders, info);
     let folder = instance.runtime_dir().to_owned();
     let keeper = parts.chief.keeper().cloned();
@@ -348,7 +361,7 @@ async fn serve(
     result
 }
 
-fn os(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
+pub(crate) fn os(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
     move |source| RunError::Os { what, source }
 }
 
@@ -382,6 +395,9 @@ fn spec(name: &str, options: &BrokerOptions, launch: LaunchId) -> BrokerSpec {
 
 /// Numbers of INT, TERM, HUP and QUIT.
 const HEARD: [i32; 4] = [2, 15, 1, 3];
-const ORDERS: usize = 64;
+/// Both ends of the way to the driver.
+pub(crate) type Orders = (mpsc::Sender<Order>, mpsc::Receiver<Order>);
+/// So many may wait.
+pub(crate) const ORDERS: usize = 64;
 const LOOKS: u32 = 3;
 const LAST_ANSWERS: Duration = Duration::from_secs(1);

@@ -65,8 +65,8 @@ fn sources(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 const LIBRARY: &str = "crates/shiftboss/src/";
-/// The loop that calls core, and the file that makes what it calls.
-const CALLERS: [&str; 2] = ["crates/shiftboss/src/driver.rs", "crates/shiftboss/src/run.rs"];
+/// The loop that calls core with what is below it, and the file that makes what it calls.
+const CALLERS: [&str; 2] = ["crates/shiftboss/src/driver", "crates/shiftboss/src/run.rs"];
 const CALLS: [&str; 2] = [".handle(", "App::new("];
 const UNCHECKED: [&str; 7] = [
     "crates/core/tests/simulation/heap.rs",

@@ -235,9 +235,11 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
             };
             Trouble::new(exit, text).help("SHIFTBOSS_TRACE names a file for it: name another, or none")
         }
-        RunError::Kernel(_) | RunError::Listen { .. } | RunError::Os { .. } => {
-            Trouble::new(Exit::Failed, text)
-        }
+        RunError::Kernel(_)
+        | RunError::Listen { .. }
+        | RunError::ChildSignal
+        | RunError::Panicked
+        | RunError::Os { .. } => Trouble::new(Exit::Failed, text),
     }
 }
 

@@ -1,0 +1,149 @@
+//! What the driver hears: events of the poller, the keeper or signals, orders of clients; each becomes an input.
+
+use std::time::Duration;
+
+use shiftboss_core::id::{BrokerId, RequestId, WorkerId};
+use shiftboss_core::spec::Signal;
+use shiftboss_core::{Command, Input, Verb};
+use shiftboss_keeper::wire::{ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE};
+use tokio::sync::oneshot;
+
+use super::{Chief, Driver};
+use crate::children::exit_of;
+use crate::handle::{Order, Pulse};
+use crate::keeper::Said;
+use crate::keys::Key;
+use crate::os::{clock, poll};
+use crate::workers::{News, Workers};
+
+/// Something that the keeper says again until it is told that it was recorded.
+pub(super) enum Taken {
+    Order(u64),
+    End(WorkerId),
+}
+
+impl Driver {
+    /// What workers write waits for the next round once this one has taken long: it is told again.
+    pub(super) fn take_events(&mut self, events: &[poll::Ready]) -> std::io::Result<()> {
+        let until = clock::now() + ROUND;
+        for event in events {
+            if Workers::can_wait(*event) && clock::now() > until {
+                continue;
+            }
+            match self.workers.take(*event, &mut *self.log, &mut self.inputs) {
+                Some(News::Chief) => self.hear_chief()?,
+                Some(News::Image) => self.look_at_image(),
+                Some(News::Listener(broker)) => {
+                    if let Some(shell) = self.shells.get_mut(broker.0 as usize) {
+                        shell.sockets.assert_backlog();
+                    }
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn hear_chief(&mut self) -> std::io::Result<()> {
+        let said = match &self.chief {
+            Chief::Signals(signals) => {
+                let signals: Vec<Signal> = std::iter::from_fn(|| signals.read()).map(Signal).collect();
+                signals.into_iter().for_each(|signal| match signal {
+                    Signal::HUP => self.hang_up(None),
+                    _ => self.stop(),
+                });
+                return Ok(());
+            }
+            Chief::Keeper(keeper) => keeper.hear()?,
+            Chief::Host => return Ok(()),
+        };
+        for said in said {
+            match said {
+                Said::Exit { key, status } => self.take_exit(key, status),
+                Said::Order { number, what } => self.take_keepers_order(number, what),
+                Said::Fate(fate) => {
+                    if let Some(words) = self.succession.upgrade.ended(fate) {
+                        self.log.note(&words);
+                        self.look_at_image();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker is gone, and reaped by the keeper.
+    pub(super) fn take_exit(&mut self, key: u64, status: u64) {
+        if let Some(Key::Worker(worker)) = Key::of(key) {
+            if self.workers.has(worker) {
+                self.workers.ended(worker, exit_of(status), &mut *self.log, &mut self.inputs);
+            }
+            self.taken.push(Taken::End(worker));
+        }
+    }
+
+    pub(super) fn take_keepers_order(&mut self, number: u64, what: u64) {
+        match what {
+            ORDER_STOP => self.stop(),
+            ORDER_STOP_NOW => self.inputs.push_back(Input::Stop { now: true }),
+            ORDER_HANG_UP => self.hang_up(Some(number)),
+            ORDER_UPGRADE => {
+                let request = RequestId(u128::from(number << 32 | u64::from(u32::MAX)));
+                self.upgrade(request, false, oneshot::channel().0);
+            }
+            // One of a newer keeper.
+            _ => {}
+        }
+        self.taken.push(Taken::Order(number));
+    }
+
+    /// The same order told twice is one command.
+    pub(super) fn hang_up(&mut self, order: Option<u64>) {
+        if self.hang_up_stops {
+            return self.stop();
+        }
+        self.own_requests += 1;
+        let number = order.unwrap_or(self.own_requests) & MOST_ORDERS;
+        for broker in (0..).take(self.shells.len()) {
+            let request = RequestId(u128::from(number << 32 | u64::from(broker)));
+            let command = Command::Broker(BrokerId(broker), Verb::Recycle(None));
+            self.inputs.push_back(Input::Command { request, command });
+        }
+    }
+
+    /// The first signal asks, whatever commands have asked before; the second does not.
+    pub(super) fn stop(&mut self) {
+        let now = std::mem::replace(&mut self.stop_asked, true);
+        if !now {
+            self.log
+                .note("stopping: every worker finishes what it has; the same signal again ends them at once");
+        }
+        self.inputs.push_back(Input::Stop { now });
+    }
+
+    pub(super) fn take_order(&mut self, order: Order) {
+        match order {
+            Order::Command { request, command, reply } => {
+                self.waiting.entry(request).or_default().push(reply);
+                self.inputs.push_back(Input::Command { request, command });
+            }
+            Order::Stop { now } => self.inputs.push_back(Input::Stop { now }),
+            Order::Upgrade { request, check, reply } => self.upgrade(request, check, reply),
+            // Whoever has stopped listening needs no answer.
+            Order::Status(reply) => {
+                let _ = reply.send(self.feed.brokers());
+            }
+            Order::Pulse(reply) => {
+                let _ = reply.send(Pulse { ready: self.feed.is_ready() });
+            }
+            Order::Subscribe { after, reply } => {
+                let _ = reply.send(self.feed.subscribe(after));
+            }
+        }
+    }
+}
+
+/// Requests of our own have numbers of 64 bits, an order's above the broker's.
+const MOST_ORDERS: u64 = u32::MAX as u64;
+/// How long output of workers may keep everything else waiting.
+const ROUND: Duration = Duration::from_millis(5);

@@ -1,0 +1,126 @@
+//! What the driver does for core: each effect, in order; what comes of it is an input again.
+
+use std::collections::VecDeque;
+
+use shiftboss_api as api;
+use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, RequestId, Slot, WorkerId};
+use shiftboss_core::{Effect, Input};
+
+use super::Driver;
+use crate::convert;
+use crate::os::{clock, kill_points};
+use crate::workers;
+
+impl Driver {
+    pub(super) fn perform(&mut self, effects: Vec<Effect>, mut events: VecDeque<api::Event>) {
+        for effect in effects {
+            match effect {
+                Effect::Spawn { worker, broker, slot, generation, launch } => {
+                    let result = self.spawn(worker, broker, slot, generation, launch);
+                    self.inputs.push_back(match result {
+                        Ok(pid) => Input::Spawned { worker, pid },
+                        Err(reason) => Input::SpawnFailed { worker, reason },
+                    });
+                }
+                Effect::Signal { worker, signal } => {
+                    kill_points::point("a signal is sent");
+                    self.workers.signal(worker, signal);
+                    kill_points::point("a signal was sent");
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.signalled(worker);
+                    }
+                    kill_points::point("a signal was noted");
+                }
+                Effect::KillTree { worker } => {
+                    kill_points::point("a tree is killed");
+                    self.workers.kill_tree(worker);
+                    kill_points::point("a tree was killed");
+                }
+                Effect::OpenListeners { broker, round } => {
+                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
+                    kill_points::point("listeners are opened");
+                    let mut result = shell.sockets.open();
+                    kill_points::point("listeners were opened");
+                    if let (Ok(_), Some(keeper)) = (&result, self.chief.keeper())
+                        && let Err(error) = shell.sockets.deposit(keeper, broker)
+                    {
+                        result = Err(shell.sockets.not_held(&error));
+                    }
+                    self.workers.watch_listeners(broker, &shell.sockets);
+                    self.quieting.remove(&broker);
+                    self.inputs.push_back(Input::Opened { broker, round, result });
+                }
+                Effect::QuietListeners { broker, round } => {
+                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
+                    kill_points::point("listeners are quieted");
+                    let quieting = shell.sockets.quiet(clock::now());
+                    kill_points::point("listeners were quieted");
+                    self.quieting.insert(broker, (round, quieting));
+                }
+                Effect::ShutListeners { broker, round } => {
+                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
+                    self.quieting.remove(&broker);
+                    self.workers.leave_listeners(&shell.sockets);
+                    kill_points::point("listeners are shut");
+                    let refused = shell.sockets.shut();
+                    kill_points::point("listeners were shut");
+                    self.inputs.push_back(Input::Shut { broker, round, refused });
+                }
+                Effect::Emit(event) => {
+                    if let (shiftboss_core::What::WorkerReady { .. }, Some(broker)) =
+                        (&event.what, event.broker)
+                        && let Some(shell) = self.shells.get_mut(broker.0 as usize)
+                    {
+                        shell.sockets.assert_backlog();
+                    }
+                    let Some(wire) = events.pop_front() else { continue };
+                    #[cfg(debug_assertions)]
+                    panic_if_asked(&wire);
+                    let seq = event.seq;
+                    let event = self.feed.publish(&event, wire);
+                    self.log.event(&event);
+                    if let Some(told) = &mut self.told {
+                        told.up_to(seq);
+                    }
+                }
+                Effect::Reply { request, outcome } => self.reply(request, outcome),
+                Effect::Exit => self.ended = true,
+            }
+        }
+    }
+
+    pub(super) fn reply(&mut self, request: RequestId, outcome: shiftboss_core::Outcome) {
+        let outcome = convert::outcome(outcome, |worker| self.workers.last_lines(worker));
+        for reply in self.waiting.remove(&request).unwrap_or_default() {
+            // Whoever has stopped listening needs no answer.
+            kill_points::point("a reply is sent");
+            let _ = reply.send(outcome.clone());
+            kill_points::point("a reply was sent");
+        }
+    }
+
+    pub(super) fn spawn(
+        &mut self,
+        worker: WorkerId,
+        broker: BrokerId,
+        slot: Slot,
+        generation: Generation,
+        launch: LaunchId,
+    ) -> Result<Pid, String> {
+        let shell = self.shells.get(broker.0 as usize).ok_or("its broker is gone")?;
+        let launch = self.launches.get(&launch).ok_or("its specification is gone")?;
+        let (broker, ready, sockets) = (&shell.name, shell.ready, &shell.sockets);
+        let word = self.recorder.as_ref().and_then(|recorder| recorder.word(worker));
+        let order = workers::Order { worker, slot, generation, broker, ready, launch, sockets, word };
+        self.workers.start(&order)
+    }
+}
+
+/// For tests of what follows a panic: one comes with the event that `SHIFTBOSS_PANIC_ON` names, and again in whoever
+/// finds it among the last ones, until whatever was under way is dropped.
+#[cfg(debug_assertions)]
+pub(super) fn panic_if_asked(event: &api::Event) {
+    let asked = std::env::var("SHIFTBOSS_PANIC_ON").unwrap_or_default();
+    let is_meant = !asked.is_empty() && serde_json::to_value(event.event).is_ok_and(|name| name == asked);
+    assert!(!is_meant, "asked to panic on {asked}");
+}

@@ -1,0 +1,132 @@
+//! Before and after this process: going on with what another has left, and handing over to another image.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+
+use shiftboss_api as api;
+use shiftboss_core::Adoption;
+use shiftboss_core::id::RequestId;
+use tokio::sync::oneshot;
+
+use super::Driver;
+#[cfg(debug_assertions)]
+use super::perform::panic_if_asked;
+use crate::adopt;
+use crate::keeper::Inherited;
+use crate::keys::Key;
+use crate::log::Deaf;
+use crate::os::image::ImageWatch;
+use crate::os::random::random;
+use crate::os::{clock, heirs, memory};
+use crate::upgrade::{self, Estate, Upgrade};
+
+/// Who may come after this process.
+pub(crate) struct Succession {
+    /// The program's file on disk.
+    pub(crate) image: PathBuf,
+    pub(crate) estate: Estate,
+    pub(crate) upgrade: Upgrade,
+    /// If it comes without being asked for.
+    pub(crate) watch: Option<ImageWatch>,
+}
+
+impl Driver {
+    /// Goes on where another process ended.
+    pub(super) fn adopt(
+        &mut self,
+        how: Adoption,
+        mut inherited: Inherited,
+        told: u64,
+        events: Vec<api::Event>,
+    ) -> std::io::Result<()> {
+        let (Some(keeper), Some(recorder)) = (self.chief.keeper(), &mut self.recorder) else { return Ok(()) };
+        // What was recorded and not told is told first.
+        for event in events.iter().filter(|event| event.seq > told) {
+            self.log.event(event);
+            if let Some(told) = &mut self.told {
+                told.up_to(event.seq);
+            }
+        }
+        #[cfg(debug_assertions)]
+        if how == Adoption::Whole {
+            events.iter().for_each(panic_if_asked);
+        }
+        self.feed.adopt(self.core.status(), events);
+        let roll = self.core.roll();
+        adopt::take_workers(&mut self.workers, &roll, &mut inherited, keeper, recorder, &self.shells)?;
+        // All of it is ours.
+        heirs::expect(false);
+        if how == Adoption::Salvage {
+            roll.iter().for_each(|present| recorder.forget_signals(present.worker));
+        }
+        let now = clock::now();
+        let effects = self.core.adopt(now, how);
+        let deadline = self.core.deadline();
+        self.trace(|trace| trace.adopt(now, how, &effects, deadline));
+        let events = self.record(&effects);
+        if let Some(recorder) = &self.recorder {
+            let (effects, known) = adopt::still_to_do(effects, &roll, &self.workers, recorder);
+            self.inputs.extend(known);
+            self.perform(effects, events);
+        }
+        for (key, status) in std::mem::take(&mut inherited.exits) {
+            self.take_exit(key, status);
+        }
+        self.look_at_image();
+        Ok(())
+    }
+
+    pub(super) fn look_at_image(&mut self) {
+        let Succession { watch: Some(watch), upgrade, .. } = &mut self.succession else { return };
+        watch.take();
+        // What happens during an upgrade is looked at after it.
+        if !upgrade.is_under_way() && watch.has_changed() {
+            self.log.note("upgrade: the program on disk has changed");
+            self.upgrade(RequestId(random()), false, oneshot::channel().0);
+        }
+    }
+
+    pub(super) fn upgrade(&mut self, request: RequestId, only: bool, reply: oneshot::Sender<api::Outcome>) {
+        let Some(reply) = self.succession.upgrade.ask(request, reply) else { return };
+        let refused = if self.recorder.is_none() {
+            Some("it runs without a keeper, which an upgrade needs")
+        } else if self.core.status().stopping {
+            Some("the app is stopping")
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            let _ = reply.send(upgrade::refused(reason));
+            return;
+        }
+        let Some(recorder) = &self.recorder else { return };
+        let (say, answer) = oneshot::channel();
+        let image = self.succession.image.clone();
+        match adopt::to_read(&self.succession.estate, recorder, &self.shells) {
+            Ok(estate) => {
+                // Nobody waits for it once the app ends.
+                let ask = move || drop(say.send(upgrade::check(&image, &estate)));
+                drop(std::thread::Builder::new().name("upgrade".to_owned()).spawn(ask));
+            }
+            Err(error) => drop(say.send(Err(format!("nothing can be handed over: {error}")))),
+        }
+        self.succession.upgrade.begin(request, only, Some(reply), answer);
+    }
+
+    /// The last thing that this process does, unless it fails.
+    pub(super) fn hand_over(&mut self, request: RequestId, image: &OwnedFd) -> std::io::Result<()> {
+        let Some(keeper) = self.chief.keeper() else { return Ok(()) };
+        let handed = memory::sealed("shiftboss-upgrade", &request.0.to_le_bytes())
+            .and_then(|note| keeper.deposit(Key::Upgrade, &[note.as_fd()], 0))
+            .and_then(|()| keeper.yield_to(image.as_fd()));
+        if let Err(error) = handed {
+            let words =
+                self.succession.upgrade.fail(request, format!("the keeper does not take it: {error}"));
+            self.log.note(&words);
+            return Ok(());
+        }
+        // Its last lines are written; nothing else is given up, all of it is the successor's.
+        self.log = Box::new(Deaf);
+        std::process::exit(0)
+    }
+}

@@ -1,0 +1,94 @@
+//! The library as a program uses it that is not `shiftboss`.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+
+use rustix::process::{Pid, Signal, kill_process};
+use shiftboss::log::{Line, Log};
+use shiftboss::options::Ready;
+use shiftboss::{AppOptions, BrokerOptions, Setting};
+use shiftboss_api::{Event, EventName};
+
+struct Send(Sender<Event>);
+
+impl Log for Send {
+    fn event(&mut self, event: &Event) {
+        let _ = self.0.send(event.clone());
+    }
+    fn line(&mut self, _: &Line<'_>) {}
+    fn note(&mut self, _: &str) {}
+}
+
+fn sleepers(folder: &Path) -> (AppOptions, Setting) {
+    let mut sleepers = BrokerOptions::new(["sleep", "1000"]);
+    (sleepers.workers, sleepers.ready) = (2, Some(Ready::After(std::time::Duration::ZERO)));
+    let brokers = vec![("sleepers".to_owned(), sleepers)];
+    let options = AppOptions { app: "embedded".to_owned(), brokers, upgrade: Default::default() };
+    let socket = folder.join("app.sock");
+    (options, Setting { socket, environment: "default".to_owned(), trace: None })
+}
+
+#[test]
+fn an_embedded_app_repairs_ends_and_touches_nothing_of_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let (options, setting) = sleepers(folder.path());
+    let (events, heard) = channel();
+    let status = || std::fs::read_to_string("/proc/self/status").unwrap();
+    let signals = |status: &str| -> Vec<String> {
+        status.lines().filter(|line| line.starts_with("Sig")).map(str::to_owned).collect()
+    };
+    let before = (signals(&status()), rustix::process::getrlimit(rustix::process::Resource::Nofile));
+    let mut host = Command::new("sleep").arg("1000").spawn().unwrap();
+    let app = shiftboss::embed(options, setting, Box::new(Send(events))).unwrap();
+    let mut started = heard.iter().filter(|event| event.event == EventName::WorkerStarted);
+    let pid = started.next().unwrap().pid.unwrap();
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    assert!(heard.iter().any(|event| event.event == EventName::WorkerDeath && event.pid == Some(pid)));
+    assert!(heard.iter().any(|event| event.event == EventName::WorkerStarted));
+    assert_eq!((signals(&status()), rustix::process::getrlimit(rustix::process::Resource::Nofile)), before);
+    app.stop(false);
+    app.wait().unwrap();
+    assert_eq!(heard.iter().filter(|event| event.event == EventName::WorkerEnded).count(), 2);
+    // The host's own child is the host's.
+    host.kill().unwrap();
+    assert!(!host.wait().unwrap().success());
+}
+
+#[test]
+fn a_host_is_told_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut options, setting) = sleepers(folder.path());
+    options.brokers[0].1.command = vec!["/nowhere/program".to_owned()];
+    let app = shiftboss::embed(options, setting, Box::new(Send(channel().0))).unwrap();
+    assert!(app.wait().unwrap_err().to_string().contains("/nowhere/program"));
+}
+
+#[test]
+fn any_program_can_have_a_keeper() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples/own_process");
+    let mut keeper = Command::new(example)
+        .arg(folder.path().join("app.sock"))
+        .args(["sleep", "1000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(keeper.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let pids: Vec<String> = lines
+        .by_ref()
+        .filter_map(|line| {
+            line.split_once("WorkerReady Some(").map(|(_, pid)| pid.trim_end_matches(')').to_owned())
+        })
+        .take(2)
+        .collect();
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", keeper.id())).unwrap();
+    let broker = children.split_whitespace().find(|pid| !pids.iter().any(|worker| worker == pid)).unwrap();
+    kill_process(Pid::from_raw(broker.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+    assert!(lines.any(|line| line.contains("BrokerAdopted")));
+    assert!(pids.iter().all(|pid| Path::new(&format!("/proc/{pid}")).exists()));
+    kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
+    assert_eq!(lines.filter(|line| line.contains("WorkerEnded")).count(), 2);
+    assert!(keeper.wait().unwrap().success());
+}
