@@ -72,6 +72,14 @@ pub enum RunError {
     /// The app's thread has panicked.
     #[error("the app has panicked")]
     Panicked,
+    /// The workers need more descriptors than this process may have open.
+    #[error("{needs} descriptors are needed for all workers, and no more than {may} files may be open")]
+    OpenFiles {
+        /// At least.
+        needs: u64,
+        /// The hard limit (`RLIMIT_NOFILE`, getrlimit(2)).
+        may: u64,
+    },
     /// What happens was to be written down, and cannot be.
     #[error("{0}")]
     Trace(#[from] TraceError),
@@ -190,6 +198,7 @@ pub(crate) fn start(
         .iter()
         .map(|(name, broker)| Launch::prepare(name, &setting.environment, broker, nofile))
         .collect::<Result<Vec<_>, _>>()?;
+    enough_descriptors(options)?;
     let instance = Instance::claim_for(&setting.socket, chief.pid())?;
     end_leftovers(instance.socket(), &mut *log);
     let mark = leftovers::mark(instance.socket(), &format!("{:016x}", random() & u128::from(u64::MAX)));
@@ -269,6 +278,17 @@ fn watch(wanted: bool, image: &Path, known: bool, log: &mut dyn Log) -> Option<I
             None
         }
     }
+}
+
+/// Of each worker a pidfd, two pipes and perhaps a notify socket are held; during a recycle also of its successor.
+fn enough_descriptors(options: &AppOptions) -> Result<(), RunError> {
+    let of_broker = |broker: &BrokerOptions| {
+        let workers = u64::from(broker.workers) + u64::from(broker.recycle.surge);
+        workers * OF_A_WORKER + broker.listen.len() as u64
+    };
+    let needs = OURS + options.brokers.iter().map(|(_, broker)| of_broker(broker)).sum::<u64>();
+    let may = rlimit::most_open_files();
+    if needs > may { Err(RunError::OpenFiles { needs, may }) } else { Ok(()) }
 }
 
 /// Nobody is the app but us: what a killed run of it has left is ended, and named.
@@ -400,4 +420,7 @@ pub(crate) type Orders = (mpsc::Sender<Order>, mpsc::Receiver<Order>);
 /// So many may wait.
 pub(crate) const ORDERS: usize = 64;
 const LOOKS: u32 = 3;
+const OF_A_WORKER: u64 = 4;
+/// Descriptors of our own, clients of the control socket among them.
+const OURS: u64 = 64;
 const LAST_ANSWERS: Duration = Duration::from_secs(1);

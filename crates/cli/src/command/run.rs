@@ -235,6 +235,8 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
             };
             Trouble::new(exit, text).help("SHIFTBOSS_TRACE names a file for it: name another, or none")
         }
+        RunError::OpenFiles { .. } => Trouble::new(Exit::Failed, text)
+            .help("raise it: `ulimit -n`, or LimitNOFILE= in a unit of systemd"),
         RunError::Kernel(_)
         | RunError::Listen { .. }
         | RunError::ChildSignal

@@ -16,6 +16,12 @@ pub struct Nofile {
     pub hard: u64,
 }
 
+/// How many files we may have open, once the soft limit is raised: the hard one.
+#[must_use]
+pub fn most_open_files() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
 /// Raises our soft limit to the hard one and returns what both were before, for the workers. Process-wide.
 ///
 /// # Errors
