@@ -8,10 +8,12 @@ mod images;
 mod later;
 mod limits;
 mod records;
+mod renewal;
 mod signals;
 mod strangers;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 use rustix::process::Signal;

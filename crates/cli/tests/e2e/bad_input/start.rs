@@ -21,6 +21,18 @@ fn a_program_that_cannot_be_run_is_named_before_anything_is_started() {
 }
 
 #[test]
+fn a_limit_of_open_files_that_is_too_low_is_said_before_anything_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!("ulimit -n 256; exec {BIN} --socket app.sock run -w 100 -- sleep 1000");
+    let output = std::process::Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output();
+    let output = output.unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("468 descriptors are needed") && said.contains("than 256 files"), "{said}");
+    assert!(said.contains("help: raise it"), "{said}");
+}
+
+#[test]
 fn a_file_that_is_no_program_fails_alone_and_starts_once_it_is_mended() {
     let folder = folder_with(
         r#"
