@@ -38,10 +38,12 @@ impl Recorder {
     pub(crate) fn new(keeper: &Keeper) -> io::Result<Recorder> {
         let layout = Layout::default();
         let memory = Memory::new("shiftboss-records", layout.size())?;
+        // Whoever finds them finds at least that nothing was recorded yet.
+        let records = Records::new(memory, layout);
         let ring = Ring::new()?;
-        keeper.deposit(Key::Records, &[memory.as_fd()], 0)?;
+        keeper.deposit(Key::Records, &[records.store().as_fd()], 0)?;
         keeper.deposit(Key::Ring, &[ring.as_fd()], 0)?;
-        Ok(Recorder { records: Records::new(memory, layout), ring })
+        Ok(Recorder { records, ring })
     }
 
     /// Goes on with the records of another process.
