@@ -19,7 +19,7 @@ use crate::signals::SignalFd;
 use crate::table::Table;
 use crate::trial::{AT_MOST, PROOF, Trial};
 use crate::wire::{
-    BY_SIGNAL, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE, Item,
+    BY_SIGNAL, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE, Item, LACKS,
     MOST_DESCRIPTORS, MOST_ITEMS, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, READY,
     UPGRADE,
 };
@@ -209,7 +209,12 @@ impl Keeper {
         }
         for (item, mut descriptors) in packet.words() {
             match item.word {
-                DEPOSIT => self.table.deposit(item.key, descriptors, item.value),
+                DEPOSIT => {
+                    if descriptors.len() < item.descriptors as usize {
+                        self.outbox.push_back(Item::new(LACKS, item.key, 0));
+                    }
+                    self.table.deposit(item.key, descriptors, item.value);
+                }
                 FORGET => {
                     self.table.forget(item.key);
                     self.fate = self.fate.filter(|(key, _)| *key != item.key);
@@ -223,8 +228,10 @@ impl Keeper {
                     }
                 }
                 UPGRADE => {
+                    let note = descriptors.split_off(descriptors.len().min(1));
                     if let Some(image) = descriptors.pop() {
                         let until = Instant::now() + AT_MOST;
+                        self.table.deposit(item.key, note, 0);
                         self.fate = None;
                         self.trial = Trial::Yielding { key: item.key, image, until };
                     }

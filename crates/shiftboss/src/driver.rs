@@ -391,6 +391,7 @@ impl Driver {
             match said {
                 Said::Exit { key, status } => self.take_exit(key, status),
                 Said::Order { number, what } => self.take_keepers_order(number, what),
+                Said::Lacks { key } => self.is_not_held(key),
                 Said::Fate(fate) => {
                     if let Some(words) = self.succession.upgrade.ended(fate) {
                         self.log.note(&words);
@@ -408,6 +409,17 @@ impl Driver {
                 self.workers.ended(worker, exit_of(status), &mut *self.log, &mut self.inputs);
             }
             self.taken.push(Taken::End(worker));
+        }
+    }
+
+    /// A worker that nobody could go on with makes way for one that somebody can.
+    fn is_not_held(&mut self, key: u64) {
+        let full = "its limit of open files is reached";
+        if let Some(Key::Worker(worker)) = Key::of(key) {
+            self.log.note(&format!("the keeper cannot hold what belongs to worker {}: {full}", worker.0));
+            self.workers.kill_tree(worker);
+        } else {
+            self.log.note(&format!("the keeper cannot hold all that a successor needs: {full}"));
         }
     }
 
@@ -503,8 +515,7 @@ impl Driver {
     fn hand_over(&mut self, request: RequestId, image: &OwnedFd) -> std::io::Result<()> {
         let Some(keeper) = self.chief.keeper() else { return Ok(()) };
         let handed = memory::sealed("shiftboss-upgrade", &request.0.to_le_bytes())
-            .and_then(|note| keeper.deposit(Key::Upgrade, &[note.as_fd()], 0))
-            .and_then(|()| keeper.yield_to(image.as_fd()));
+            .and_then(|note| keeper.yield_to(image.as_fd(), note.as_fd()));
         if let Err(error) = handed {
             let words =
                 self.succession.upgrade.fail(request, format!("the keeper does not take it: {error}"));

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use shiftboss_keeper::link::{Heard, Link, Packet};
 use shiftboss_keeper::wire::{
-    DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, MOST_ITEMS, ORDER,
-    READY, UPGRADE,
+    DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, LACKS, MOST_ITEMS,
+    ORDER, READY, UPGRADE,
 };
 use shiftboss_keeper::{CODE, Fate, LINK, Program, signals};
 
@@ -57,6 +57,8 @@ pub(crate) enum Said {
     Order { number: u64, what: u64 },
     /// An upgrade went so.
     Fate(Fate),
+    /// Not all that a successor needs of this could be held.
+    Lacks { key: u64 },
 }
 
 /// Makes this program one whose workers outlive it: the process that calls it becomes the *keeper*, runs the same
@@ -195,11 +197,11 @@ impl Keeper {
         self.link.say(&[Item::new(END, 0, u64::from(code))], &[], true)
     }
 
-    /// The last word of this process: another image shall go on.
-    pub(crate) fn yield_to(&self, image: BorrowedFd<'_>) -> io::Result<()> {
+    /// The last word of this process: another image shall go on, and find this note.
+    pub(crate) fn yield_to(&self, image: BorrowedFd<'_>, note: BorrowedFd<'_>) -> io::Result<()> {
         self.flush()?;
-        let item = Item { descriptors: 1, ..Item::new(UPGRADE, Key::Upgrade.value(), 0) };
-        self.link.say(&[item], &[image], true)
+        let item = Item { descriptors: 2, ..Item::new(UPGRADE, Key::Upgrade.value(), 0) };
+        self.link.say(&[item], &[image, note], true)
     }
 
     /// Says what can be said together.
@@ -244,6 +246,7 @@ fn said_by(item: Item) -> Option<Said> {
         EXIT => Some(Said::Exit { key: item.key, status: item.value }),
         ORDER => Some(Said::Order { number: item.key, what: item.value }),
         FATE => Fate::of(item.value).map(Said::Fate),
+        LACKS => Some(Said::Lacks { key: item.key }),
         _ => None,
     }
 }
