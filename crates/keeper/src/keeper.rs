@@ -51,6 +51,7 @@ pub fn keep(program: Program) -> io::Result<u8> {
         before: children::all(),
         table: Table::default(),
         broker: None,
+        begun: false,
         outbox: VecDeque::new(),
         orders: Vec::new(),
         last_order: 0,
@@ -73,6 +74,8 @@ struct Keeper {
     before: Vec<Pid>,
     table: Table,
     broker: Option<Broker>,
+    /// Whether any has ever been ready.
+    begun: bool,
     /// What is still to be said to it.
     outbox: VecDeque<Item>,
     /// Those not yet taken in.
@@ -244,6 +247,7 @@ impl Keeper {
 
     fn is_ready(&mut self) {
         let now = Instant::now();
+        self.begun = true;
         if let Some(broker) = &mut self.broker {
             broker.ready.get_or_insert(now);
         }
@@ -258,7 +262,11 @@ impl Keeper {
     fn look_at_clock(&mut self, now: Instant) {
         if self.start_at.is_some_and(|at| at <= now) {
             self.start_at = None;
-            self.start(if self.failures >= SALVAGE_AFTER { GO_SALVAGE } else { GO_ADOPT });
+            self.start(match self.failures {
+                _ if self.table.is_empty() => GO_BEGIN,
+                SALVAGE_AFTER.. => GO_SALVAGE,
+                _ => GO_ADOPT,
+            });
         }
         if self.owed >= hung() {
             say("the broker process hangs: replacing it");
@@ -328,10 +336,17 @@ impl Keeper {
             Trial::Starting { key, old, .. } => return self.give_up(key, old, Fate::EndedEarly(status)),
             Trial::Proving { key, old, .. } => return self.give_up(key, old, Fate::EndedSoon(status)),
         }
-        if broker.ready.is_none() && self.table.is_empty() {
+        if !self.begun && (status < BY_SIGNAL || self.table.is_empty()) {
             // It never began: what it said of the reason is all there is to say.
             self.code = Some(code_of(status));
             return;
+        }
+        if !self.begun {
+            self.await_words();
+            if self.table.living().is_empty() {
+                // It was killed on the way there: what it has left is no app yet.
+                self.table = Table::default();
+            }
         }
         say(&format!("the broker process {}: another one goes on", Ended(status)));
         let proved = broker.ready.is_some_and(|ready| now - ready >= PROVED);

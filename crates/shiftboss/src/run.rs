@@ -272,8 +272,8 @@ fn hang_up_stops() -> bool {
 }
 
 fn drive(parts: Parts, instance: &Instance, info: Info, beginning: Beginning) -> Result<(), RunError> {
-    // The keeper has it all, and starts another process should this one get no further.
-    heirs::expect(parts.chief.keeper().is_some());
+    // What was begun by another process is gone on with by another, should this one get no further.
+    heirs::expect(matches!(beginning, Beginning::Adopt { .. }));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -112,3 +112,17 @@ fn a_keeper_that_cannot_start_a_broker_process_tries_again_until_it_can() {
     assert_eq!(app.pids(), pids);
     app.stop();
 }
+
+#[test]
+fn an_app_that_cannot_begin_for_want_of_files_says_so_and_ends() {
+    for files in 6..18 {
+        let limit = format!("--nofile={files}:{files}");
+        let mut app = App::unjudged(folder_with(&sleepers(1)), &["run", "-c", "shiftboss.toml"], |command| {
+            run_by(command, &["prlimit", &limit, "--"], BIN);
+        });
+        assert!(!app.ended().success());
+        let said = app.stderr();
+        assert!(said.contains("Too many open files"), "{files}: {said}");
+        assert!(!app.socket().exists() || said.contains("panicked"), "{files}: {said}");
+    }
+}
