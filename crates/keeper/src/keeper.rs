@@ -20,7 +20,7 @@ use crate::signals::SignalFd;
 use crate::table::Table;
 use crate::trial::{AT_MOST, PROOF, Trial};
 use crate::wire::{
-    AGAIN, BY_SIGNAL, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE, Item,
+    BY_SIGNAL, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE, Item, LACKS,
     MOST_DESCRIPTORS, MOST_ITEMS, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, READY,
     UPGRADE,
 };
@@ -71,6 +71,8 @@ pub(crate) struct Keeper {
     pub(crate) before: Vec<Pid>,
     pub(crate) table: Table,
     pub(crate) broker: Option<Broker>,
+    /// Whether any has ever been ready.
+    pub(crate) begun: bool,
     /// What is still to be said to it.
     outbox: VecDeque<Item>,
     /// Those not yet taken in.
@@ -95,8 +97,6 @@ pub(crate) struct Broker {
     pub(crate) link: Link,
     pub(crate) ready: Option<Instant>,
     pub(crate) end: Option<u8>,
-    /// It found that the app was never begun.
-    pub(crate) again: bool,
     /// It has said its last word: killed if it is still there then.
     pub(crate) gone_by: Option<Instant>,
     /// What its image has as a keeper: [`crate::CODE`] of it.
@@ -124,6 +124,7 @@ impl Keeper {
             table: Table::default(),
             broker: None,
             outbox: VecDeque::new(),
+            begun: false,
             orders: Vec::new(),
             last_order: 0,
             stops: 0,
@@ -231,8 +232,12 @@ impl Keeper {
         while let Some(broker) = &self.broker {
             match broker.link.hear(false) {
                 Ok(Heard::Packet(packet)) => self.take(packet),
-                // Its death is heard of by signal.
-                Ok(Heard::Nothing | Heard::End) | Err(_) => break,
+                Ok(Heard::Nothing) => break,
+                // It is dead, which is heard of by signal, or of no use any more.
+                Ok(Heard::End) | Err(_) => {
+                    self.kill_broker();
+                    break;
+                }
             }
         }
         self.look_at_broker();
@@ -245,7 +250,12 @@ impl Keeper {
         }
         for (item, mut descriptors) in packet.words() {
             match item.word {
-                DEPOSIT => self.table.deposit(item.key, descriptors, item.value),
+                DEPOSIT => {
+                    if descriptors.len() < item.descriptors as usize {
+                        self.outbox.push_back(Item::new(LACKS, item.key, 0));
+                    }
+                    self.table.deposit(item.key, descriptors, item.value);
+                }
                 FORGET => {
                     self.table.forget(item.key);
                     self.fate = self.fate.filter(|(key, _)| *key != item.key);
@@ -259,16 +269,12 @@ impl Keeper {
                     }
                 }
                 UPGRADE => {
+                    let note = descriptors.split_off(descriptors.len().min(1));
                     if let Some(image) = descriptors.pop() {
                         let until = Instant::now() + AT_MOST;
+                        self.table.deposit(item.key, note, 0);
                         self.fate = None;
                         self.trial = Trial::Yielding { key: item.key, image, until };
-                    }
-                }
-                AGAIN => {
-                    let until = Instant::now() + AT_MOST;
-                    if let Some(broker) = &mut self.broker {
-                        (broker.again, broker.gone_by) = (true, Some(until));
                     }
                 }
                 // Said by a newer one than we are.
@@ -279,6 +285,7 @@ impl Keeper {
 
     fn is_ready(&mut self, format: u64, code: u64) {
         let now = Instant::now();
+        self.begun = true;
         if let Some(broker) = &mut self.broker {
             broker.ready.get_or_insert(now);
             // A keeper that would not know what we write down is none that we can become.
@@ -375,16 +382,18 @@ impl Keeper {
             Trial::Starting { key, old, .. } => return self.give_up(key, old, Fate::EndedEarly(status)),
             Trial::Proving { key, old, .. } => return self.give_up(key, old, Fate::EndedSoon(status)),
         }
-        if broker.again {
-            self.table = Table::default();
-            self.start_at = Some(now);
-            return;
-        }
         let never_began = broker.ready.is_none() && self.table.is_empty();
-        if never_began && (status < BY_SIGNAL || self.failures + 1 >= SALVAGE_AFTER) {
+        if !self.begun && status < BY_SIGNAL || never_began && self.failures + 1 >= SALVAGE_AFTER {
             // What it said of the reason is all there is to say.
             self.code = Some(code_of(status));
             return;
+        }
+        if !self.begun {
+            self.await_words();
+            if self.table.living().is_empty() {
+                // It was killed on the way there: what it has left is no app yet.
+                self.table = Table::default();
+            }
         }
         say(&format!("the broker process {}: another one goes on", Ended(status)));
         let proved = broker.ready.is_some_and(|ready| now - ready >= PROVED);
@@ -501,7 +510,7 @@ impl Keeper {
         fcntl_setfd(&other, FdFlags::empty())?;
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-        Ok(Broker { pid, link, ready: None, end: None, again: false, gone_by: None, code: crate::CODE })
+        Ok(Broker { pid, link, ready: None, end: None, gone_by: None, code: crate::CODE })
     }
 
     /// All that is held, all that has not been taken in, then "go".

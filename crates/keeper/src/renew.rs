@@ -82,6 +82,7 @@ impl Keeper {
         let [crate::STATE_FORMAT, image] = head[..] else { return Err(unknown()) };
         let image = take(image)?;
         let mut keeper = Keeper::new(Program { image, ..program }, signals);
+        keeper.begun = true;
         for words in lines {
             keeper.take_line(&words)?;
         }
@@ -100,7 +101,6 @@ impl Keeper {
                     link,
                     ready,
                     end: None,
-                    again: false,
                     gone_by: None,
                     code: crate::CODE,
                 });

@@ -28,11 +28,9 @@ pub const READY: u32 = 3;
 pub const END: u32 = 4;
 /// To the keeper: the order with this number as key has been taken in.
 pub const DONE: u32 = 5;
-/// To the keeper, as the last word: start this image instead. One descriptor, the image.
+/// To the keeper, as the last word: start this image instead. Two descriptors: the image, and what is to be held under
+/// the key until the upgrade is forgotten.
 pub const UPGRADE: u32 = 6;
-/// To the keeper, as the last word: whoever was to begin the app ended before it had; drop all that is held, and have
-/// it begun.
-pub const AGAIN: u32 = 7;
 
 /// To the broker process: the worker of this key is gone and reaped. The value is its exit code, or above
 /// [`BY_SIGNAL`] the signal that ended it. Said to every successor until the key is forgotten.
@@ -44,6 +42,8 @@ pub const GO: u32 = 17;
 pub const ORDER: u32 = 18;
 /// To the broker process: how an upgrade went; the value is one of [`crate::Fate`].
 pub const FATE: u32 = 19;
+/// To the broker process: not all descriptors under this key could be held; those that could are.
+pub const LACKS: u32 = 20;
 
 /// The app begins.
 pub const GO_BEGIN: u64 = 0;

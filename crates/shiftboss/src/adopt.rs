@@ -95,11 +95,7 @@ pub(crate) fn to_read(estate: &Estate, recorder: &Recorder, shells: &[Shell]) ->
 }
 
 impl Left {
-    /// None if the app was never begun: whoever was to do so ended before it had recorded anything.
-    pub(crate) fn claim(mut inherited: Inherited) -> io::Result<Option<Left>> {
-        if !inherited.is_complete() {
-            return Ok(None);
-        }
+    pub(crate) fn claim(mut inherited: Inherited) -> io::Result<Left> {
         let mut estate = Estate::new();
         let app = AppRecord::claim(&mut inherited, &mut estate)?;
         let specs = SpecRecord::claim_all(&mut inherited, &mut estate)?;
@@ -109,11 +105,7 @@ impl Left {
         let shells = shells(&app, &specs, &mut inherited)?;
         let addresses =
             |broker: BrokerId| shells.get(broker.0 as usize).map(|shell| shell.sockets.addresses());
-        let core = match restore(memory.bytes(), &specs, addresses) {
-            Ok(core) => core,
-            Err(Refused::Empty) => return Ok(None),
-            Err(error) => return Err(refused(&error)),
-        };
+        let core = restore(memory.bytes(), &specs, addresses).map_err(|error| refused(&error))?;
         ring.cut_after(core.last_event());
         events.retain(|event| event.seq <= core.last_event());
         let recorder = Recorder::adopt(memory, ring)?;
@@ -123,7 +115,7 @@ impl Left {
         };
         let how = if inherited.is_salvage() { Adoption::Salvage } else { Adoption::Whole };
         let launches = specs.into_values().map(|record| (record.spec.launch, record.launch)).collect();
-        Ok(Some(Left {
+        Ok(Left {
             app,
             instance,
             core,
@@ -136,7 +128,7 @@ impl Left {
             inherited,
             estate,
             upgrade,
-        }))
+        })
     }
 }
 

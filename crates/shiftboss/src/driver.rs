@@ -60,6 +60,8 @@ pub(crate) struct Driver {
     /// By a signal.
     stop_asked: bool,
     hang_up_stops: bool,
+    /// A keeper starts another process if this one fails.
+    is_followed: bool,
     ended: bool,
 }
 
@@ -129,6 +131,7 @@ impl Driver {
             succession: parts.succession,
             stop_asked: false,
             hang_up_stops: parts.hang_up_stops,
+            is_followed: false,
             ended: false,
         })
     }
@@ -137,21 +140,22 @@ impl Driver {
     /// the keeper; if it cannot run, whoever the keeper starts next goes on.
     pub(crate) async fn run(mut self, beginning: Beginning) -> std::io::Result<()> {
         let result = self.go(beginning).await;
-        heirs::expect(result.is_err() && self.chief.keeper().is_some());
+        heirs::expect(result.is_err() && self.is_followed);
         result
     }
 
     async fn go(&mut self, beginning: Beginning) -> std::io::Result<()> {
         match beginning {
-            Beginning::Start => {
-                heirs::expect(false);
-                self.start();
+            Beginning::Start => self.start(),
+            Beginning::Adopt { how, inherited, told, events } => {
+                self.is_followed = true;
+                self.adopt(how, inherited, told, events)?;
             }
-            Beginning::Adopt { how, inherited, told, events } => self.adopt(how, inherited, told, events)?,
         }
         self.feed_core()?;
         if let Some(keeper) = self.chief.keeper() {
             keeper.ready()?;
+            self.is_followed = true;
         }
         loop {
             self.feed_core()?;

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use shiftboss_keeper::link::{Heard, Link, Packet};
 use shiftboss_keeper::wire::{
-    AGAIN, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, MOST_ITEMS,
+    DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, LACKS, MOST_ITEMS,
     ORDER, READY, UPGRADE,
 };
 use shiftboss_keeper::{CODE, Fate, LINK, Program, STATE, STATE_FORMAT, packet_socket, signals};
@@ -62,6 +62,8 @@ pub(crate) enum Said {
     Order { number: u64, what: u64 },
     /// An upgrade went so.
     Fate(Fate),
+    /// Not all that a successor needs of this could be held.
+    Lacks { key: u64 },
 }
 
 /// Makes this program one whose workers outlive it: the process that calls it becomes the *keeper*, runs the same
@@ -207,11 +209,6 @@ impl Inherited {
         self.claim(key)?.pop()
     }
 
-    /// Whether the last one that is deposited before an app begins is there.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.deposits.contains_key(&Key::Ring.value())
-    }
-
     /// All keys that are left.
     pub(crate) fn keys(&self) -> impl Iterator<Item = u64> {
         self.deposits.keys().copied()
@@ -267,16 +264,11 @@ impl Keeper {
         Ok(())
     }
 
-    /// The last word of this process: the app was never begun.
-    pub(crate) fn again(&self) -> io::Result<()> {
-        self.link.say(&[Item::new(AGAIN, 0, 0)], &[], true)
-    }
-
-    /// The last word of this process: another image shall go on.
-    pub(crate) fn yield_to(&self, image: BorrowedFd<'_>) -> io::Result<()> {
+    /// The last word of this process: another image shall go on, and find this note.
+    pub(crate) fn yield_to(&self, image: BorrowedFd<'_>, note: BorrowedFd<'_>) -> io::Result<()> {
         self.flush()?;
-        let item = Item { descriptors: 1, ..Item::new(UPGRADE, Key::Upgrade.value(), 0) };
-        self.link.say(&[item], &[image], true)
+        let item = Item { descriptors: 2, ..Item::new(UPGRADE, Key::Upgrade.value(), 0) };
+        self.link.say(&[item], &[image, note], true)
     }
 
     /// Says what can be said together.
@@ -329,6 +321,7 @@ fn said_by(item: Item) -> Option<Said> {
         EXIT => Some(Said::Exit { key: item.key, status: item.value }),
         ORDER => Some(Said::Order { number: item.key, what: item.value }),
         FATE => Fate::of(item.value).map(Said::Fate),
+        LACKS => Some(Said::Lacks { key: item.key }),
         _ => None,
     }
 }

@@ -19,8 +19,8 @@ pub(crate) struct Output {
 pub(crate) struct Remains(VecDeque<(WorkerId, Vec<String>)>);
 
 impl Output {
-    pub(crate) fn new(stdout: OwnedFd, stderr: OwnedFd) -> Self {
-        Output { pipes: [Some(Lines::new(stdout)), Some(Lines::new(stderr))], last: VecDeque::new() }
+    pub(crate) fn new(stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Self {
+        Output { pipes: [stdout.map(Lines::new), stderr.map(Lines::new)], last: VecDeque::new() }
     }
 
     /// The descriptor to wait on, if that pipe has not ended.

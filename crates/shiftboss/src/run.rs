@@ -145,10 +145,7 @@ pub fn begin(
 pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
     let keeper = own.keeper;
     heirs::expect(true);
-    let Some(left) = Left::claim(own.inherited).map_err(os("cannot go on with the app"))? else {
-        keeper.again().map_err(os("cannot have the app begun again"))?;
-        std::process::exit(0);
-    };
+    let left = Left::claim(own.inherited).map_err(os("cannot go on with the app"))?;
     let trace = left.app.trace.as_ref().map(|path| Trace::go_on(Path::new(path), left.recorder.steps()));
     let trace = match trace.transpose() {
         Ok(trace) => trace,
@@ -340,8 +337,8 @@ fn drive(
     beginning: Beginning,
     (orders, taken): Orders,
 ) -> Result<(), RunError> {
-    // The keeper has it all, and starts another process should this one get no further.
-    heirs::expect(parts.chief.keeper().is_some());
+    // What was begun by another process is gone on with by another, should this one get no further.
+    heirs::expect(matches!(beginning, Beginning::Adopt { .. }));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

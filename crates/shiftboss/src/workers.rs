@@ -243,10 +243,9 @@ impl Workers {
     pub(crate) fn adopt(&mut self, found: Found<'_>) -> io::Result<()> {
         let Found { worker, slot, broker, pid, probed, sockets, descriptors } = found;
         kill_points::point("a worker is adopted");
+        // Those that the keeper could not hold are lost, and with them what the worker would have said.
         let mut descriptors = descriptors.into_iter();
-        let (Some(stdout), Some(stderr)) = (descriptors.next(), descriptors.next()) else {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "its output pipes were not kept"));
-        };
+        let (stdout, stderr) = (descriptors.next(), descriptors.next());
         let notify = descriptors.next().map(|socket| NotifySocket::adopt(socket, &self.notify_dir, worker.0));
         let process =
             Process { broker: Arc::clone(broker), slot, output: Output::new(stdout, stderr), notify };
@@ -306,7 +305,7 @@ impl Workers {
             self.probes.watch(clock::now(), worker, pid, order.sockets.keys());
         }
         self.children.watch(worker, child);
-        let output = Output::new(stdout, stderr);
+        let output = Output::new(Some(stdout), Some(stderr));
         let process = Process { broker: Arc::clone(order.broker), slot: order.slot, output, notify };
         let registered = self.register(worker, &process);
         self.processes.insert(worker, process);

@@ -167,11 +167,12 @@ impl App {
     pub(crate) fn broker_pid(&self) -> u32 {
         let keeper = self.pid();
         let arguments = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let of_keeper = arguments(keeper);
         let mut found = None;
         eventually("there is a broker process", || {
+            // A program that has only just begun may have none yet.
+            let of_keeper = arguments(keeper);
             found = children(keeper).into_iter().find(|pid| arguments(*pid) == of_keeper);
-            found.is_some()
+            found.is_some() && !of_keeper.is_empty()
         });
         found.unwrap()
     }

@@ -61,6 +61,7 @@ impl Driver {
             match said {
                 Said::Exit { key, status } => self.take_exit(key, status),
                 Said::Order { number, what } => self.take_keepers_order(number, what),
+                Said::Lacks { key } => self.is_not_held(key),
                 Said::Fate(fate) => {
                     if let Some(words) = self.succession.upgrade.ended(fate) {
                         self.log.note(&words);
@@ -79,6 +80,17 @@ impl Driver {
                 self.workers.ended(worker, exit_of(status), &mut *self.log, &mut self.inputs);
             }
             self.taken.push(Taken::End(worker));
+        }
+    }
+
+    /// A worker that nobody could go on with makes way for one that somebody can.
+    fn is_not_held(&mut self, key: u64) {
+        let full = "its limit of open files is reached";
+        if let Some(Key::Worker(worker)) = Key::of(key) {
+            self.log.note(&format!("the keeper cannot hold what belongs to worker {}: {full}", worker.0));
+            self.workers.kill_tree(worker);
+        } else {
+            self.log.note(&format!("the keeper cannot hold all that a successor needs: {full}"));
         }
     }
 

@@ -13,7 +13,6 @@ use super::Driver;
 use super::perform::panic_if_asked;
 use crate::adopt;
 use crate::keeper::Inherited;
-use crate::keys::Key;
 use crate::log::Deaf;
 use crate::os::image::ImageWatch;
 use crate::os::random::random;
@@ -117,8 +116,7 @@ impl Driver {
     pub(super) fn hand_over(&mut self, request: RequestId, image: &OwnedFd) -> std::io::Result<()> {
         let Some(keeper) = self.chief.keeper() else { return Ok(()) };
         let handed = memory::sealed("shiftboss-upgrade", &request.0.to_le_bytes())
-            .and_then(|note| keeper.deposit(Key::Upgrade, &[note.as_fd()], 0))
-            .and_then(|()| keeper.yield_to(image.as_fd()));
+            .and_then(|note| keeper.yield_to(image.as_fd(), note.as_fd()));
         if let Err(error) = handed {
             let words =
                 self.succession.upgrade.fail(request, format!("the keeper does not take it: {error}"));

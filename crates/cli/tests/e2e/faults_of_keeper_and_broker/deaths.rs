@@ -105,3 +105,28 @@ fn a_keeper_that_is_killed_takes_everything_with_it() {
             .for_each(|pid| signal_process(pid, Signal::KILL));
     }
 }
+
+#[test]
+fn one_that_is_killed_while_it_begins_is_followed_by_one_that_begins() {
+    for tries in 0..20 {
+        // Whoever begins again begins its trace again.
+        let folder = folder_with(&sleepers(2));
+        let mut app = App::unjudged(folder, &["run", "-c", "shiftboss.toml"], |_| {});
+        let keeper = app.pid();
+        // It has given so much away already.
+        eventually("it has begun", || {
+            std::fs::read_dir(format!("/proc/{keeper}/fd")).map_or(0, Iterator::count) >= 7 + tries % 10
+        });
+        app.kill_broker();
+        eventually("the app is ready, or was never begun", || {
+            is_gone(keeper) || named(&app.log(), "app_ready") > 0
+        });
+        if is_gone(keeper) {
+            assert_eq!(app.ended().code(), Some(137), "{}", app.stderr());
+            continue;
+        }
+        assert_eq!(app.pids().len(), 2);
+        nobody_else_is_there(&app);
+        assert!(app.stop().0.success());
+    }
+}
