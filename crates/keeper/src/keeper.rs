@@ -161,7 +161,9 @@ impl Keeper {
 
     /// Waits until there is something to do: whether a signal came, and whether the broker process spoke.
     fn wait(&self) -> (bool, bool) {
-        let link = self.broker.as_ref().map(|broker| broker.link.as_fd());
+        // One that goes has nothing to say, and what it says last is heard when it is gone.
+        let broker = self.broker.as_ref().filter(|broker| broker.gone_by.is_none());
+        let link = broker.map(|broker| broker.link.as_fd());
         let both = PollFlags::IN | PollFlags::OUT;
         let speak = if self.outbox.is_empty() { PollFlags::IN } else { both };
         let signals = PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN);
@@ -233,9 +235,9 @@ impl Keeper {
             match broker.link.hear(false) {
                 Ok(Heard::Packet(packet)) => self.take(packet),
                 Ok(Heard::Nothing) => break,
-                // It is dead, which is heard of by signal, or of no use any more.
+                // It is dead, which is heard of by signal, or about to end, or of no use any more.
                 Ok(Heard::End) | Err(_) => {
-                    self.kill_broker();
+                    self.goes();
                     break;
                 }
             }
@@ -263,10 +265,10 @@ impl Keeper {
                 DONE => self.orders.retain(|order| order.key != item.key),
                 READY => self.is_ready(item.key, item.value),
                 END => {
-                    let until = Instant::now() + AT_MOST;
                     if let Some(broker) = &mut self.broker {
-                        (broker.end, broker.gone_by) = (u8::try_from(item.value).ok(), Some(until));
+                        broker.end = u8::try_from(item.value).ok();
                     }
+                    self.goes();
                 }
                 UPGRADE => {
                     let note = descriptors.split_off(descriptors.len().min(1));
@@ -280,6 +282,13 @@ impl Keeper {
                 // Said by a newer one than we are.
                 _ => {}
             }
+        }
+    }
+
+    /// The broker process has no more to say, and is to be gone soon.
+    fn goes(&mut self) {
+        if let Some(broker) = &mut self.broker {
+            broker.gone_by.get_or_insert(Instant::now() + AT_MOST);
         }
     }
 
