@@ -8,6 +8,7 @@ mod app;
 mod bad_input;
 mod demo;
 mod every_state_can_be_seen;
+mod kill_points;
 mod listeners_outlive_workers;
 mod load;
 mod nothing_is_left_behind;
