@@ -9,6 +9,7 @@ mod bad_input;
 mod demo;
 mod every_state_can_be_seen;
 mod faults_of_keeper_and_broker;
+mod kill_points;
 mod listeners_outlive_workers;
 mod load;
 mod nothing_is_left_behind;
