@@ -173,6 +173,26 @@ fn while_an_image_is_asked_another_upgrade_is_refused_and_the_same_one_waits() {
     app.stop();
 }
 
+#[test]
+fn an_upgrade_whose_broker_process_is_killed_while_it_asks_is_begun_again_and_answered_once() {
+    let app = replaceable(&sleepers(2));
+    let (pids, broker) = (app.pids(), app.broker_pid());
+    replace(&app, &that("says nothing"));
+    let said = std::thread::scope(|scope| {
+        let upgrade = scope.spawn(|| app.does(&["upgrade"]));
+        eventually("the image is asked", || !children_of_all_threads(broker).is_empty());
+        replace(&app, &std::fs::read(BIN).unwrap());
+        app.kill_broker();
+        upgrade.join().unwrap()
+    });
+    assert!(said.contains("the image on disk has taken over"), "{said}");
+    assert_eq!(app.pids(), pids);
+    nobody_else_is_there(&app);
+    let (status, log) = app.stop();
+    assert!(status.success());
+    assert_eq!(named(&once(&log), "broker_adopted"), 2);
+}
+
 fn children_of_all_threads(pid: u32) -> BTreeSet<u32> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
