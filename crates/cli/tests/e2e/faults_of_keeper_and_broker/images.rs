@@ -14,7 +14,7 @@ use crate::ready_before_retire::web;
 pub(super) fn replaceable(config: &str) -> App {
     let folder = folder_with(config);
     let program = folder.path().join(PROGRAM);
-    std::fs::copy(BIN, &program).unwrap();
+    copy(Path::new(BIN), &program);
     let app = App::started(folder, &["run", "-c", "shiftboss.toml"], |command| {
         run_by(command, &["env"], program.to_str().unwrap());
     });
@@ -22,10 +22,17 @@ pub(super) fn replaceable(config: &str) -> App {
     app
 }
 
+/// By another process: whatever this one starts at the moment would have the file open for writing, too, and nobody could
+/// run it (execve(2), ETXTBSY).
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").args([from, to]).status().unwrap().success());
+}
+
 /// Puts this in the program's place, all at once.
 pub(super) fn replace(app: &App, image: &[u8]) {
-    let new = app.path("new");
-    std::fs::write(&new, image).unwrap();
+    let (bytes, new) = (app.path("bytes"), app.path("new"));
+    std::fs::write(&bytes, image).unwrap();
+    copy(&bytes, &new);
     std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::rename(new, app.path(PROGRAM)).unwrap();
 }
