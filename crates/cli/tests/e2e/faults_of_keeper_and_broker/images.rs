@@ -87,8 +87,9 @@ fn upgrades_in_a_row_under_load_lose_nothing_and_keep_every_worker() {
     load.a_second();
     none_lost(&load.end());
     let now = || [descriptors(app.pid()), descriptors(app.broker_pid())];
+    // A client may have been there before.
     eventually("the last client is gone", || now()[1].len() <= before[1].len());
-    assert_eq!(now(), before);
+    assert_eq!(now()[0], before[0]);
     nobody_else_is_there(&app);
     let (status, log) = app.stop();
     assert!(status.success());
