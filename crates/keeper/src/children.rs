@@ -68,6 +68,18 @@ pub(crate) fn kill(pid: Pid) {
     let _ = kill_process(pid, Signal::KILL);
 }
 
+/// Sends a signal to one child that is not reaped, and continues it if it is stopped, so that it acts on it; STOP and
+/// CONT are meant as they are.
+pub(crate) fn signal(pid: Pid, signal: i32) {
+    let pid = pid.as_raw_nonzero().get();
+    // SAFETY: takes numbers only. Whatever is refused is seen as a child that goes on.
+    unsafe { libc::kill(pid, signal) };
+    if !matches!(signal, 0 | libc::SIGKILL | libc::SIGSTOP | libc::SIGCONT) {
+        // SAFETY: the same.
+        unsafe { libc::kill(pid, libc::SIGCONT) };
+    }
+}
+
 /// All children, as the kernel lists them (`/proc/PID/task/TID/children`, proc_pid_task(5)); none where it does not.
 pub(crate) fn all() -> Vec<Pid> {
     let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();

@@ -22,7 +22,7 @@ use crate::trial::{AT_MOST, PROOF, Trial};
 use crate::wire::{
     BY_SIGNAL, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE, Item, LACKS,
     MOST_DESCRIPTORS, MOST_ITEMS, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, READY,
-    UPGRADE,
+    SIGNAL, UPGRADE,
 };
 
 /// What is run as the broker process.
@@ -261,6 +261,10 @@ impl Keeper {
                 FORGET => {
                     self.table.forget(item.key);
                     self.fate = self.fate.filter(|(key, _)| *key != item.key);
+                }
+                SIGNAL => {
+                    let signal = i32::try_from(item.value & u64::from(u32::MAX)).unwrap_or(0);
+                    self.table.signal(item.key, item.value >> 32, signal);
                 }
                 DONE => self.orders.retain(|order| order.key != item.key),
                 READY => self.is_ready(item.key, item.value),

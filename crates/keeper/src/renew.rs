@@ -62,7 +62,7 @@ impl Keeper {
         }
         for (key, entry) in self.table.iter() {
             let exit = entry.exit.map_or([0, 0], |exit| [1, exit]);
-            let mut words = vec![ENTRY, key, entry.word.unwrap_or(0), exit[0], exit[1]];
+            let mut words = vec![ENTRY, key, entry.word.unwrap_or(0), exit[0], exit[1], entry.signals];
             words.extend(entry.descriptors.iter().map(|descriptor| number(descriptor.as_fd())));
             line(&words);
         }
@@ -111,10 +111,11 @@ impl Keeper {
             [BEFORE, number] => self.before.push(pid(number)?),
             [ASKED, key, value] => self.orders.push(Item::new(ORDER, key, value)),
             [ENDED, key, value] => self.fate = Fate::of(value).map(|fate| (key, fate)),
-            [ENTRY, key, word, ended, exit, ref descriptors @ ..] => {
+            [ENTRY, key, word, ended, exit, signals, ref descriptors @ ..] => {
                 let descriptors =
                     descriptors.iter().map(|number| take(*number)).collect::<io::Result<_>>()?;
                 self.table.deposit(key, descriptors, word);
+                self.table.note_signals(key, signals);
                 if ended == 1 {
                     self.table.note_exit(key, exit);
                 }

@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     pid: Option<Pid>,
     /// How the worker ended; kept until it is forgotten.
     pub(crate) exit: Option<u64>,
+    /// The number of the last signal that it was sent.
+    pub(crate) signals: u64,
 }
 
 impl Table {
@@ -37,7 +39,7 @@ impl Table {
         }
         let word = (word > 0).then_some(word);
         self.forget(key);
-        self.entries.insert(key, Entry { descriptors, word, pid: None, exit: None });
+        self.entries.insert(key, Entry { descriptors, word, pid: None, exit: None, signals: 0 });
     }
 
     /// Drops what is held.
@@ -75,6 +77,23 @@ impl Table {
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.exit = Some(exit);
             self.exits += 1;
+        }
+    }
+
+    pub(crate) fn note_signals(&mut self, key: u64, signals: u64) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.signals = signals;
+        }
+    }
+
+    /// Sends a worker a signal, unless this request or a later one was acted on.
+    pub(crate) fn signal(&mut self, key: u64, number: u64, signal: i32) {
+        self.read_pids();
+        if let Some(Entry { pid: Some(pid), exit: None, signals, .. }) = self.entries.get_mut(&key)
+            && number > *signals
+        {
+            *signals = number;
+            children::signal(*pid, signal);
         }
     }
 

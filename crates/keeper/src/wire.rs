@@ -32,6 +32,10 @@ pub const DONE: u32 = 5;
 /// the key until the upgrade is forgotten.
 pub const UPGRADE: u32 = 6;
 
+/// To the keeper: send this worker a signal, number of the request above 32 bits and signal below; each number is acted on
+/// once, whoever says it again. The keeper does it since it lives on: nobody else knows for certain what was sent.
+pub const SIGNAL: u32 = 8;
+
 /// To the broker process: the worker of this key is gone and reaped. The value is its exit code, or above
 /// [`BY_SIGNAL`] the signal that ended it. Said to every successor until the key is forgotten.
 pub const EXIT: u32 = 16;

@@ -6,9 +6,9 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use shiftboss_api as api;
-use shiftboss_core::id::{BrokerId, Generation, LaunchId, RequestId, WorkerId};
+use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, RequestId, WorkerId};
 use shiftboss_core::snapshot::{self, Refused};
-use shiftboss_core::spec::Ready;
+use shiftboss_core::spec::{Ready, Signal};
 use shiftboss_core::{Adoption, App, Effect, Input, Present};
 
 use shiftboss_keeper::Fate;
@@ -187,24 +187,34 @@ pub(crate) fn take_workers(
     Ok(())
 }
 
-/// Of what the last process may not have done, that which is still to be done, and what is known to have come of it.
+/// What is to be done of that which the last process may not have done.
+pub(crate) struct StillToDo {
+    pub(crate) effects: Vec<Effect>,
+    /// Signals that were asked for, with their numbers: whether they were sent the keeper knows.
+    pub(crate) signals: Vec<(WorkerId, u32, Signal)>,
+    /// What is known to have come of some of it.
+    pub(crate) known: Vec<Input>,
+}
+
 pub(crate) fn still_to_do(
     effects: Vec<Effect>,
     roll: &[Present],
     workers: &Workers,
     recorder: &Recorder,
-) -> (Vec<Effect>, Vec<Input>) {
+) -> StillToDo {
     let rungs: BTreeMap<WorkerId, u32> =
         roll.iter().filter_map(|present| Some((present.worker, present.rung?))).collect();
-    let mut known = Vec::new();
-    let is_to_do = |effect: &Effect| match effect {
-        Effect::Spawn { worker, .. } if workers.has(*worker) => {
-            let pid = recorder.pid(*worker).unwrap_or_default();
-            known.push(Input::Spawned { worker: *worker, pid: shiftboss_core::id::Pid(pid) });
+    let (mut signals, mut known) = (Vec::new(), Vec::new());
+    let is_to_do = |effect: &Effect| match *effect {
+        Effect::Spawn { worker, .. } if workers.has(worker) => {
+            let pid = Pid(recorder.pid(worker).unwrap_or_default());
+            known.push(Input::Spawned { worker, pid });
             false
         }
-        Effect::Signal { worker, .. } => {
-            rungs.get(worker).is_none_or(|rung| recorder.signals(*worker) <= *rung)
+        Effect::Signal { worker, signal } => {
+            let was_asked = rungs.get(&worker).is_some_and(|rung| recorder.rungs(worker) > *rung);
+            signals.extend(was_asked.then(|| (worker, recorder.last_signal(worker), signal)));
+            !was_asked
         }
         Effect::Spawn { .. }
         | Effect::KillTree { .. }
@@ -216,7 +226,7 @@ pub(crate) fn still_to_do(
         | Effect::Exit => true,
     };
     let effects = effects.into_iter().filter(is_to_do).collect();
-    (effects, known)
+    StillToDo { effects, signals, known }
 }
 
 /// The workers by their broker's name, for the log.

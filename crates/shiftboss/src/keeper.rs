@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{getppid, set_parent_process_death_signal};
+use shiftboss_core::id::WorkerId;
+use shiftboss_core::spec::Signal;
 use shiftboss_keeper::link::{Heard, Link, Packet};
 use shiftboss_keeper::wire::{
     DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, LACKS, MOST_ITEMS,
-    ORDER, READY, UPGRADE,
+    ORDER, READY, SIGNAL, UPGRADE,
 };
 use shiftboss_keeper::{CODE, Fate, LINK, Program, STATE, STATE_FORMAT, packet_socket, signals};
 
@@ -141,7 +143,7 @@ impl OwnProcess {
     fn take_over(link: OwnedFd) -> io::Result<OwnProcess> {
         take_name();
         // Should the keeper have ended before, the link says so.
-        set_parent_process_death_signal(Some(Signal::KILL))?;
+        set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         let pid = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
         let keeper = Keeper { link: Rc::new(Link::from_descriptor(link)), pid, later: Rc::default() };
         let mut inherited = Inherited::default();
@@ -230,6 +232,13 @@ impl Keeper {
         self.link.say(&[item], descriptors, true)?;
         kill_points::point("a deposit was made");
         Ok(())
+    }
+
+    /// Has a worker sent a signal. The same number again does nothing.
+    pub(crate) fn signal(&self, worker: WorkerId, number: u32, signal: Signal) -> io::Result<()> {
+        let signal = u64::from(signal.0.unsigned_abs());
+        let value = u64::from(number) << 32 | signal;
+        self.link.say(&[Item::new(SIGNAL, Key::Worker(worker).value(), value)], &[], true)
     }
 
     /// Has something dropped, and a worker's end taken as taken in; said with the next [`Keeper::flush`].

@@ -77,9 +77,25 @@ impl Recorder {
         (pid > 0).then_some(pid)
     }
 
-    /// How many signals the worker was sent to make it leave: that many rungs of its ladder are behind it.
-    pub(crate) fn signals(&self, worker: WorkerId) -> u32 {
+    /// How many signals were asked for to make a worker leave, since its ladder began: that many rungs were reached.
+    pub(crate) fn rungs(&self, worker: WorkerId) -> u32 {
+        let word = self.beside(worker);
+        (word & LOW).saturating_sub(word >> HALF)
+    }
+
+    /// The number of the last of them, over all its ladders.
+    pub(crate) fn last_signal(&self, worker: WorkerId) -> u32 {
+        self.beside(worker) & LOW
+    }
+
+    fn beside(&self, worker: WorkerId) -> u32 {
         self.records.pid_word(worker).map_or(0, |at| self.records.store().word(at + BESIDE))
+    }
+
+    fn put_beside(&mut self, worker: WorkerId, word: u32) {
+        if let Some(at) = self.records.pid_word(worker) {
+            Store::write(self.records.store_mut(), at + BESIDE, &word.to_ne_bytes());
+        }
     }
 
     /// The records as they are now.
@@ -92,18 +108,18 @@ impl Recorder {
         self.records.step()
     }
 
-    /// Its ladder begins anew.
-    pub(crate) fn forget_signals(&mut self, worker: WorkerId) {
-        if let Some(at) = self.records.pid_word(worker) {
-            Store::write(self.records.store_mut(), at + BESIDE, &[0; 4]);
-        }
+    /// A worker's ladder begins anew.
+    pub(crate) fn begin_ladder(&mut self, worker: WorkerId) {
+        let last = self.last_signal(worker);
+        self.put_beside(worker, last << HALF | last);
     }
 
-    /// One more was sent.
-    pub(crate) fn signalled(&mut self, worker: WorkerId) {
-        let Some(at) = self.records.pid_word(worker) else { return };
-        let sent = self.records.store().word(at + BESIDE).saturating_add(1);
-        Store::write(self.records.store_mut(), at + BESIDE, &sent.to_ne_bytes());
+    /// One more is asked for: its number.
+    pub(crate) fn next_signal(&mut self, worker: WorkerId) -> u32 {
+        let word = self.beside(worker);
+        let next = (word & LOW).saturating_add(1).min(LOW);
+        self.put_beside(worker, word & !LOW | next);
+        next
     }
 }
 
@@ -115,4 +131,8 @@ pub(crate) fn open(records: OwnedFd, ring: OwnedFd) -> io::Result<(Memory, Ring,
 }
 
 /// The second half of the word of 8 bytes that begins with the pid.
+///
+/// In its low half stands the number of the last signal, in its high half that of the last one before the present ladder.
 const BESIDE: usize = 4;
+const HALF: u32 = 16;
+const LOW: u32 = (1 << HALF) - 1;

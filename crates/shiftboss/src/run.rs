@@ -418,6 +418,6 @@ pub(crate) type Orders = (mpsc::Sender<Order>, mpsc::Receiver<Order>);
 pub(crate) const ORDERS: usize = 64;
 const LOOKS: u32 = 3;
 const OF_A_WORKER: u64 = 4;
-/// Descriptors of our own, clients of the control socket among them.
-const OURS: u64 = 64;
+/// Descriptors of our own, at the least.
+const OURS: u64 = 24;
 const LAST_ANSWERS: Duration = Duration::from_secs(1);

@@ -23,13 +23,17 @@ impl Driver {
                     });
                 }
                 Effect::Signal { worker, signal } => {
-                    kill_points::point("a signal is sent");
-                    self.workers.signal(worker, signal);
-                    kill_points::point("a signal was sent");
-                    if let Some(recorder) = &mut self.recorder {
-                        recorder.signalled(worker);
+                    kill_points::point("a signal is noted");
+                    match (self.chief.keeper(), &mut self.recorder) {
+                        (Some(keeper), Some(recorder)) => {
+                            let number = recorder.next_signal(worker);
+                            kill_points::point("a signal is sent");
+                            // Without a keeper there is soon nobody left to be told.
+                            let _ = keeper.signal(worker, number, signal);
+                        }
+                        _ => self.workers.signal(worker, signal),
                     }
-                    kill_points::point("a signal was noted");
+                    kill_points::point("a signal was sent");
                 }
                 Effect::KillTree { worker } => {
                     kill_points::point("a tree is killed");

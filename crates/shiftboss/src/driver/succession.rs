@@ -56,7 +56,7 @@ impl Driver {
         // All of it is ours.
         heirs::expect(false);
         if how == Adoption::Salvage {
-            roll.iter().for_each(|present| recorder.forget_signals(present.worker));
+            roll.iter().for_each(|present| recorder.begin_ladder(present.worker));
         }
         let now = clock::now();
         let effects = self.core.adopt(now, how);
@@ -64,9 +64,14 @@ impl Driver {
         self.trace(|trace| trace.adopt(now, how, &effects, deadline));
         let events = self.record(&effects);
         if let Some(recorder) = &self.recorder {
-            let (effects, known) = adopt::still_to_do(effects, &roll, &self.workers, recorder);
-            self.inputs.extend(known);
-            self.perform(effects, events);
+            let still = adopt::still_to_do(effects, &roll, &self.workers, recorder);
+            if let Some(keeper) = self.chief.keeper() {
+                for (worker, number, signal) in still.signals {
+                    keeper.signal(worker, number, signal)?;
+                }
+            }
+            self.inputs.extend(still.known);
+            self.perform(still.effects, events);
         }
         for (key, status) in std::mem::take(&mut inherited.exits) {
             self.take_exit(key, status);

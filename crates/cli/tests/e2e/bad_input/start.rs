@@ -28,7 +28,7 @@ fn a_limit_of_open_files_that_is_too_low_is_said_before_anything_is_started() {
     let output = output.unwrap();
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("468 descriptors are needed") && said.contains("than 256 files"), "{said}");
+    assert!(said.contains("428 descriptors are needed") && said.contains("than 256 files"), "{said}");
     assert!(said.contains("help: raise it"), "{said}");
 }
 
