@@ -1,28 +1,26 @@
-//! The loop: hears signals and the broker process, reaps, starts the next broker process, hands over.
+//! The loop: hears signals and the broker process, keeps time. What it starts is in `start`, what ends in `ends`.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::Pid;
 
 use crate::children;
-use crate::fate::{Ended, Fate};
+use crate::fate::Fate;
 use crate::inherit;
 use crate::link::{Heard, Link, Packet};
 use crate::signals::SignalFd;
 use crate::table::Table;
 use crate::trial::{AT_MOST, PROOF, Trial};
 use crate::wire::{
-    BY_SIGNAL, DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE, Item, LACKS,
-    MOST_DESCRIPTORS, MOST_ITEMS, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, READY,
-    SIGNAL, UPGRADE,
+    DEPOSIT, DONE, END, FATE, FORGET, GO_ADOPT, GO_BEGIN, GO_SALVAGE, Item, LACKS, ORDER, ORDER_HANG_UP,
+    ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, READY, SIGNAL, UPGRADE,
 };
 
 /// What is run as the broker process.
@@ -66,7 +64,7 @@ pub fn keep_on(state: u64, program: Program) -> io::Result<u8> {
 
 pub(crate) struct Keeper {
     pub(crate) program: Program,
-    signals: SignalFd,
+    pub(crate) signals: SignalFd,
     /// Children that are older than our being a keeper.
     pub(crate) before: Vec<Pid>,
     pub(crate) table: Table,
@@ -74,22 +72,22 @@ pub(crate) struct Keeper {
     /// Whether any has ever been ready.
     pub(crate) begun: bool,
     /// What is still to be said to it.
-    outbox: VecDeque<Item>,
+    pub(crate) outbox: VecDeque<Item>,
     /// Those not yet taken in.
     pub(crate) orders: Vec<Item>,
     pub(crate) last_order: u64,
     pub(crate) stops: u32,
     /// Broker processes in a row that ended before they had proved themselves.
-    failures: u32,
+    pub(crate) failures: u32,
     /// When to start the next one.
-    start_at: Option<Instant>,
+    pub(crate) start_at: Option<Instant>,
     /// For how long something has been owed to us, in running time of our own.
-    owed: Duration,
-    trial: Trial,
+    pub(crate) owed: Duration,
+    pub(crate) trial: Trial,
     /// How the last upgrade went, with its key, until that is forgotten.
     pub(crate) fate: Option<(u64, Fate)>,
     /// The exit code, once it is known.
-    code: Option<u8>,
+    pub(crate) code: Option<u8>,
 }
 
 pub(crate) struct Broker {
@@ -245,7 +243,7 @@ impl Keeper {
         self.look_at_broker();
     }
 
-    fn take(&mut self, packet: Packet) {
+    pub(crate) fn take(&mut self, packet: Packet) {
         self.owed = Duration::ZERO;
         if packet.cut {
             say("cannot hold all descriptors: the limit of open files is reached");
@@ -290,13 +288,13 @@ impl Keeper {
     }
 
     /// The broker process has no more to say, and is to be gone soon.
-    fn goes(&mut self) {
+    pub(crate) fn goes(&mut self) {
         if let Some(broker) = &mut self.broker {
             broker.gone_by.get_or_insert(Instant::now() + AT_MOST);
         }
     }
 
-    fn is_ready(&mut self, format: u64, code: u64) {
+    pub(crate) fn is_ready(&mut self, format: u64, code: u64) {
         let now = Instant::now();
         self.begun = true;
         if let Some(broker) = &mut self.broker {
@@ -357,232 +355,6 @@ impl Keeper {
             }
         }
     }
-
-    // Children.
-
-    fn look_at_broker(&mut self) {
-        let Some(broker) = &self.broker else { return };
-        if !matches!(children::has_ended(broker.pid), Ok(false)) {
-            // What it said last counts; then it is gone.
-            while let Ok(Heard::Packet(packet)) = self.hear_last() {
-                self.take(packet);
-            }
-            let Some(broker) = self.broker.take() else { return };
-            let status = children::reap(broker.pid);
-            self.broker_ended(&broker, status);
-        }
-    }
-
-    fn hear_last(&self) -> io::Result<Heard> {
-        self.broker.as_ref().map_or(Ok(Heard::End), |broker| broker.link.hear(false))
-    }
-
-    fn broker_ended(&mut self, broker: &Broker, status: u64) {
-        self.outbox.clear();
-        let now = Instant::now();
-        if let Some(code) = broker.end {
-            self.code = Some(code);
-            return;
-        }
-        match std::mem::replace(&mut self.trial, Trial::None) {
-            Trial::None => {}
-            Trial::Yielding { key, image, .. } => {
-                let old = std::mem::replace(&mut self.program.image, image);
-                self.trial = Trial::Starting { key, old, until: now + AT_MOST };
-                self.start_at = Some(now);
-                return;
-            }
-            Trial::Starting { key, old, .. } => return self.give_up(key, old, Fate::EndedEarly(status)),
-            Trial::Proving { key, old, .. } => return self.give_up(key, old, Fate::EndedSoon(status)),
-        }
-        let never_began = broker.ready.is_none() && self.table.is_empty();
-        if !self.begun && status < BY_SIGNAL || never_began && self.failures + 1 >= SALVAGE_AFTER {
-            // What it said of the reason is all there is to say.
-            self.code = Some(code_of(status));
-            return;
-        }
-        if !self.begun {
-            self.await_words();
-            if self.table.living().is_empty() {
-                // It was killed on the way there: what it has left is no app yet.
-                self.table = Table::default();
-            }
-        }
-        say(&format!("the broker process {}: another one goes on", Ended(status)));
-        let proved = broker.ready.is_some_and(|ready| now - ready >= PROVED);
-        self.failures = if proved { 0 } else { self.failures + 1 };
-        let shift = self.failures.saturating_sub(2).min(16);
-        let wait = if self.failures < 2 { Duration::ZERO } else { (BACKOFF * (1 << shift)).min(LONGEST) };
-        self.start_at = Some(now + wait);
-    }
-
-    /// The new image failed: the old one goes on.
-    fn give_up(&mut self, key: u64, old: OwnedFd, fate: Fate) {
-        let fate = self.fate.map_or(fate, |(_, fate)| fate);
-        say(&format!("the new image is given up: {fate}"));
-        self.program.image = old;
-        self.fate = Some((key, fate));
-        self.start_at = Some(Instant::now());
-    }
-
-    /// Reaps all who have ended, workers with what is left of their group; but nobody as long as a broker process takes
-    /// over.
-    fn reap(&mut self) {
-        if self.broker.as_ref().is_none_or(|broker| broker.ready.is_none()) {
-            return;
-        }
-        while let Some(pid) = children::ended() {
-            if self.broker.as_ref().is_some_and(|broker| broker.pid == pid) {
-                return self.look_at_broker();
-            }
-            let worker = self.table.worker(pid);
-            if worker.is_some() {
-                children::kill_group(pid);
-            }
-            let status = children::reap(pid);
-            if let Some(key) = worker {
-                self.table.note_exit(key, status);
-                self.outbox.push_back(Item::new(EXIT, key, status));
-            }
-        }
-    }
-
-    fn kill_broker(&mut self) {
-        self.owed = Duration::ZERO;
-        if let Some(broker) = &mut self.broker {
-            broker.gone_by = None;
-            children::kill(broker.pid);
-        }
-    }
-
-    /// Nothing is left behind: workers, and whoever has lost its parent below us.
-    fn end_all(&mut self) {
-        if let Some(broker) = self.broker.take() {
-            children::kill(broker.pid);
-            children::reap(broker.pid);
-        }
-        for pid in self.table.living() {
-            children::kill_group(pid);
-            children::kill(pid);
-        }
-        let until = Instant::now() + LAST_WAIT;
-        loop {
-            while let Some(pid) = children::ended() {
-                children::reap(pid);
-            }
-            let left: Vec<Pid> =
-                children::all().into_iter().filter(|pid| !self.before.contains(pid)).collect();
-            if left.is_empty() || Instant::now() > until {
-                return;
-            }
-            left.into_iter().for_each(children::kill);
-            std::thread::sleep(BRIEFLY);
-        }
-    }
-
-    // The broker process.
-
-    fn start(&mut self, go: u64) {
-        self.await_words();
-        self.table.verify();
-        match self.spawn() {
-            Ok(broker) => {
-                self.broker = Some(broker);
-                self.owed = Duration::ZERO;
-                self.hand_over(go);
-            }
-            Err(error) => self.not_started(go, &error),
-        }
-    }
-
-    fn not_started(&mut self, go: u64, error: &io::Error) {
-        if let Trial::Starting { key, old, .. } = std::mem::replace(&mut self.trial, Trial::None) {
-            return self.give_up(key, old, Fate::NotExecuted(error.raw_os_error().unwrap_or(0)));
-        }
-        say(&format!("the broker process cannot be started: {error}"));
-        if go == GO_BEGIN {
-            self.code = Some(FAILED);
-        } else {
-            self.start_at = Some(Instant::now() + BACKOFF * 10);
-        }
-    }
-
-    /// A worker that was being cloned when the broker process died has its pid in the records as soon as it runs.
-    fn await_words(&mut self) {
-        let until = Instant::now() + AT_MOST;
-        while self.table.is_expecting() && Instant::now() < until {
-            std::thread::sleep(BRIEFLY);
-        }
-    }
-
-    fn spawn(&self) -> io::Result<Broker> {
-        let (link, other) = Link::pair()?;
-        let mut command = self.program.command();
-        command.env(crate::LINK, other.as_fd().as_raw_fd().to_string()).env_remove(crate::STATE);
-        // Nobody else starts anything in this process meanwhile.
-        fcntl_setfd(&other, FdFlags::empty())?;
-        let child = command.spawn()?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-        Ok(Broker { pid, link, ready: None, end: None, gone_by: None, code: crate::CODE })
-    }
-
-    /// All that is held, all that has not been taken in, then "go".
-    fn hand_over(&mut self, go: u64) {
-        self.outbox.clear();
-        for (key, entry) in self.table.iter() {
-            self.outbox.push_back(Item::new(DEPOSIT, key, entry.word.unwrap_or(0)));
-            self.outbox.extend(entry.exit.map(|status| Item::new(EXIT, key, status)));
-        }
-        self.outbox.extend(self.fate.map(|(key, fate)| Item::new(FATE, key, fate.value())));
-        self.outbox.push_back(Item::new(GO, 0, go));
-        self.outbox.extend(self.orders.iter().copied());
-    }
-
-    /// Says what there is to say, as far as there is room.
-    fn flush(&mut self) {
-        while let (Some(broker), false) = (&self.broker, self.outbox.is_empty()) {
-            let (items, descriptors) = self.batch();
-            match broker.link.say(&items, &descriptors, false) {
-                Ok(()) => {
-                    let said = items.len();
-                    self.outbox.drain(..said);
-                }
-                Err(error) if error.raw_os_error() == Some(Errno::TOOMANYREFS.raw_os_error()) => {
-                    // As many descriptors are on their way as may be: the other side takes them out.
-                    std::thread::sleep(BRIEFLY);
-                }
-                // It has no room, or is gone, which is heard of by signal.
-                Err(_) => return,
-            }
-        }
-    }
-
-    fn batch(&self) -> (Vec<Item>, Vec<BorrowedFd<'_>>) {
-        let (mut items, mut descriptors) = (Vec::new(), Vec::new());
-        for item in self.outbox.iter().take(MOST_ITEMS) {
-            let mut item = *item;
-            if item.word == DEPOSIT {
-                let held = self.table.get(item.key).map_or(&[][..], |entry| &entry.descriptors);
-                if descriptors.len() + held.len() > MOST_DESCRIPTORS {
-                    break;
-                }
-                item.descriptors = u32::try_from(held.len()).unwrap_or(0);
-                descriptors.extend(held.iter().map(AsFd::as_fd));
-            }
-            items.push(item);
-            // What follows is said to one that has taken over.
-            if item.word == GO {
-                break;
-            }
-        }
-        (items, descriptors)
-    }
-}
-
-fn code_of(status: u64) -> u8 {
-    let signal = status.checked_sub(BY_SIGNAL);
-    let code = signal.map_or(status, |signal| (128 + signal).min(255));
-    u8::try_from(code).unwrap_or(FAILED)
 }
 
 /// [`HUNG`]; tests of a debug build may have less patience.
@@ -595,7 +367,7 @@ fn hung() -> Duration {
 }
 
 /// Talk is on standard error; nobody is left who could be told that it cannot be.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(io::stderr(), "keeper: {text}");
 }
@@ -603,15 +375,11 @@ fn say(text: &str) {
 const HEARD: [i32; 6] =
     [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP, libc::SIGUSR2, libc::SIGCHLD];
 const LOUD: PollFlags = PollFlags::IN.union(PollFlags::HUP).union(PollFlags::ERR);
-const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// Deaths in a row after which whatever is under way is dropped.
-const SALVAGE_AFTER: u32 = 3;
-/// A broker process that was ready for so long has not failed at its start.
-const PROVED: Duration = Duration::from_secs(1);
-const BACKOFF: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const SALVAGE_AFTER: u32 = 3;
+pub(crate) const BACKOFF: Duration = Duration::from_millis(100);
 /// Something owed for so long means that it hangs.
 const HUNG: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_secs(1);
-const LAST_WAIT: Duration = Duration::from_secs(2);
-const BRIEFLY: Duration = Duration::from_millis(1);
+pub(crate) const BRIEFLY: Duration = Duration::from_millis(1);

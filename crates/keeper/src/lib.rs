@@ -12,12 +12,14 @@
 #![deny(unsafe_code)]
 
 mod children;
+mod ends;
 mod fate;
 mod inherit;
 mod keeper;
 pub mod link;
 mod renew;
 pub mod signals;
+mod start;
 mod table;
 mod trial;
 pub mod wire;

@@ -1,0 +1,152 @@
+//! Workers begin: a process is started here, or one that another broker process has started is taken over.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use shiftboss_core::id::{Generation, Pid, Slot, WorkerId};
+use shiftboss_core::spec::Ready;
+
+use super::{Process, Token, Workers};
+use crate::keys::Key;
+use crate::launch::{Launch, Particulars};
+use crate::log::Deaf;
+use crate::os::notify::NotifySocket;
+use crate::os::poll::Interest;
+use crate::os::spawn::{self, Child, cannot};
+use crate::os::{clock, kill_points, lines};
+use crate::output::Output;
+use crate::sockets::Sockets;
+
+/// Which worker is to be started, and with what.
+pub(crate) struct Order<'a> {
+    pub(crate) worker: WorkerId,
+    pub(crate) slot: Slot,
+    pub(crate) generation: Generation,
+    pub(crate) broker: &'a Arc<str>,
+    pub(crate) ready: Ready,
+    pub(crate) launch: &'a Launch,
+    pub(crate) sockets: &'a Sockets,
+    /// Under a keeper: where in the records its pid is to stand, and where that is in memory.
+    pub(crate) word: Option<(usize, NonNull<u32>)>,
+}
+
+/// A worker that another process has started.
+pub(crate) struct Found<'a> {
+    pub(crate) worker: WorkerId,
+    pub(crate) slot: Slot,
+    pub(crate) broker: &'a Arc<str>,
+    /// None if it is gone already, and reaped.
+    pub(crate) pid: Option<u32>,
+    /// It is still to be watched for its readiness.
+    pub(crate) probed: bool,
+    pub(crate) sockets: &'a Sockets,
+    /// Its output pipes and its notify socket, as they were deposited.
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+impl Workers {
+    /// Goes on with a worker that another process has started.
+    pub(crate) fn adopt(&mut self, found: Found<'_>) -> io::Result<()> {
+        let Found { worker, slot, broker, pid, probed, sockets, descriptors } = found;
+        kill_points::point("a worker is adopted");
+        // Those that the keeper could not hold are lost, and with them what the worker would have said.
+        let mut descriptors = descriptors.into_iter();
+        let (stdout, stderr) = (descriptors.next(), descriptors.next());
+        let notify = descriptors.next().map(|socket| NotifySocket::adopt(socket, &self.notify_dir, worker.0));
+        let process =
+            Process { broker: Arc::clone(broker), slot, output: Output::new(stdout, stderr), notify };
+        if let Some(pid) = pid {
+            // The keeper reaps nobody until we are ready, so the number is still its own.
+            let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+            let number = number.ok_or(io::ErrorKind::InvalidData)?;
+            let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
+            self.children.watch(worker, Child { pid, pidfd });
+            if probed {
+                self.probes.watch(clock::now(), worker, pid, sockets.keys());
+            }
+        }
+        self.register(worker, &process)?;
+        self.processes.insert(worker, process);
+        Ok(())
+    }
+
+    /// Starts a process and hears of it from then on; otherwise nothing is left, and the text says why.
+    pub(crate) fn start(&mut self, order: &Order<'_>) -> Result<Pid, String> {
+        let failed = |what: &'static str| move |error: io::Error| cannot(what, &error);
+        let (stdout, write_stdout) = lines::pipe().map_err(failed("no pipe for its output"))?;
+        let (stderr, write_stderr) = lines::pipe().map_err(failed("no pipe for its output"))?;
+        let notify = order
+            .launch
+            .notifies()
+            .then(|| NotifySocket::bind(&self.notify_dir, order.worker.0))
+            .transpose()
+            .map_err(failed("no notify socket"))?;
+        let descriptors = [Some(stdout.as_fd()), Some(stderr.as_fd()), notify.as_ref().map(AsFd::as_fd)];
+        let keeper = self
+            .deposit(order, &descriptors.into_iter().flatten().collect::<Vec<_>>())
+            .map_err(failed("the keeper does not take its descriptors"))?;
+        kill_points::point("a worker is cloned");
+        let child = order.launch.start(&Particulars {
+            keeper,
+            worker: order.worker,
+            slot: order.slot,
+            generation: order.generation,
+            listeners: &order.sockets.descriptors(),
+            stdout: write_stdout.as_fd(),
+            stderr: write_stderr.as_fd(),
+            notify: notify.as_ref().map(NotifySocket::path),
+        });
+        kill_points::point("a worker was cloned");
+        let child = child.map_err(|error| {
+            self.is_recorded_gone(order.worker);
+            error.to_string()
+        })?;
+        let (worker, pid) = (order.worker, child.pid);
+        if order.ready == Ready::Accepting {
+            self.probes.watch(clock::now(), worker, pid, order.sockets.keys());
+        }
+        self.children.watch(worker, child);
+        let output = Output::new(Some(stdout), Some(stderr));
+        let process = Process { broker: Arc::clone(order.broker), slot: order.slot, output, notify };
+        let registered = self.register(worker, &process);
+        self.processes.insert(worker, process);
+        if let Err(error) = registered {
+            // A worker whose end could not be seen must not live: its exit is awaited here.
+            self.children.kill_tree(worker);
+            self.children.await_end(worker);
+            self.forget(worker, &mut Deaf);
+            self.is_recorded_gone(worker);
+            return Err(cannot("cannot watch it", &error));
+        }
+        Ok(Pid(pid))
+    }
+
+    /// What a successor of ours needs of a worker is with the keeper before the worker is.
+    fn deposit(
+        &self,
+        order: &Order<'_>,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<Option<spawn::Keeper>> {
+        let (Some(keeper), Some((at, word))) = (&self.keeper, order.word) else { return Ok(None) };
+        keeper.deposit(Key::Worker(order.worker), descriptors, at as u64)?;
+        Ok(Some(spawn::Keeper { pid: keeper.pid(), word }))
+    }
+
+    fn register(&self, worker: WorkerId, process: &Process) -> io::Result<()> {
+        let poller = self.poller.get_ref();
+        if let Some(pidfd) = self.children.pidfd(worker) {
+            poller.add(pidfd, Token::of(Token::EXIT, worker), Interest::READ)?;
+        }
+        for (stream, kind) in [(0, Token::STDOUT), (1, Token::STDERR)] {
+            if let Some(pipe) = process.output.pipe(stream) {
+                poller.add(pipe, Token::of(kind, worker), Interest::READ)?;
+            }
+        }
+        if let Some(notify) = &process.notify {
+            poller.add(notify.as_fd(), Token::of(Token::NOTIFY, worker), Interest::READ)?;
+        }
+        Ok(())
+    }
+}
