@@ -1,5 +1,6 @@
 //! Servers that others wrote, unmodified: gunicorn, uvicorn, and a plain asyncio program; each as four workers on one
-//! port, recycled, killed, drained and resumed under load; and a version that cannot be imported goes back.
+//! port, recycled, killed, drained and resumed under load, their broker process killed and upgraded; and a version that
+//! cannot be imported goes back.
 //!
 //! `SHIFTBOSS_TEST_VENV` names a Python environment with gunicorn and uvicorn; `cargo xtask test` makes it.
 
@@ -127,6 +128,28 @@ impl Server {
         assert_eq!(died, 1);
     }
 
+    fn outlives_the_broker_process(&self) {
+        let (app, port) = self.run();
+        let before = app.pids();
+        let mut load = Load::on(port, &[self.load, &["--no-keep-alive"]].concat());
+        for _ in 0..2 {
+            load.a_second();
+            load.a_second();
+            app.kill_broker();
+        }
+        load.a_second();
+        app.does(&["upgrade"]);
+        assert_eq!(app.pids(), before, "nobody was restarted");
+        let said = app.does(&["recycle", "web"]);
+        assert!(said.contains("4 of 4") && said.contains("none was stopped"), "{said}");
+        load.a_second();
+        self.nothing_was_lost(&load.end());
+        let (status, log) = app.stop();
+        assert!(status.success());
+        assert_eq!((named(&log, "worker_started"), named(&log, "worker_death")), (8, 0));
+        assert_eq!(named(&log, "broker_adopted"), 3);
+    }
+
     fn goes_back(&self) {
         let (app, port) = self.run();
         let mut load = Load::on(port, &[self.load, &["--no-keep-alive"]].concat());
@@ -165,6 +188,11 @@ macro_rules! servers {
         #[test]
         fn is_repaired_drained_and_resumed_under_load() {
             super::$server().is_repaired_drained_and_resumed();
+        }
+
+        #[test]
+        fn outlives_kills_and_an_upgrade_of_the_broker_process_under_load() {
+            super::$server().outlives_the_broker_process();
         }
 
         #[test]
