@@ -43,6 +43,8 @@ fn facts(event: &Event) -> Vec<String> {
     );
     facts.extend(event.address.clone());
     facts.extend(event.wanted.map(|wanted| format!("wanted {wanted}")));
+    facts.extend(event.workers.map(|workers| text::count(workers, "worker")));
+    facts.extend((event.salvaged == Some(true)).then(|| "all that was under way is given up".to_owned()));
     match (event.replaced, event.total) {
         (Some(replaced), Some(total)) => facts.push(format!("{replaced} of {total}")),
         (None, Some(total)) => facts.push(text::count(total, "worker")),
@@ -64,6 +66,7 @@ fn style(event: &Event) -> anstyle::Style {
         | Name::BrokerDegraded
         | Name::ListenerFailed
         | Name::ConfigRefused => BAD,
+        Name::BrokerAdopted if event.salvaged == Some(true) => BAD,
         Name::WorkerBackoff | Name::BrokerWaiting | Name::BrokerDraining | Name::AppStopping => BUSY,
         Name::WorkerReady | Name::RecycleFinished | Name::BrokerRecovered | Name::AppReady => GOOD,
         Name::WorkerStarted
@@ -107,6 +110,13 @@ mod tests {
         };
         let line = human(&death, 6, &TimeZone::UTC, PLAIN);
         assert_eq!(line, "08:00:58 api    worker_death    #3 slot 2 pid 130 SIGKILL  killed\u{fffd}");
+        let adopted = Event {
+            workers: Some(4),
+            salvaged: Some(true),
+            ..event("58", EventName::BrokerAdopted, None, None)
+        };
+        let line = human(&adopted, 6, &TimeZone::UTC, PLAIN);
+        assert_eq!(line, "08:00:58 api    broker_adopted  4 workers all that was under way is given up");
         let backoff = Event {
             retry_at: Some("2026-11-24T08:01:00.3Z".into()),
             reason: Some("2 failures in a row".into()),
