@@ -16,6 +16,8 @@ pub(crate) struct Feed {
     names: Arc<[String]>,
     status: Status,
     kept: VecDeque<Arc<api::Event>>,
+    /// The number of the next event.
+    next: u64,
     live: broadcast::Sender<Arc<api::Event>>,
     usages: Usages,
 }
@@ -34,14 +36,20 @@ impl Feed {
             names,
             status: Status::default(),
             kept: VecDeque::new(),
+            next: 1,
             live: broadcast::Sender::new(LIVE),
             usages: Usages::default(),
         }
     }
 
     /// Goes on with the status and the last events of another process.
-    pub(crate) fn adopt(&mut self, status: Status, events: impl IntoIterator<Item = api::Event>) {
-        self.status = status;
+    pub(crate) fn adopt(
+        &mut self,
+        status: Status,
+        events: impl IntoIterator<Item = api::Event>,
+        last_event: u64,
+    ) {
+        (self.status, self.next) = (status, last_event + 1);
         self.kept = events.into_iter().map(Arc::new).collect();
         let surplus = self.kept.len().saturating_sub(KEPT);
         self.kept.drain(..surplus);
@@ -56,6 +64,7 @@ impl Feed {
     /// Takes in an event and tells all who listen.
     pub(crate) fn publish(&mut self, event: &Event, wire: api::Event) -> Arc<api::Event> {
         self.status.apply(event);
+        self.next = event.seq + 1;
         let event = Arc::new(wire);
         if self.kept.len() == KEPT {
             self.kept.pop_front();
@@ -68,7 +77,7 @@ impl Feed {
 
     /// Events after that number; none = all that are kept.
     pub(crate) fn subscribe(&self, after: Option<u64>) -> Subscription {
-        let first = self.kept.front().map_or(1, |event| event.seq);
+        let first = self.kept.front().map_or(self.next, |event| event.seq);
         let after = after.unwrap_or(first - 1);
         Subscription {
             lost: first.saturating_sub(after.saturating_add(1)),

@@ -54,7 +54,8 @@ impl Ring {
             return;
         }
         while self.end + len - self.begin > ROOM {
-            self.begin += LENGTH + u64::from(self.length_at(self.begin));
+            // Were the lengths damaged, all is forgotten and nothing else.
+            self.begin = (self.begin + LENGTH + u64::from(self.length_at(self.begin))).min(self.end);
         }
         self.store(BEGIN_AT, self.begin);
         self.write(self.end, &u32::try_from(text.len()).unwrap_or(0).to_le_bytes());
@@ -76,7 +77,7 @@ impl Ring {
             if self.event_at(at, len).is_none_or(|event| event.seq > seq) {
                 break;
             }
-            at += LENGTH + len;
+            at = (at + LENGTH + len).min(self.end);
         }
         self.end = at;
         self.store(END_AT, self.end);
@@ -192,6 +193,19 @@ mod tests {
         ring.cut_after(7);
         ring.push(&event(8, "another"));
         assert_eq!(reopened(&ring).1, [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn damaged_lengths_cost_events_and_nothing_else() {
+        let mut ring = Ring::new().unwrap();
+        (1..=3000).for_each(|seq| ring.push(&event(seq, "some reason")));
+        for at in (DATA_AT..SIZE).step_by(7) {
+            ring.memory.write(at, &[0xff; 5]);
+        }
+        let (mut ring, _, _) = reopened(&ring);
+        ring.cut_after(2990);
+        (2991..=6000).for_each(|seq| ring.push(&event(seq, "some reason")));
+        assert_eq!(reopened(&ring).1.last(), Some(&6000));
     }
 
     #[test]

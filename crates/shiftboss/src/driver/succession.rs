@@ -50,7 +50,7 @@ impl Driver {
         if how == Adoption::Whole {
             events.iter().for_each(panic_if_asked);
         }
-        self.feed.adopt(self.core.status(), events);
+        self.feed.adopt(self.core.status(), events, self.core.last_event());
         let roll = self.core.roll();
         adopt::take_workers(&mut self.workers, &roll, &mut inherited, keeper, recorder, &self.shells)?;
         // All of it is ours.
