@@ -113,8 +113,8 @@ impl Keeper {
     /// Nothing is left behind: workers, and whoever has lost its parent below us.
     pub(crate) fn end_all(&mut self) {
         if let Some(broker) = self.broker.take() {
+            // Reaped below, if it can be.
             children::kill(broker.pid);
-            children::reap(broker.pid);
         }
         for pid in self.table.living() {
             children::kill_group(pid);

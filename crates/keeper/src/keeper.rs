@@ -81,6 +81,8 @@ pub(crate) struct Keeper {
     pub(crate) failures: u32,
     /// When to start the next one.
     pub(crate) start_at: Option<Instant>,
+    /// When to go on speaking: too many descriptors were on their way.
+    pub(crate) retry_at: Option<Instant>,
     /// For how long something has been owed to us, in running time of our own.
     pub(crate) owed: Duration,
     pub(crate) trial: Trial,
@@ -128,6 +130,7 @@ impl Keeper {
             stops: 0,
             failures: 0,
             start_at: None,
+            retry_at: None,
             owed: Duration::ZERO,
             trial: Trial::None,
             fate: None,
@@ -163,7 +166,8 @@ impl Keeper {
         let broker = self.broker.as_ref().filter(|broker| broker.gone_by.is_none());
         let link = broker.map(|broker| broker.link.as_fd());
         let both = PollFlags::IN | PollFlags::OUT;
-        let speak = if self.outbox.is_empty() { PollFlags::IN } else { both };
+        let quiet = self.outbox.is_empty() || self.retry_at.is_some();
+        let speak = if quiet { PollFlags::IN } else { both };
         let signals = PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN);
         // Without a broker process the second one is the first again.
         let link = link.map_or_else(|| signals.clone(), |link| PollFd::from_borrowed_fd(link, speak));
@@ -182,7 +186,7 @@ impl Keeper {
 
     fn deadline(&self) -> Option<Instant> {
         let gone_by = self.broker.as_ref().and_then(|broker| broker.gone_by);
-        [self.start_at, self.trial.deadline(), gone_by].into_iter().flatten().min()
+        [self.start_at, self.retry_at, self.trial.deadline(), gone_by].into_iter().flatten().min()
     }
 
     /// Whether the broker process has yet to take something in.
@@ -326,8 +330,11 @@ impl Keeper {
         if self.broker.as_ref().is_some_and(|broker| broker.gone_by.is_some_and(|at| at <= now)) {
             self.kill_broker();
         }
-        if self.trial.deadline().is_some_and(|at| at <= now) {
-            self.trial_is_over(now);
+        match self.trial.deadline() {
+            // All of us were stopped: the new image has had no time.
+            Some(at) if now.saturating_duration_since(at) > TICK => self.trial.wait_until(now + PROOF),
+            Some(at) if at <= now => self.trial_is_over(now),
+            Some(_) | None => {}
         }
     }
 
@@ -347,9 +354,8 @@ impl Keeper {
                 self.fate = Some((key, Fate::TookOver));
                 self.outbox.push_back(Item::new(FATE, key, Fate::TookOver.value()));
                 self.flush();
-                if self.outbox.is_empty()
-                    && self.broker.as_ref().is_some_and(|broker| broker.code != crate::CODE)
-                {
+                let other = |broker: &Broker| broker.code != crate::CODE && broker.gone_by.is_none();
+                if self.outbox.is_empty() && self.broker.as_ref().is_some_and(other) {
                     say(&format!("cannot renew itself and goes on as it is: {}", self.renew()));
                 }
             }
@@ -368,8 +374,15 @@ fn hung() -> Duration {
 
 /// Talk is on standard error; nobody is left who could be told that it cannot be.
 pub(crate) fn say(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(io::stderr(), "keeper: {text}");
+    let mut line = format!("keeper: {text}").into_bytes();
+    line.truncate(LONGEST_LINE);
+    line.push(b'\n');
+    let errors = rustix::stdio::stderr();
+    let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // Whoever does not read it, or has stopped the terminal, must not stop us.
+    if matches!(poll(&mut [PollFd::new(&errors, PollFlags::OUT)], Some(&no_wait)), Ok(1)) {
+        let _ = rustix::io::write(errors, &line);
+    }
 }
 
 const HEARD: [i32; 6] =
@@ -381,5 +394,7 @@ pub(crate) const SALVAGE_AFTER: u32 = 3;
 pub(crate) const BACKOFF: Duration = Duration::from_millis(100);
 /// Something owed for so long means that it hangs.
 const HUNG: Duration = Duration::from_secs(60);
+/// Fits into a pipe at once (PIPE_BUF, pipe(7)).
+const LONGEST_LINE: usize = 500;
 const TICK: Duration = Duration::from_secs(1);
 pub(crate) const BRIEFLY: Duration = Duration::from_millis(1);

@@ -21,6 +21,10 @@ impl Keeper {
             Ok(broker) => {
                 self.broker = Some(broker);
                 self.owed = Duration::ZERO;
+                self.retry_at = None;
+                if let Trial::Starting { until, .. } = &mut self.trial {
+                    *until = Instant::now() + AT_MOST;
+                }
                 self.hand_over(go);
             }
             Err(error) => self.not_started(go, &error),
@@ -72,6 +76,9 @@ impl Keeper {
 
     /// Says what there is to say, as far as there is room.
     pub(crate) fn flush(&mut self) {
+        if self.retry_at.take_if(|at| *at <= Instant::now()).is_none() && self.retry_at.is_some() {
+            return;
+        }
         while let (Some(broker), false) = (&self.broker, self.outbox.is_empty()) {
             let (items, descriptors) = self.batch();
             match broker.link.say(&items, &descriptors, false) {
@@ -81,7 +88,8 @@ impl Keeper {
                 }
                 Err(error) if error.raw_os_error() == Some(Errno::TOOMANYREFS.raw_os_error()) => {
                     // As many descriptors are on their way as may be: the other side takes them out.
-                    std::thread::sleep(BRIEFLY);
+                    self.retry_at = Some(Instant::now() + BRIEFLY);
+                    return;
                 }
                 // It has no room, or is gone, which is heard of by signal.
                 Err(_) => return,

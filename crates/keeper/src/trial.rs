@@ -16,6 +16,15 @@ pub(crate) enum Trial {
 }
 
 impl Trial {
+    pub(crate) fn wait_until(&mut self, at: Instant) {
+        match self {
+            Trial::None => {}
+            Trial::Yielding { until, .. } | Trial::Starting { until, .. } | Trial::Proving { until, .. } => {
+                *until = at;
+            }
+        }
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {
             Trial::None => None,

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use shiftboss_api as api;
-use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, RequestId, WorkerId};
+use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, WorkerId};
 use shiftboss_core::snapshot::{self, Refused};
 use shiftboss_core::spec::{Ready, Signal};
 use shiftboss_core::{Adoption, App, Effect, Input, Present};
@@ -132,10 +132,9 @@ impl Left {
     }
 }
 
-/// The upgrade whose request is written there.
+/// The upgrade that is noted there.
 fn upgrade_of(note: &[u8], fate: Option<Fate>) -> Upgrade {
-    note.first_chunk()
-        .map_or_else(Upgrade::default, |number| Upgrade::go_on(RequestId(u128::from_le_bytes(*number)), fate))
+    serde_json::from_slice(note).map_or_else(|_| Upgrade::default(), |note| Upgrade::go_on(&note, fate))
 }
 
 fn shells(

@@ -200,6 +200,7 @@ impl Driver {
                 Checked::TakesOver(request, image) => return self.hand_over(request, &image),
                 Checked::Over(words) => {
                     self.log.note(&words);
+                    self.taken.extend(self.succession.order.take().map(Taken::Order));
                     self.look_at_image();
                     return Ok(());
                 }
@@ -218,8 +219,8 @@ impl Driver {
 
     fn tick(&mut self) -> std::io::Result<()> {
         let now = clock::now();
-        let late = self.workers.wait_no_longer(now, &mut *self.log, &mut self.inputs);
-        self.taken.extend(late.into_iter().map(Taken::End));
+        // The keeper says so once it has reaped them, and is told then.
+        self.workers.wait_no_longer(now, &mut *self.log, &mut self.inputs);
         self.inputs.extend(self.workers.look(now));
         let shells = &self.shells;
         let inputs = &mut self.inputs;

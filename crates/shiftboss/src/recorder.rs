@@ -65,9 +65,11 @@ impl Recorder {
         self.ring.told()
     }
 
-    /// Where the pid of a worker is to stand: in bytes from the beginning, and in memory.
-    pub(crate) fn word(&self, worker: WorkerId) -> Option<(usize, NonNull<u32>)> {
+    /// Where the pid of a worker is to stand: in bytes from the beginning, and in memory. Whatever stood there is that of
+    /// nobody any more.
+    pub(crate) fn word(&mut self, worker: WorkerId) -> Option<(usize, NonNull<u32>)> {
         let at = self.records.pid_word(worker)?;
+        Store::write(self.records.store_mut(), at, &[0; 4]);
         Some((at, self.records.store().address(at)?))
     }
 

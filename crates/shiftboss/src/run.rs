@@ -22,7 +22,7 @@ use crate::keys::Key;
 use crate::launch::{Launch, LaunchError};
 use crate::log::Log;
 use crate::options::{AppOptions, BrokerOptions, UpgradeWhen};
-use crate::os::image::ImageWatch;
+use crate::os::image::{Identity, ImageWatch};
 use crate::os::instance::{ClaimError, Instance};
 use crate::os::leftovers::{self, Haste};
 use crate::os::listener::BindError;
@@ -156,7 +156,7 @@ pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
     };
     let names = adopt::names(&left.shells);
     let image = PathBuf::from(&left.app.image);
-    let watch = watch(left.app.upgrades_itself, &image, left.upgrade.has_failed(), &mut *log);
+    let watch = watch(left.app.upgrades_itself, &image, left.upgrade.failed_image(), &mut *log);
     let parts = Parts {
         core: left.core,
         trace,
@@ -166,7 +166,7 @@ pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
         feed: Feed::new(Arc::clone(&names)),
         log,
         chief: Chief::Keeper(keeper),
-        succession: Succession { image, watch, estate: left.estate, upgrade: left.upgrade },
+        succession: Succession { image, order: None, watch, estate: left.estate, upgrade: left.upgrade },
         hang_up_stops: left.app.hang_up_stops,
     };
     let info = Info {
@@ -241,7 +241,7 @@ pub(crate) fn start(
             Some(deposited.map_err(os("the keeper does not take what it has to hold"))?)
         }
     };
-    let watch = watch(record.upgrades_itself, &image, false, &mut *log);
+    let watch = watch(record.upgrades_itself, &image, None, &mut *log);
     let names: Arc<[String]> = record.brokers.into();
     let info = Info {
         pid: chief.pid(),
@@ -260,14 +260,14 @@ pub(crate) fn start(
         feed: Feed::new(names),
         log,
         chief,
-        succession: Succession { image, estate, upgrade: Upgrade::default(), watch },
+        succession: Succession { image, estate, upgrade: Upgrade::default(), order: None, watch },
         hang_up_stops,
     };
     drive(parts, instance, info, Beginning::Start, orders)
 }
 
 /// One that cannot be watched is upgraded on command only.
-fn watch(wanted: bool, image: &Path, known: bool, log: &mut dyn Log) -> Option<ImageWatch> {
+fn watch(wanted: bool, image: &Path, known: Option<Identity>, log: &mut dyn Log) -> Option<ImageWatch> {
     match wanted.then(|| ImageWatch::new(image, known)).transpose() {
         Ok(watch) => watch,
         Err(error) => {

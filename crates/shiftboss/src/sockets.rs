@@ -118,12 +118,11 @@ impl Sockets {
         self.bound.iter_mut().map(|listener| u64::from(listener.shut().unwrap_or(0))).sum()
     }
 
-    /// A worker may have called `listen` with a shorter queue on the shared socket.
-    pub(crate) fn assert_backlog(&mut self) {
-        for listener in &mut self.bound {
-            // Next worker, next try: a failure here only leaves the queue as short as the worker made it.
-            let _ = listener.assert_backlog();
-        }
+    /// A worker may have called `listen` with a shorter queue on the shared socket, or shut it for everybody. Whether all
+    /// are as they should be.
+    pub(crate) fn assert_backlog(&mut self) -> bool {
+        // All of them, also after one that cannot.
+        self.bound.iter_mut().filter_map(|listener| listener.assert_backlog().err()).count() == 0
     }
 
     /// The sockets that a worker can shut for everybody, and we can open again.

@@ -11,7 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{FdFlags, fcntl_setfd};
+use serde::{Deserialize, Serialize};
 use shiftboss_api as api;
 use shiftboss_core::id::RequestId;
 use shiftboss_keeper::link::{Heard, Link};
@@ -20,6 +22,7 @@ use shiftboss_keeper::{Fate, LINK};
 use tokio::sync::oneshot;
 
 use crate::keys::Key;
+use crate::os::image::{Identity, identity};
 
 /// What a successor needs to see whether it could go on: files that it only reads.
 pub(crate) type Estate = Vec<(Key, OwnedFd)>;
@@ -30,6 +33,16 @@ pub(crate) struct Upgrade {
     state: State,
     /// Who waits for its end.
     waiting: Vec<oneshot::Sender<api::Outcome>>,
+    /// The image that was tried by another process.
+    image: Option<Identity>,
+}
+
+/// What is left to a successor of an upgrade.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// The request's number.
+    request: String,
+    image: Option<Identity>,
 }
 
 #[derive(Default)]
@@ -46,12 +59,13 @@ enum State {
 
 impl Upgrade {
     /// One that another process has begun, as far as it has come.
-    pub(crate) fn go_on(request: RequestId, fate: Option<Fate>) -> Upgrade {
+    pub(crate) fn go_on(note: &Note, fate: Option<Fate>) -> Upgrade {
+        let request = RequestId(note.request.parse().unwrap_or_default());
         let state = match fate {
             None => State::Trying { request },
             Some(fate) => State::Over { request, outcome: outcome(fate) },
         };
-        Upgrade { state, waiting: Vec::new() }
+        Upgrade { state, waiting: Vec::new(), image: note.image }
     }
 
     /// Whether one is not over yet.
@@ -59,9 +73,19 @@ impl Upgrade {
         matches!(self.state, State::Checking { .. } | State::Trying { .. })
     }
 
-    /// Whether the last one failed: what is on disk is not to be tried again.
-    pub(crate) fn has_failed(&self) -> bool {
-        matches!(self.state, State::Over { outcome: api::Outcome::Failed { .. }, .. })
+    /// The image that failed, if the last one did: it is not to be tried again.
+    pub(crate) fn failed_image(&self) -> Option<Identity> {
+        self.image.filter(|_| matches!(self.state, State::Over { outcome: api::Outcome::Failed { .. }, .. }))
+    }
+
+    /// Whether this very request was begun, by whomever.
+    pub(crate) fn is_known(&self, request: RequestId) -> bool {
+        match &self.state {
+            State::None => false,
+            State::Checking { request: known, .. }
+            | State::Trying { request: known }
+            | State::Over { request: known, .. } => *known == request,
+        }
     }
 
     /// Whether this request is to be begun; otherwise it is answered, now or later.
@@ -152,15 +176,22 @@ pub(crate) enum Checked {
     Over(String),
 }
 
+/// What a successor has to know of an upgrade to this image.
+pub(crate) fn note(request: RequestId, image: &OwnedFd) -> io::Result<Vec<u8>> {
+    let path = format!("/proc/self/fd/{}", image.as_raw_fd());
+    let note = Note { request: request.0.to_string(), image: identity(Path::new(&path)) };
+    Ok(serde_json::to_vec(&note)?)
+}
+
 /// Asks an image whether it could go on with this estate; returns it, held open. Waits for its answer, at most 10 s.
 ///
 /// # Errors
 /// Why it cannot, in words.
 pub(crate) fn check(path: &Path, estate: &Estate) -> Result<OwnedFd, String> {
     let image: OwnedFd = open(path)?.into();
-    let (mut child, link) = start(&image, estate).map_err(|error| cannot(path, &error))?;
-    let answered = answer(&link);
-    if answered != Some(true) && !ends(&mut child) {
+    let (mut child, link) = start(&image).map_err(|error| cannot(path, &error))?;
+    let answered = if tell(&link, estate).is_ok() { answer(&link) } else { Some(false) };
+    if !ends(&mut child) {
         let _ = child.kill();
     }
     let said = first_words(&mut child);
@@ -177,8 +208,8 @@ fn open(path: &Path) -> Result<File, String> {
     File::open(path).map_err(|error| cannot(path, &error))
 }
 
-/// In a program's own process, with a link of its own on which everything is said that a keeper would say, but "go".
-fn start(image: &OwnedFd, estate: &Estate) -> io::Result<(Child, Link)> {
+/// In a process of its own, with a link of its own.
+fn start(image: &OwnedFd) -> io::Result<(Child, Link)> {
     let (link, other) = Link::pair()?;
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let mut command = Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()));
@@ -189,13 +220,16 @@ fn start(image: &OwnedFd, estate: &Estate) -> io::Result<(Child, Link)> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // No worker is started before this returns, so nobody else inherits it.
     fcntl_setfd(&other, FdFlags::empty())?;
-    let child = command.spawn()?;
+    Ok((command.spawn()?, link))
+}
+
+/// Says all that a keeper would say, but "go".
+fn tell(link: &Link, estate: &Estate) -> io::Result<()> {
     for (key, file) in estate {
         let item = Item { descriptors: 1, ..Item::new(DEPOSIT, key.value(), 0) };
-        link.say(&[item], &[file.as_fd()], false)?;
+        link.say(&[item], &[file.as_fd()], true)?;
     }
-    link.say(&[Item::new(GO, 0, GO_CHECK)], &[], false)?;
-    Ok((child, link))
+    link.say(&[Item::new(GO, 0, GO_CHECK)], &[], true)
 }
 
 /// Whether it says that it is ready before it ends; none if it does neither in time.
@@ -227,10 +261,12 @@ fn ends(child: &mut Child) -> bool {
     false
 }
 
-/// The first line that it wrote to its standard error; it has ended, or is about to.
+/// The first line that it wrote to its standard error; it has ended. Nobody is waited for who has inherited that.
 fn first_words(child: &mut Child) -> String {
     let mut said = Vec::new();
-    if let Some(stderr) = child.stderr.take() {
+    if let Some(stderr) = child.stderr.take()
+        && fcntl_setfl(&stderr, OFlags::NONBLOCK).is_ok()
+    {
         let _ = stderr.take(LONGEST).read_to_end(&mut said);
     }
     let said = String::from_utf8_lossy(&said);

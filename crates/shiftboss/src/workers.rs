@@ -173,18 +173,13 @@ impl Workers {
     }
 
     /// Takes those for gone whom the keeper does not tell of: somebody traces them (ptrace(2)), so they cannot be reaped.
-    pub(crate) fn wait_no_longer(
-        &mut self,
-        now: Time,
-        log: &mut dyn Log,
-        inputs: &mut VecDeque<Input>,
-    ) -> Vec<WorkerId> {
+    pub(crate) fn wait_no_longer(&mut self, now: Time, log: &mut dyn Log, inputs: &mut VecDeque<Input>) {
         let late: Vec<WorkerId> =
             self.awaited.iter().filter(|(_, until)| **until <= now).map(|(worker, _)| *worker).collect();
         for worker in &late {
+            self.children.kill_tree(*worker);
             self.ended(*worker, reaper::Exit::Code(reaper::LOST), log, inputs);
         }
-        late
     }
 
     /// Looks at starting workers whose time has come, and for ended ones that could not be reaped.

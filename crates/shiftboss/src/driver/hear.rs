@@ -34,8 +34,15 @@ impl Driver {
                 Some(News::Chief) => self.hear_chief()?,
                 Some(News::Image) => self.look_at_image(),
                 Some(News::Listener(broker)) => {
-                    if let Some(shell) = self.shells.get_mut(broker.0 as usize) {
-                        shell.sockets.assert_backlog();
+                    if let Some(shell) = self.shells.get_mut(broker.0 as usize)
+                        && !shell.sockets.assert_backlog()
+                    {
+                        // It would be told of without end. The next worker that becomes ready is the next try.
+                        self.workers.leave_listeners(&shell.sockets);
+                        self.log.note(&format!(
+                            "{}: a worker has shut a listener that cannot listen again",
+                            shell.name
+                        ));
                     }
                 }
                 None => {}
@@ -101,7 +108,13 @@ impl Driver {
             ORDER_HANG_UP => self.hang_up(Some(number)),
             ORDER_UPGRADE => {
                 let request = RequestId(u128::from(number << 32 | u64::from(u32::MAX)));
+                let is_news = !self.succession.upgrade.is_known(request);
                 self.upgrade(request, false, oneshot::channel().0);
+                if is_news && self.succession.upgrade.is_known(request) {
+                    // Whoever goes on after us asks the image again, until it has been tried.
+                    self.succession.order = Some(number);
+                    return;
+                }
             }
             // One of a newer keeper.
             _ => {}

@@ -7,6 +7,7 @@ use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, RequestId, Slot, W
 use shiftboss_core::{Effect, Input};
 
 use super::Driver;
+use super::hear::Taken;
 use crate::convert;
 use crate::os::{clock, kill_points};
 use crate::workers;
@@ -19,7 +20,10 @@ impl Driver {
                     let result = self.spawn(worker, broker, slot, generation, launch);
                     self.inputs.push_back(match result {
                         Ok(pid) => Input::Spawned { worker, pid },
-                        Err(reason) => Input::SpawnFailed { worker, reason },
+                        Err(reason) => {
+                            self.taken.push(Taken::End(worker));
+                            Input::SpawnFailed { worker, reason }
+                        }
                     });
                 }
                 Effect::Signal { worker, signal } => {
@@ -76,6 +80,7 @@ impl Driver {
                         && let Some(shell) = self.shells.get_mut(broker.0 as usize)
                     {
                         shell.sockets.assert_backlog();
+                        self.workers.watch_listeners(broker, &shell.sockets);
                     }
                     let Some(wire) = events.pop_front() else { continue };
                     #[cfg(debug_assertions)]
@@ -114,7 +119,7 @@ impl Driver {
         let shell = self.shells.get(broker.0 as usize).ok_or("its broker is gone")?;
         let launch = self.launches.get(&launch).ok_or("its specification is gone")?;
         let (broker, ready, sockets) = (&shell.name, shell.ready, &shell.sockets);
-        let word = self.recorder.as_ref().and_then(|recorder| recorder.word(worker));
+        let word = self.recorder.as_mut().and_then(|recorder| recorder.word(worker));
         let order = workers::Order { worker, slot, generation, broker, ready, launch, sockets, word };
         self.workers.start(&order)
     }

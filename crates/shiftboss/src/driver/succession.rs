@@ -25,6 +25,8 @@ pub(crate) struct Succession {
     pub(crate) image: PathBuf,
     pub(crate) estate: Estate,
     pub(crate) upgrade: Upgrade,
+    /// The keeper's order that the upgrade under way is for, until its image has answered.
+    pub(crate) order: Option<u64>,
     /// If it comes without being asked for.
     pub(crate) watch: Option<ImageWatch>,
 }
@@ -73,6 +75,15 @@ impl Driver {
             self.inputs.extend(still.known);
             self.perform(still.effects, events);
         }
+        // A worker may have shut them meanwhile; opened again they are as they should be.
+        for broker in self.core.listening() {
+            if let Some(shell) = self.shells.get_mut(broker.0 as usize) {
+                if let Err(failure) = shell.sockets.open() {
+                    self.log.note(&format!("{}: {}: {}", shell.name, failure.address, failure.reason));
+                }
+                self.workers.watch_listeners(broker, &shell.sockets);
+            }
+        }
         for (key, status) in std::mem::take(&mut inherited.exits) {
             self.take_exit(key, status);
         }
@@ -100,7 +111,10 @@ impl Driver {
             None
         };
         if let Some(reason) = refused {
-            let _ = reply.send(upgrade::refused(reason));
+            if reply.send(upgrade::refused(reason)).is_err() {
+                // Nobody asked by a command, so nobody else is told.
+                self.log.note(&format!("upgrade: refused: {reason}"));
+            }
             return;
         }
         let Some(recorder) = &self.recorder else { return };
@@ -120,7 +134,8 @@ impl Driver {
     /// The last thing that this process does, unless it fails.
     pub(super) fn hand_over(&mut self, request: RequestId, image: &OwnedFd) -> std::io::Result<()> {
         let Some(keeper) = self.chief.keeper() else { return Ok(()) };
-        let handed = memory::sealed("shiftboss-upgrade", &request.0.to_le_bytes())
+        let handed = upgrade::note(request, image)
+            .and_then(|note| memory::sealed("shiftboss-upgrade", &note))
             .and_then(|note| keeper.yield_to(image.as_fd(), note.as_fd()));
         if let Err(error) = handed {
             let words =

@@ -19,20 +19,20 @@ pub struct ImageWatch {
 }
 
 /// Device, inode, mode, size, time of the last change of contents.
-type Identity = (u64, u64, u32, u64, i64, i64);
+pub type Identity = (u64, u64, u32, u64, i64, i64);
 
 impl ImageWatch {
-    /// Begins to watch. What is there now counts as known if `known`; otherwise the image that we run ourselves does.
+    /// Begins to watch. Known is that image, or else the one that we run ourselves.
     ///
     /// # Errors
     /// Those of inotify_init(2) and inotify_add_watch(2).
-    pub fn new(path: &Path, known: bool) -> io::Result<ImageWatch> {
+    pub fn new(path: &Path, known: Option<Identity>) -> io::Result<ImageWatch> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let of = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB | WatchFlags::ONLYDIR;
         inotify::add_watch(&inotify, folder, of)?;
-        let running = if known { identity(path) } else { identity(Path::new("/proc/self/exe")) };
-        Ok(ImageWatch { inotify, path: path.to_owned(), known: running })
+        let known = known.or_else(|| identity(Path::new("/proc/self/exe")));
+        Ok(ImageWatch { inotify, path: path.to_owned(), known })
     }
 
     /// Whether the file is there and another one than when this was last asked.
@@ -57,7 +57,9 @@ impl AsFd for ImageWatch {
     }
 }
 
-fn identity(path: &Path) -> Option<Identity> {
+/// Which file is there, if there is one.
+#[must_use]
+pub fn identity(path: &Path) -> Option<Identity> {
     let file = fs::metadata(path).ok()?;
     Some((file.dev(), file.ino(), file.mode(), file.size(), file.mtime(), file.mtime_nsec()))
 }
@@ -72,7 +74,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("program");
         fs::write(&path, "one").unwrap();
-        let mut watch = ImageWatch::new(&path, true).unwrap();
+        let mut watch = ImageWatch::new(&path, identity(&path)).unwrap();
         assert!(!watch.has_changed());
         fs::write(folder.path().join("other"), "two").unwrap();
         assert!(readable(watch.as_fd()) && !watch.has_changed());
@@ -89,7 +91,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("program");
         fs::write(&path, "one").unwrap();
-        let mut watch = ImageWatch::new(&path, false).unwrap();
+        let mut watch = ImageWatch::new(&path, None).unwrap();
         assert!(watch.has_changed() && !watch.has_changed());
     }
 }

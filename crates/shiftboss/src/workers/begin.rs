@@ -99,10 +99,7 @@ impl Workers {
             notify: notify.as_ref().map(NotifySocket::path),
         });
         kill_points::point("a worker was cloned");
-        let child = child.map_err(|error| {
-            self.is_recorded_gone(order.worker);
-            error.to_string()
-        })?;
+        let child = child.map_err(|error| error.to_string())?;
         let (worker, pid) = (order.worker, child.pid);
         if order.ready == Ready::Accepting {
             self.probes.watch(clock::now(), worker, pid, order.sockets.keys());
@@ -117,7 +114,6 @@ impl Workers {
             self.children.kill_tree(worker);
             self.children.await_end(worker);
             self.forget(worker, &mut Deaf);
-            self.is_recorded_gone(worker);
             return Err(cannot("cannot watch it", &error));
         }
         Ok(Pid(pid))

@@ -73,3 +73,36 @@ fn a_worker_that_leaves_its_output_to_a_child_and_ends_meanwhile_is_told_once() 
     assert_eq!(lines(&said).len(), 12, "no line was told twice");
     app.stop();
 }
+
+#[test]
+fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
+    let port = free_port();
+    let script = "import signal, socket\nlistener = socket.socket(fileno=3)\n\
+                  signal.signal(signal.SIGUSR1, lambda *_: listener.shutdown(socket.SHUT_RDWR))\n\
+                  while True: signal.pause()";
+    let app = App::ready(&format!(
+        r#"
+        app = "e2e"
+        [broker.web]
+        command = ["python3", "-c", {script:?}]
+        listen = ["tcp://127.0.0.1:{port}"]
+        ready = {{ after = "200ms" }}
+        "#
+    ));
+    let worker = app.pids()[0];
+    let connects = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    assert!(connects());
+    app.kill_broker();
+    until_adopted(&app, 1);
+    signal_process(worker, Signal::USR1);
+    eventually("it is shut and listens again", connects);
+    let broker = app.broker_pid();
+    signal_process(broker, Signal::STOP);
+    signal_process(worker, Signal::USR1);
+    eventually("it is shut", || !connects());
+    signal_process(broker, Signal::KILL);
+    until_adopted(&app, 2);
+    eventually("it listens again", connects);
+    assert_eq!(app.pids(), [worker]);
+    app.stop();
+}
