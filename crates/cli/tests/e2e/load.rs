@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::Value;
 
@@ -11,7 +12,8 @@ pub(crate) struct Load {
     child: Child,
     /// It ends when this does.
     stdin: Option<ChildStdin>,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
+    /// Taken from it as they come: it would wait for whoever does not read.
+    lines: Receiver<String>,
     last: Value,
 }
 
@@ -25,7 +27,7 @@ impl Load {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = read(child.stdout.take().unwrap());
         let stdin = child.stdin.take();
         let mut load = Load { child, stdin, lines, last: Value::Null };
         load.until(|count| count["ok"].as_u64() > Some(50));
@@ -35,11 +37,18 @@ impl Load {
     /// Reads on until a second's counts fulfil this.
     pub(crate) fn until(&mut self, is: impl Fn(&Value) -> bool) {
         loop {
-            let line = self.lines.next().expect("the load ended by itself").unwrap();
+            let line = self.lines.recv().expect("the load ended by itself");
             self.last = serde_json::from_str(&line).unwrap();
             if is(&self.last) {
                 return;
             }
+        }
+    }
+
+    /// Takes in what has been said so far.
+    fn catch_up(&mut self) {
+        while let Ok(line) = self.lines.try_recv() {
+            self.last = serde_json::from_str(&line).unwrap();
         }
     }
 
@@ -50,6 +59,7 @@ impl Load {
 
     /// The next whole second from now on; its requests in flight must not be none.
     pub(crate) fn a_second(&mut self) {
+        self.catch_up();
         let now = self.last["t"].as_f64().unwrap();
         self.until(|count| count["t"].as_f64() >= Some(now + 1.0));
         assert!(self.last["in_flight"].as_u64() > Some(0), "nothing is in flight: {}", self.last);
@@ -64,6 +74,15 @@ impl Load {
         assert!(counts["sent"].as_u64() > Some(100), "too little load: {counts}");
         counts
     }
+}
+
+fn read(stdout: ChildStdout) -> Receiver<String> {
+    let (take, lines) = channel();
+    std::thread::spawn(move || {
+        // Nobody asks any more once the load is dropped.
+        let _ = BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| take.send(line));
+    });
+    lines
 }
 
 impl Drop for Load {
