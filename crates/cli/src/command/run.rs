@@ -45,8 +45,10 @@ pub(crate) fn run(global: &Global, asked: &RunArgs, output: &Output) -> Result<E
 
 /// In the keeper it does not return.
 fn own_process() -> Result<OwnProcess, Trouble> {
-    shiftboss::own_process_anew()
-        .map_err(|error| Trouble::new(Exit::Failed, format!("cannot run under a keeper: {error}")))
+    shiftboss::own_process_anew().map_err(|error| {
+        let trouble = Trouble::new(Exit::Failed, format!("cannot run under a keeper: {error}"));
+        trouble.help("a keeper needs /proc; `--no-keeper` does without one")
+    })
 }
 
 /// What is to be run, from the file or from the line.
