@@ -15,7 +15,8 @@ use crate::os::spawn::Child;
 pub(crate) enum Children {
     /// Ended and reaped here.
     Own(Reaper),
-    /// The keeper reaps them, and kills what is left of their groups then. Held for signals only.
+    /// The keeper reaps them, kills what is left of their groups then, and sends the signals of their stop ladders. Held to
+    /// hear of their ends, and to kill them.
     Kept(BTreeMap<u64, OwnedFd>),
 }
 

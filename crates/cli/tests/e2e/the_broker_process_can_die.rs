@@ -51,25 +51,35 @@ fn each_event_came_once(log: &[Value]) {
     assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
 }
 
-#[test]
-fn killed_again_and_again_under_load_it_loses_nothing_and_restarts_nobody() {
-    let port = free_port();
-    let app = App::ready(&web(port));
-    let before = (app.pids(), [descriptors(app.pid()), descriptors(app.broker_pid())]);
-    let mut load = Load::on(port, &["--rate", "1000"]);
-    for seed in 0..kills() {
-        kill(&app, seed);
-    }
-    app.does(&["wait", "web", "--for", "ready"]);
+type State = (Vec<u32>, [Vec<String>; 2]);
+
+/// Its workers, and what both processes have open.
+fn state(app: &App) -> State {
+    (app.pids(), [descriptors(app.pid()), descriptors(app.broker_pid())])
+}
+
+/// No request was lost, nobody was restarted, nothing is left open.
+fn nothing_has_changed(app: App, mut load: Load, before: &State) {
     load.a_second();
     none_lost(&load.end());
-    eventually("all is as it was", || {
-        (app.pids(), [descriptors(app.pid()), descriptors(app.broker_pid())]) == before
-    });
+    eventually("all is as it was", || state(&app) == *before);
     let (status, log) = app.stop();
     assert!(status.success());
     each_event_came_once(&log);
     assert_eq!((named(&log, "worker_started"), named(&log, "worker_death")), (4, 0));
+}
+
+#[test]
+fn killed_again_and_again_under_load_it_loses_nothing_and_restarts_nobody() {
+    let port = free_port();
+    let app = App::ready(&web(port));
+    let before = state(&app);
+    let load = Load::on(port, &["--rate", "1000"]);
+    for seed in 0..kills() {
+        kill(&app, seed);
+    }
+    app.does(&["wait", "web", "--for", "ready"]);
+    nothing_has_changed(app, load, &before);
 }
 
 #[test]
@@ -131,8 +141,8 @@ fn upgraded_again_and_again_under_load_it_loses_nothing_and_restarts_nobody() {
     app.until_event("app_ready", 1);
     // How the last one went is kept from the first one on.
     app.does(&["upgrade"]);
-    let before = (app.pids(), [descriptors(app.pid()), descriptors(app.broker_pid())]);
-    let mut load = Load::on(port, &["--rate", "1000"]);
+    let before = state(&app);
+    let load = Load::on(port, &["--rate", "1000"]);
     let mut brokers = BTreeSet::from([app.broker_pid()]);
     for time in 1..=number("SHIFTBOSS_UPGRADES").unwrap_or(2) {
         let new = app.path("new");
@@ -141,15 +151,7 @@ fn upgraded_again_and_again_under_load_it_loses_nothing_and_restarts_nobody() {
         app.does(&["upgrade"]);
         assert!(brokers.insert(app.broker_pid()), "upgrade {time}");
     }
-    load.a_second();
-    none_lost(&load.end());
-    eventually("all is as it was", || {
-        (app.pids(), [descriptors(app.pid()), descriptors(app.broker_pid())]) == before
-    });
-    let (status, log) = app.stop();
-    assert!(status.success());
-    each_event_came_once(&log);
-    assert_eq!((named(&log, "worker_started"), named(&log, "worker_death")), (4, 0));
+    nothing_has_changed(app, load, &before);
 }
 
 #[test]
