@@ -1,0 +1,44 @@
+//! The channel between a broker and a worker: lines of JSON on a UNIX stream pair, some with descriptors.
+//!
+//! ```text
+//!   worker ──── one JSON value a line, LF ────▶ broker      SHIFTBOSS_CHANNEL_FD names the worker's end
+//!          ◀─── the same ─────────────────────
+//! ```
+//!
+//! The framing is that of Node's `child_process` (its `json` serialization). An object whose `cmd` begins with `NODE_` or
+//! `SHIFTBOSS_` is for the broker or the worker's library; everything else is the program's own.
+//!
+//! * [`Framer`] cuts bytes into lines; [`Message`] says what a line is; both know no socket.
+//! * [`Incoming`] reads a socket, so that nothing is lost if the reader dies in between.
+//! * [`Outgoing`] writes to one without ever waiting, and holds a bounded amount.
+//! * [`socket`] has the system calls.
+#![deny(unsafe_code)]
+
+mod framer;
+#[cfg(test)]
+mod fuse;
+mod incoming;
+mod message;
+mod offset;
+mod outgoing;
+mod rest;
+pub mod socket;
+
+/// A moment at which the process may be killed.
+#[cfg(not(test))]
+fn step() -> std::io::Result<()> {
+    Ok(())
+}
+#[cfg(test)]
+use fuse::step;
+
+pub use framer::{Framer, Heard};
+pub use incoming::{Descriptors, Incoming, Reading};
+pub use message::{BadLine, Message, call, error_reply, numbers, one_line, ready, reply};
+pub use outgoing::{Outgoing, QueueFull};
+pub use rest::Rest;
+
+/// The longest line that is taken, its end not counted: 16 MiB.
+pub const LONGEST: usize = 16 << 20;
+/// The environment variable in which a worker finds the number of its end's descriptor.
+pub const VARIABLE: &str = "SHIFTBOSS_CHANNEL_FD";

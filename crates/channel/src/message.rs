@@ -1,0 +1,235 @@
+//! What a line says: the program's own words, or ours.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// One line.
+#[derive(Clone, Copy, Debug)]
+pub enum Message<'a> {
+    /// The program's own: any JSON value.
+    Plain(&'a RawValue),
+    /// The same, an object whose `type` is `"ops"`: how the program does, for whoever collects such.
+    Ops(&'a RawValue),
+    /// The worker is ready.
+    Ready,
+    /// A question: to be answered under its number.
+    Call {
+        /// The asking side's number for it.
+        id: u64,
+        /// What is asked.
+        message: &'a RawValue,
+    },
+    /// An answer to a question.
+    Reply {
+        /// The question's number.
+        id: u64,
+        /// What is answered, or why there is no answer.
+        result: Result<&'a RawValue, &'a RawValue>,
+    },
+    /// Work in hand and numbers of the worker's own choice.
+    Numbers(&'a RawValue),
+    /// Meant for us or for Node's own primary, and not known: to be passed over.
+    Unknown,
+}
+
+/// A line that is no JSON, or says in our words what cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadLine;
+
+/// The members that matter.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    cmd: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+impl Message<'_> {
+    /// What this line, without its end, says.
+    ///
+    /// # Errors
+    /// [`BadLine`].
+    pub fn of(line: &[u8]) -> Result<Message<'_>, BadLine> {
+        let raw: &RawValue = serde_json::from_slice(line).map_err(|_| BadLine)?;
+        // Most messages have neither; an object that names a member twice is the program's own.
+        if !line.starts_with(b"{") && !raw.get().starts_with('{') {
+            return Ok(Message::Plain(raw));
+        }
+        let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(raw.get()) else {
+            return Ok(Message::Plain(raw));
+        };
+        match envelope.cmd.and_then(text) {
+            Some(cmd) if is_internal(cmd) => internal(cmd, &envelope),
+            _ if envelope.kind.and_then(text) == Some("ops") => Ok(Message::Ops(raw)),
+            _ => Ok(Message::Plain(raw)),
+        }
+    }
+}
+
+fn internal<'a>(cmd: &str, envelope: &Envelope<'a>) -> Result<Message<'a>, BadLine> {
+    let id = || envelope.id.and_then(|id| id.get().parse().ok()).ok_or(BadLine);
+    match cmd {
+        READY => Ok(Message::Ready),
+        CALL => Ok(Message::Call { id: id()?, message: envelope.message.ok_or(BadLine)? }),
+        REPLY => {
+            let result = match (envelope.message, envelope.error) {
+                (_, Some(error)) => Err(error),
+                (Some(message), None) => Ok(message),
+                (None, None) => return Err(BadLine),
+            };
+            Ok(Message::Reply { id: id()?, result })
+        }
+        NUMBERS => Ok(Message::Numbers(envelope.message.ok_or(BadLine)?)),
+        _ => Ok(Message::Unknown),
+    }
+}
+
+/// As Node has it: the prefix and something more.
+fn is_internal(cmd: &str) -> bool {
+    [NODE, OURS].iter().any(|prefix| cmd.len() > prefix.len() && cmd.starts_with(prefix))
+}
+
+/// A JSON string without escapes.
+fn text(raw: &RawValue) -> Option<&str> {
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    (!inner.contains('\\')).then_some(inner)
+}
+
+/// The line by which a worker says that it is ready.
+#[must_use]
+pub fn ready() -> String {
+    format!(r#"{{"cmd":"{READY}"}}"#)
+}
+
+/// The line that asks something.
+#[must_use]
+pub fn call(id: u64, message: &RawValue) -> String {
+    format!(r#"{{"cmd":"{CALL}","id":{id},"message":{}}}"#, one_line(message))
+}
+
+/// The line that answers.
+#[must_use]
+pub fn reply(id: u64, message: &RawValue) -> String {
+    format!(r#"{{"cmd":"{REPLY}","id":{id},"message":{}}}"#, one_line(message))
+}
+
+/// The line that says why there is no answer.
+#[must_use]
+pub fn error_reply(id: u64, error: &str) -> String {
+    let error = serde_json::Value::from(error);
+    format!(r#"{{"cmd":"{REPLY}","id":{id},"error":{error}}}"#)
+}
+
+/// The line that tells work in hand and numbers.
+///
+/// # Errors
+/// If that cannot be JSON.
+pub fn numbers(numbers: &impl Serialize) -> serde_json::Result<String> {
+    Ok(format!(r#"{{"cmd":"{NUMBERS}","message":{}}}"#, serde_json::to_string(numbers)?))
+}
+
+/// A value as one line: JSON may be written on several.
+#[must_use]
+pub fn one_line(message: &RawValue) -> std::borrow::Cow<'_, str> {
+    let text = message.get();
+    // A line feed is white space: inside a string it is always written `\n`.
+    if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ").into() } else { text.into() }
+}
+
+impl fmt::Display for BadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a line on its channel is no JSON value")
+    }
+}
+
+impl std::error::Error for BadLine {}
+
+const NODE: &str = "NODE_";
+const OURS: &str = "SHIFTBOSS_";
+const READY: &str = "SHIFTBOSS_READY";
+const CALL: &str = "SHIFTBOSS_CALL";
+const REPLY: &str = "SHIFTBOSS_REPLY";
+const NUMBERS: &str = "SHIFTBOSS_NUMBERS";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(line: &[u8]) -> &'static str {
+        match Message::of(line) {
+            Ok(Message::Plain(_)) => "plain",
+            Ok(Message::Ops(_)) => "ops",
+            Ok(Message::Ready) => "ready",
+            Ok(Message::Call { .. }) => "call",
+            Ok(Message::Reply { result: Ok(_), .. }) => "reply",
+            Ok(Message::Reply { result: Err(_), .. }) => "error",
+            Ok(Message::Numbers(_)) => "numbers",
+            Ok(Message::Unknown) => "unknown",
+            Err(BadLine) => "bad",
+        }
+    }
+
+    #[test]
+    fn any_json_value_is_a_message_of_the_program() {
+        for line in [
+            "{}",
+            "\"suicide\"",
+            "null",
+            "12.5",
+            "[1,{\"cmd\":\"NODE_X\"}]",
+            "{\"cmd\":\"x\"}",
+            "{\"cmd\":\"NODE_\"}",
+            "{\"cmd\":7,\"type\":null}",
+            "{\"a\":1,\"a\":2,\"cmd\":\"y\",\"cmd\":\"z\"}",
+            " {\"type\":\"other\"} ",
+        ] {
+            assert_eq!(name(line.as_bytes()), "plain", "{line}");
+        }
+        assert_eq!(name(br#"{"type":"ops","data":[1]}"#), "ops");
+    }
+
+    #[test]
+    fn our_words_and_nodes_are_told_from_the_programs() {
+        assert_eq!(name(ready().as_bytes()), "ready");
+        let raw = RawValue::from_string("{\n\"a\": \"x\\ny\"\r\n}".to_owned()).unwrap();
+        for (line, want) in
+            [(call(7, &raw), "call"), (reply(7, &raw), "reply"), (error_reply(7, "no\n"), "error")]
+        {
+            assert_eq!(name(line.as_bytes()), want);
+            assert!(!line.contains(['\n', '\r']), "{line}");
+        }
+        assert_eq!(name(numbers(&[1]).unwrap().as_bytes()), "numbers");
+        assert_eq!(name(br#"{"cmd":"NODE_CLUSTER","act":"online"}"#), "unknown");
+        assert_eq!(name(br#"{"cmd":"SHIFTBOSS_LATER"}"#), "unknown");
+    }
+
+    #[test]
+    fn garbage_is_a_bad_line_and_nothing_worse() {
+        let deep = "[".repeat(1_000_000);
+        let closed = format!("{deep}{}", "]".repeat(1_000_000));
+        let lines: [&[u8]; 9] = [
+            b"",
+            b"{oops",
+            b"\xff\xfe",
+            b"{} {}",
+            br#"{"cmd":"SHIFTBOSS_CALL"}"#,
+            b"nul",
+            br#"{"cmd":"SHIFTBOSS_REPLY","id":-1,"message":1}"#,
+            deep.as_bytes(),
+            b"{\"cmd\":\"SHIFTBOSS_REPLY\",\"id\":1}",
+        ];
+        for line in lines {
+            assert_eq!(name(line), "bad", "{:.40}", String::from_utf8_lossy(line));
+        }
+        assert!(["plain", "bad"].contains(&name(closed.as_bytes())));
+    }
+}
