@@ -180,9 +180,11 @@ fn unanswered(broker: BrokerId, id: WorkerId, worker: &Worker, how: Adoption) ->
         }),
         State::Stopping { forced: true, .. } => Some(Effect::KillTree { worker: id }),
         State::Stopping { rung, forced: false, .. } if how == Adoption::Whole => {
-            Some(match worker.spec.stop.step(rung) {
-                Step::Signal(asked) => Effect::Signal { worker: id, signal: asked.signal },
-                Step::Kill => Effect::KillTree { worker: id },
+            let number = u32::try_from(rung).unwrap_or(u32::MAX);
+            Some(match worker.spec.stop.step(rung, true) {
+                (_, Step::Notice(_)) => Effect::Notice { worker: id, rung: number },
+                (_, Step::Signal(signal, _)) => Effect::Signal { worker: id, signal, rung: number },
+                (_, Step::Kill) => Effect::KillTree { worker: id },
             })
         }
         // In a salvage its ladder begins anew.

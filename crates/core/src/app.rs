@@ -63,6 +63,10 @@ impl App {
             }
             Input::Unseen { worker } => self.with_owner(worker, |broker, cx| broker.told_unseen(cx, worker)),
             Input::Ready { worker } => self.with_owner(worker, |broker, cx| broker.told_ready(cx, worker)),
+            Input::Spoke { worker } => self.with_owner(worker, |broker, cx| broker.spoke(cx, worker)),
+            Input::HungUp { worker } => self.with_owner(worker, |broker, cx| broker.hung_up(cx, worker)),
+            Input::Garbled { worker } => self.with_owner(worker, |broker, cx| broker.garbled(cx, worker)),
+            Input::Begun { spec, seed } => self.begin(*spec, seed),
             Input::Exited { worker, exit } => {
                 self.with_owner(worker, |broker, cx| broker.exited(cx, worker, exit));
             }
@@ -101,6 +105,17 @@ impl App {
             && workers == self.shared.owners.len()
             && self.shared.timers == self.brokers.iter().flat_map(Broker::deadlines).collect()
             && self.shared.budget.has_exactly(self.brokers.iter().flat_map(Broker::tickets))
+    }
+
+    /// One more broker. An app that ends takes in none.
+    fn begin(&mut self, spec: BrokerSpec, seed: u64) {
+        let number = u32::try_from(self.brokers.len());
+        let (false, Ok(number)) = (self.stopping, number) else { return };
+        let id = BrokerId(number);
+        let broker = Broker::new(id, spec, Rng::new(seed));
+        broker.slots().for_each(|slot| self.shared.changes.slot(id, slot));
+        self.brokers.push(broker);
+        self.with(id, Broker::start);
     }
 
     fn with(&mut self, id: BrokerId, act: impl FnOnce(&mut Broker, &mut Shared)) {

@@ -300,10 +300,7 @@ impl Broker {
 
 /// What a worker adds to the counts.
 pub(crate) fn counted(worker: &Worker) -> Counts {
-    Counts {
-        ready: u32::from(matches!(worker.state, State::Ready { .. })),
-        surplus: u32::from(worker.leaving() == Some(Why::Scaled)),
-    }
+    Counts { ready: u32::from(worker.serves()), surplus: u32::from(worker.leaving() == Some(Why::Scaled)) }
 }
 
 fn seen(worker: &Worker) -> Option<WorkerStatus> {

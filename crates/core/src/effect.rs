@@ -46,12 +46,21 @@ pub enum Effect {
         /// What to start.
         launch: LaunchId,
     },
+    /// Tell the worker on its channel that it should leave.
+    Notice {
+        /// Which worker.
+        worker: WorkerId,
+        /// The number of the rung, whose words these are.
+        rung: u32,
+    },
     /// Send a signal to the worker's own process.
     Signal {
         /// Which worker.
         worker: WorkerId,
         /// Which signal.
         signal: Signal,
+        /// The number of the rung.
+        rung: u32,
     },
     /// Kill the worker and all its descendants.
     KillTree {

@@ -60,6 +60,21 @@ pub enum Input {
         /// Which.
         worker: WorkerId,
     },
+    /// The worker has said something on its channel, for the first time: it can be told things.
+    Spoke {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// A worker that has spoken has closed its channel.
+    HungUp {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker has said so much that means nothing that nobody listens any more.
+    Garbled {
+        /// Which.
+        worker: WorkerId,
+    },
     /// The worker's process is gone, reaped, and so is what was left of its group.
     Exited {
         /// Which.
@@ -73,6 +88,13 @@ pub enum Input {
         request: RequestId,
         /// What is asked.
         command: Command,
+    },
+    /// Another broker joins the app, with the next number.
+    Begun {
+        /// What is asked of it.
+        spec: Box<BrokerSpec>,
+        /// Feeds its jitter.
+        seed: u64,
     },
     /// The app shall end: gracefully, or now. Asked gracefully again it goes on as it does.
     Stop {

@@ -2,6 +2,8 @@
 //!
 //! A worker that was asked for lives in the table until its process is gone and reaped, or could not be started.
 
+use std::time::Duration;
+
 use crate::broker::{Broker, LastFailure, Phase, counted};
 use crate::effect::Effect;
 use crate::event::What;
@@ -11,7 +13,7 @@ use crate::shared::{Key, Shared};
 use crate::spec::Ready;
 use crate::stop::Step;
 use crate::text::bounded;
-use crate::worker::{State, Why, Worker};
+use crate::worker::{Channel, State, Why, Worker};
 
 impl Broker {
     /// The one place where a worker's state changes: counts and timers follow.
@@ -119,6 +121,9 @@ impl Broker {
         let slot = worker.slot;
         match worker.state {
             State::Spawning { .. } => {}
+            State::Starting { .. } | State::Ready { .. } if worker.should_have_left(cx.now) => {
+                self.fails(cx, id, Why::HungUp);
+            }
             State::Starting { .. } => match worker.spec.ready {
                 Ready::After(_) => self.become_ready(cx, id),
                 ready @ (Ready::Notify | Ready::Accepting) => {
@@ -158,19 +163,80 @@ impl Broker {
         }
     }
 
-    /// Takes this rung of its ladder, or kills it.
+    /// Takes this rung of its ladder or the next one that it has, or kills it.
     pub(crate) fn climb(&mut self, cx: &mut Shared, id: WorkerId, why: Why, rung: usize) {
         let Some(worker) = self.workers.get(&id) else { return };
-        match worker.spec.stop.step(rung) {
-            Step::Signal(asked) if !self.brutal => {
-                cx.effects.push(Effect::Signal { worker: id, signal: asked.signal });
-                let escalate_at = Some(cx.now + asked.wait);
-                self.set_state(cx, id, State::Stopping { why, rung, escalate_at, forced: false });
+        let (rung, step) = worker.spec.stop.step(rung, worker.channel == Channel::Open);
+        let number = u32::try_from(rung).unwrap_or(u32::MAX);
+        let (effect, wait) = match step {
+            Step::Notice(wait) if !self.brutal => (Effect::Notice { worker: id, rung: number }, Some(wait)),
+            Step::Signal(signal, wait) if !self.brutal => {
+                (Effect::Signal { worker: id, signal, rung: number }, Some(wait))
             }
-            Step::Signal(_) | Step::Kill => {
-                cx.effects.push(Effect::KillTree { worker: id });
-                self.set_state(cx, id, State::Stopping { why, rung, escalate_at: None, forced: true });
+            Step::Notice(_) | Step::Signal(..) | Step::Kill => (Effect::KillTree { worker: id }, None),
+        };
+        cx.effects.push(effect);
+        let escalate_at = wait.map(|wait| cx.now + wait);
+        let forced = escalate_at.is_none();
+        self.set_state(cx, id, State::Stopping { why, rung, escalate_at, forced });
+    }
+
+    /// A worker has said something on its channel.
+    pub(crate) fn spoke(&mut self, cx: &mut Shared, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.channel == Channel::Silent {
+            worker.channel = Channel::Open;
+            cx.changes.worker(self.id, id);
+        }
+    }
+
+    /// A worker has closed its channel: it is leaving, or has lost its way. One that was asked by a message has no more
+    /// time than one that was not asked.
+    pub(crate) fn hung_up(&mut self, cx: &mut Shared, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.channel != Channel::Open {
+            return;
+        }
+        let leave_by = cx.now + AFTER_HANG_UP;
+        let (before, counts) = (worker.deadline(), counted(worker));
+        worker.channel = Channel::Closed { leave_by };
+        if let State::Stopping { rung, escalate_at: Some(at), .. } = &mut worker.state
+            && worker.spec.stop.is_notice(*rung)
+        {
+            let at_most = leave_by.min(*at);
+            *at = at_most;
+        }
+        let (slot, after) = (worker.slot, worker.deadline());
+        self.counts = self.counts.minus(counts).plus(counted(worker));
+        cx.changes.worker(self.id, id);
+        cx.rearm(Key::Worker(self.id, id), before, after);
+        // Nobody makes way for one that may be leaving.
+        self.successor_failed(cx, id, slot, "closed its channel");
+        self.give_way(cx, slot, id);
+    }
+
+    /// Nobody listens to a worker any more: it is of no use.
+    pub(crate) fn garbled(&mut self, cx: &mut Shared, id: WorkerId) {
+        self.fails(cx, id, Why::Garbled);
+    }
+
+    /// A worker that nobody has asked to leave is, since it does not do what it should.
+    fn fails(&mut self, cx: &mut Shared, id: WorkerId, why: Why) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        match worker.state {
+            State::Starting { .. } => self.never_ready(cx, id, worker.slot, why),
+            State::Ready { .. } => {
+                let slot = worker.slot;
+                // What it has proved counts, though it is told only when it is gone.
+                if self.serves(slot, id) && worker.proved(cx.now, self.spec.backoff.healthy_after) {
+                    self.set_failures(cx, slot, 0, "");
+                }
+                self.stop(cx, id, why);
+                self.successor_failed(cx, id, slot, &why.to_string());
+                self.give_way(cx, slot, id);
             }
+            State::Spawning { .. } => self.stop(cx, id, why),
+            State::Stopping { .. } => {}
         }
     }
 
@@ -196,15 +262,14 @@ impl Broker {
         let home = self.goes_home();
         let proved = worker.proved(cx.now, self.spec.backoff.healthy_after);
         let (death, reason) = match worker.leaving() {
-            Some(why @ (Why::NotReady { .. } | Why::Unseen)) => (true, why.to_string()),
+            Some(why) if why.is_failure() => (true, why.to_string()),
             Some(why) => (false, why.to_string()),
             None if home => (false, exit.to_string()),
             None if exit == Exit::Code(0) => (false, "left by itself".to_owned()),
             None => (true, exit.to_string()),
         };
         let failed = match worker.leaving() {
-            Some(Why::NotReady { .. } | Why::Unseen) => true,
-            Some(_) => false,
+            Some(why) => why.is_failure(),
             // A worker that proved itself and leaves by itself with 0 has done its work.
             None => !home && (death || !proved),
         };
@@ -275,3 +340,6 @@ struct Failure {
     /// It had been ready long enough to start counting anew.
     proved: bool,
 }
+
+/// For one that has closed its channel to leave (okanjo-app-broker asks again after this time).
+const AFTER_HANG_UP: Duration = Duration::from_secs(1);

@@ -14,7 +14,7 @@ use crate::requests::Waits;
 use crate::shared::{Key, Shared};
 use crate::slots::Place;
 use crate::time::Time;
-use crate::worker::{State, Why};
+use crate::worker::{Why, Worker};
 
 /// A recycle under way, to the broker's target.
 #[derive(Clone)]
@@ -270,8 +270,7 @@ impl Broker {
                 self.ask_budget(cx, slot, false);
                 continue;
             }
-            let serving =
-                self.workers.get(&old).is_some_and(|worker| matches!(worker.state, State::Ready { .. }));
+            let serving = self.workers.get(&old).is_some_and(Worker::serves);
             // A successor that is still proving itself makes nobody dispensable: its predecessor goes in its favour.
             let available = self.counts.ready.saturating_sub(recycle.proving());
             if serving && available <= self.wanted.saturating_sub(unavailable) {
@@ -295,7 +294,7 @@ impl Broker {
         };
         // Nobody is lost with a predecessor that does not serve.
         let old = self.places.get(slot.0 as usize).and_then(|place| self.workers.get(&place.worker?));
-        if min_ready.is_zero() || old.is_some_and(|old| !matches!(old.state, State::Ready { .. })) {
+        if min_ready.is_zero() || old.is_some_and(|old| !old.serves()) {
             return self.promote(cx, slot, id);
         }
         let until = cx.now + min_ready;
@@ -314,6 +313,18 @@ impl Broker {
         let lives = self.workers.contains_key(&id);
         if let Some(place) = self.place(cx, slot).filter(|_| lives) {
             place.worker.get_or_insert(id);
+        }
+    }
+
+    /// Whoever serves a slot is lost, though its process lives: a successor on trial need not wait any longer.
+    pub(crate) fn give_way(&mut self, cx: &mut Shared, slot: Slot, old: WorkerId) {
+        let moved = self.recycle.as_ref().and_then(|recycle| recycle.under_way.get(&slot));
+        if let Some(Move { stage: Stage::Proving(id, until), .. }) = moved
+            && self.serves(slot, old)
+        {
+            let (id, until) = (*id, *until);
+            cx.rearm(Key::Move(self.id, slot), Some(until), None);
+            self.promote(cx, slot, id);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::id::{RequestId, Slot, WorkerId};
 use crate::requests::Waits;
 use crate::shared::{Key, Shared};
 use crate::time::Time;
-use crate::worker::{State, Why, Worker};
+use crate::worker::{Channel, State, Why, Worker};
 
 /// A slot: its serving worker, or why it has none.
 #[derive(Clone, Default)]
@@ -205,6 +205,7 @@ impl Broker {
         self.workers.insert(
             id,
             Worker {
+                channel: Channel::Silent,
                 slot,
                 generation: self.target,
                 spec: Arc::clone(&self.spec),

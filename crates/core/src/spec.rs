@@ -81,20 +81,46 @@ impl Default for RecycleSpec {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StopLadder(pub Vec<Rung>);
 
-/// One rung: a signal, and how long it may take to act before the next rung.
+/// One rung: how it is asked, and how long it may take to act before the next rung.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Rung {
-    /// Sent to the worker's own process. KILL goes to its tree and ends the ladder.
-    pub signal: Signal,
+    /// How.
+    pub ask: Ask,
     /// How long the worker may take to leave after it.
     pub wait: Duration,
 }
 
+/// How a worker is asked to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Ask {
+    /// By a message on its channel; its words are the shell's. One that has never spoken on its channel, or has closed
+    /// it, cannot be told: it goes to the next rung at once, and has there at least the time that it would have had here.
+    Notice,
+    /// By a signal to its own process. KILL goes to its tree and ends the ladder.
+    Signal(Signal),
+}
+
+impl Rung {
+    /// A message.
+    #[must_use]
+    pub const fn notice(wait: Duration) -> Rung {
+        Rung { ask: Ask::Notice, wait }
+    }
+
+    /// A signal.
+    #[must_use]
+    pub const fn signal(signal: Signal, wait: Duration) -> Rung {
+        Rung { ask: Ask::Signal(signal), wait }
+    }
+}
+
 impl Default for StopLadder {
-    /// TERM, 30 s, then KILL of the tree.
+    /// A message, 30 s, TERM, 5 s, then KILL of the tree; who cannot be told: TERM, 30 s, KILL.
     fn default() -> Self {
-        StopLadder(vec![Rung { signal: Signal::TERM, wait: Duration::from_secs(30) }])
+        let (notice, term) = (Duration::from_secs(30), Duration::from_secs(5));
+        StopLadder(vec![Rung::notice(notice), Rung::signal(Signal::TERM, term)])
     }
 }
 

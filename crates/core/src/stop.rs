@@ -1,21 +1,59 @@
 //! The stop ladder: which rung comes next.
 
-use crate::spec::{Rung, Signal, StopLadder};
+use std::time::Duration;
 
-/// What a rung asks for.
+use crate::spec::{Ask, Signal, StopLadder};
+
+/// What a rung asks for, and how long it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A signal to the worker, and how long it may take.
-    Signal(Rung),
+    /// A message to the worker.
+    Notice(Duration),
+    /// A signal to the worker.
+    Signal(Signal, Duration),
     /// The end: its tree is killed.
     Kill,
 }
 
 impl StopLadder {
-    /// The rung of this number; past the last, always a kill.
-    pub(crate) fn step(&self, rung: usize) -> Step {
-        match self.0.get(rung) {
-            Some(rung) if rung.signal != Signal::KILL => Step::Signal(*rung),
-            Some(_) | None => Step::Kill,
+    /// The rung to take from this number on, and its number; past the last, always a kill. One that cannot be told has the
+    /// time of a message with the next rung.
+    pub(crate) fn step(&self, from: usize, can_be_told: bool) -> (usize, Step) {
+        let mut owed = Duration::ZERO;
+        for (number, rung) in self.0.iter().enumerate().skip(from) {
+            match rung.ask {
+                Ask::Signal(Signal::KILL) => return (number, Step::Kill),
+                Ask::Signal(signal) => return (number, Step::Signal(signal, rung.wait.max(owed))),
+                Ask::Notice if can_be_told => return (number, Step::Notice(rung.wait)),
+                Ask::Notice => owed = owed.max(rung.wait),
+            }
         }
+        (self.0.len(), Step::Kill)
+    }
+
+    /// Whether this rung is a message.
+    pub(crate) fn is_notice(&self, rung: usize) -> bool {
+        self.0.get(rung).is_some_and(|rung| rung.ask == Ask::Notice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Rung;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn who_cannot_be_told_has_the_time_with_the_next_rung() {
+        let ladder = StopLadder::default();
+        assert_eq!(ladder.step(0, true), (0, Step::Notice(secs(30))));
+        assert_eq!(ladder.step(0, false), (1, Step::Signal(Signal::TERM, secs(30))));
+        assert_eq!(ladder.step(1, false), (1, Step::Signal(Signal::TERM, secs(5))));
+        assert_eq!(ladder.step(2, true), (2, Step::Kill));
+        let only = StopLadder(vec![Rung::notice(secs(9))]);
+        assert_eq!((only.step(0, false), only.step(1, true)), ((1, Step::Kill), (1, Step::Kill)));
     }
 }

@@ -22,7 +22,19 @@ pub(crate) struct Worker {
     pub(crate) started_at: Time,
     /// How long it took to become ready, if it ever did.
     pub(crate) ready_after: Option<Duration>,
+    pub(crate) channel: Channel,
     pub(crate) state: State,
+}
+
+/// Whether a worker can be told things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Channel {
+    /// It has never spoken: perhaps it knows of no channel.
+    Silent,
+    /// It has spoken.
+    Open,
+    /// It has closed it, and has until then to leave by itself.
+    Closed { leave_by: Time },
 }
 
 /// Where a worker is in its life. A state that waits holds its own deadline, so leaving it cancels the wait.
@@ -55,16 +67,29 @@ pub(crate) enum Why {
     Unseen,
     /// It is the successor in a recycle that failed.
     RecycleFailed,
+    /// It has closed its channel and stayed.
+    HungUp,
+    /// It says what means nothing.
+    Garbled,
 }
 
 impl Worker {
     pub(crate) fn deadline(&self) -> Option<Time> {
+        let leave_by = match self.channel {
+            Channel::Closed { leave_by } => Some(leave_by),
+            Channel::Silent | Channel::Open => None,
+        };
         match self.state {
             State::Spawning { .. } => None,
-            State::Starting { due } => Some(due),
-            State::Ready { proven_at, .. } => proven_at,
+            State::Starting { due } => Some(leave_by.map_or(due, |at| at.min(due))),
+            State::Ready { proven_at, .. } => [proven_at, leave_by].into_iter().flatten().min(),
             State::Stopping { escalate_at, .. } => escalate_at,
         }
+    }
+
+    /// It has closed its channel, and was given time enough to leave.
+    pub(crate) fn should_have_left(&self, now: Time) -> bool {
+        matches!(self.channel, Channel::Closed { leave_by } if leave_by <= now)
     }
 
     /// Asked to leave, or about to be.
@@ -80,9 +105,24 @@ impl Worker {
         matches!(self.state, State::Ready { .. })
     }
 
+    /// Ready, and not leaving by itself.
+    pub(crate) fn serves(&self) -> bool {
+        self.is_ready() && !matches!(self.channel, Channel::Closed { .. })
+    }
+
     /// Ready for at least `healthy_after`.
     pub(crate) fn proved(&self, now: Time, healthy_after: Duration) -> bool {
         matches!(self.state, State::Ready { since, .. } if now.since(since) >= healthy_after)
+    }
+}
+
+impl Why {
+    /// Whether the worker was at fault.
+    pub(crate) fn is_failure(self) -> bool {
+        match self {
+            Why::NotReady { .. } | Why::Unseen | Why::HungUp | Why::Garbled => true,
+            Why::Recycled | Why::Scaled | Why::Drained | Why::AppStops | Why::RecycleFailed => false,
+        }
     }
 }
 
@@ -108,6 +148,8 @@ impl fmt::Display for Why {
                 "may not be looked at, so nobody can see whether it is ready: set ready = { after = \"1s\" }",
             ),
             Why::RecycleFailed => f.write_str("the recycle failed"),
+            Why::HungUp => f.write_str("closed its channel and did not leave"),
+            Why::Garbled => f.write_str("wrote too much on its channel that is no message"),
         }
     }
 }

@@ -297,7 +297,8 @@ fn told(effect: &Effect) -> String {
         Effect::QuietListeners { .. } => "QUIET".to_owned(),
         Effect::ShutListeners { .. } => "SHUT".to_owned(),
         Effect::Spawn { worker, slot, generation, .. } => format!("SPAWN {worker}/{slot} g{generation}"),
-        Effect::Signal { worker, signal } => {
+        Effect::Notice { worker, .. } => format!("NOTICE {worker}"),
+        Effect::Signal { worker, signal, .. } => {
             format!("{} {worker}", signal.to_string().trim_start_matches("SIG"))
         }
         Effect::KillTree { worker } => format!("KILL {worker}"),
@@ -328,7 +329,7 @@ fn plain(workers: u32) -> BrokerSpec {
         listens: false,
         ready: Ready::Notify,
         recycle: RecycleSpec::default(),
-        stop: StopLadder(vec![Rung { signal: Signal::TERM, wait: Duration::from_secs(30) }]),
+        stop: StopLadder(vec![Rung::signal(Signal::TERM, Duration::from_secs(30))]),
         backoff: BackoffSpec::default(),
         drained: Drained::Refuse,
     }

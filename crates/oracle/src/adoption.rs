@@ -3,6 +3,7 @@
 
 use shiftboss_core::event::RecycleReason;
 use shiftboss_core::id::BrokerId;
+use shiftboss_core::spec::Ask;
 use shiftboss_core::{Adoption, Command, Effect, What};
 
 use crate::facts::{Facts, Process};
@@ -25,7 +26,13 @@ pub(crate) fn owed(facts: &Facts, how: Adoption) -> Vec<Effect> {
         owed.extend(match (process.started, process.killed, rung) {
             (None, ..) => Some(Effect::Spawn { worker, broker, slot, generation, launch }),
             (Some(_), true, _) => Some(Effect::KillTree { worker }),
-            (Some(_), false, Some((signal, _))) => Some(Effect::Signal { worker, signal: *signal }),
+            (Some(_), false, Some(asked)) => {
+                let rung = u32::try_from(asked.rung).unwrap_or(u32::MAX);
+                Some(match asked.ask {
+                    Ask::Notice => Effect::Notice { worker, rung },
+                    Ask::Signal(signal) => Effect::Signal { worker, signal, rung },
+                })
+            }
             (Some(_), false, None) => None,
         });
     }

@@ -302,7 +302,7 @@ fn first_deaths(oracle: &Oracle, step: &Step) -> Verdict {
         let (Some(id), What::WorkerDeath { slot, .. }) = (event.broker, &event.what) else { continue };
         let broker = facts.broker(id);
         let healthy_after = target(broker, &oracle.specs).backoff.healthy_after;
-        let proved = facts.last_ready.is_some_and(|since| facts.now.since(since) >= healthy_after);
+        let proved = facts.last_ready.is_some_and(|ready| ready >= healthy_after);
         let judged = proved
             && (!broker.listens || broker.listening)
             && broker.streaks.contains_key(slot)

@@ -10,7 +10,7 @@ use shiftboss_core::status::WorkerState;
 use shiftboss_core::{Command, Effect, Event, Input, Outcome, Verb, What};
 
 use crate::adoption::is_adopted;
-use crate::facts::{Process, is_unready, says_ready};
+use crate::facts::{GARBLED, HUNG_UP, LEAVES_WITHIN, Process, is_unready, says_ready};
 use crate::oracle::{Oracle, Step, Verdict, broken, events, target, told_by};
 
 /// A word of or about one broker changes no other; it may only make room in the spawn budget.
@@ -22,7 +22,7 @@ pub(crate) fn i26_what_happens_to_one_broker_stays_there(
     let Some(subject) = oracle.subject else { return Ok(false) };
     let facts = &oracle.facts;
     let object = match effect {
-        Effect::Signal { worker, .. } | Effect::KillTree { worker } => {
+        Effect::Notice { worker, .. } | Effect::Signal { worker, .. } | Effect::KillTree { worker } => {
             facts.living.get(worker).map(|process| process.broker)
         }
         Effect::OpenListeners { broker, .. }
@@ -111,11 +111,13 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
         Some(Input::Opened { broker, result, .. }) if *broker == id && !oracle.stale => Some(result),
         _ => None,
     };
+    let joins = matches!(step.input, Some(Input::Begun { .. })) && id.0 as usize + 1 == facts.brokers.len();
+    let begins = step.is_start() || joins;
     let resumed = matches!(verb, Some(Verb::Resume)) || opened.is_some_and(Result::is_ok);
     let failed = |event: &Event| event.broker == Some(id) && matches!(event.what, What::RecycleFailed { .. });
     match &event.what {
-        What::BrokerStarted { .. } => step.is_start(),
-        What::BrokerOpened => step.is_start() || opened.is_some_and(Result::is_ok),
+        What::BrokerStarted { .. } => begins,
+        What::BrokerOpened => begins || opened.is_some_and(Result::is_ok),
         What::ListenerBound { address } => {
             opened.is_some_and(|result| result.as_ref().is_ok_and(|bound| bound.contains(address)))
         }
@@ -170,7 +172,10 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
             let late =
                 process.late || process.started.is_some_and(|at| facts.now >= at + spec.recycle.deadline);
             match (is_unready(reason), &step.input) {
-                (false, _) => true,
+                (false, _) if reason.starts_with(HUNG_UP) => {
+                    process.hung_up.is_some_and(|at| facts.now >= at + LEAVES_WITHIN)
+                }
+                (false, _) => !reason.starts_with(GARBLED) || process.garbled,
                 (true, Some(Input::Unseen { .. })) => spec.ready == Ready::Accepting,
                 (true, _) => late && says_ready(spec),
             }

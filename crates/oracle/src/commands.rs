@@ -79,7 +79,8 @@ pub(crate) fn i30_a_repeated_command_acts_once(oracle: &Oracle, step: &Step) -> 
     let acted = step.effects.iter().any(|effect| match effect {
         Effect::Spawn { .. } => false,
         Effect::Reply { request: answered, .. } => answered != request,
-        Effect::Emit(_) | Effect::Signal { .. } | Effect::KillTree { .. } | Effect::Exit => true,
+        Effect::Emit(_) | Effect::Notice { .. } | Effect::Signal { .. } => true,
+        Effect::KillTree { .. } | Effect::Exit => true,
         Effect::QuietListeners { .. } | Effect::OpenListeners { .. } | Effect::ShutListeners { .. } => true,
     });
     if acted { broken(format!("request {request} came twice and acted twice")) } else { Ok(true) }

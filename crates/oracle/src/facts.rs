@@ -16,7 +16,9 @@ use shiftboss_core::spec::BrokerSpec;
 use shiftboss_core::{Command, Input, Outcome, Time};
 
 pub(crate) use broker::Broker;
-pub(crate) use process::{End, Process, is_unready, ladder, says_ready};
+pub(crate) use process::{
+    Asked, End, GARBLED, HUNG_UP, LEAVES_WITHIN, Process, is_fault, is_unready, ladder, says_ready,
+};
 
 use crate::oracle::Step;
 
@@ -29,8 +31,8 @@ pub(crate) struct Facts {
     missed: bool,
     /// It had been ready for long enough to start counting failures anew.
     proved: bool,
-    /// Since when the last to go had been ready.
-    pub(crate) last_ready: Option<Time>,
+    /// For how long the last to go had been ready.
+    pub(crate) last_ready: Option<Duration>,
     pub(crate) spawns: u64,
     pub(crate) spawn_failures: u64,
     pub(crate) exits: u64,
@@ -88,7 +90,7 @@ impl Facts {
     /// The slots below `slots` that somebody serves.
     pub(crate) fn available(&self, id: BrokerId, slots: u32) -> BTreeSet<Slot> {
         self.of(id)
-            .filter(|(_, process)| process.serves() && process.slot.0 < slots)
+            .filter(|(_, process)| process.serves() && !process.is_lost() && process.slot.0 < slots)
             .map(|(_, process)| process.slot)
             .collect()
     }
@@ -111,11 +113,15 @@ impl Facts {
             | Input::SpawnFailed { worker, .. }
             | Input::Ready { worker }
             | Input::Unseen { worker }
+            | Input::Spoke { worker }
+            | Input::HungUp { worker }
+            | Input::Garbled { worker }
             | Input::Exited { worker, .. } => self.living.get(worker).map(|process| process.broker),
             Input::Opened { broker, .. } | Input::Quiet { broker, .. } | Input::Shut { broker, .. } => {
                 Some(*broker)
             }
             Input::Command { command: Command::Broker(broker, _), .. } => Some(*broker),
+            Input::Begun { .. } => u32::try_from(self.brokers.len()).ok().map(BrokerId),
             Input::Command { command: Command::Stop, .. } | Input::Tick | Input::Stop { .. } => None,
         }
     }
@@ -133,11 +139,14 @@ impl Facts {
             Input::Ready { worker } | Input::Unseen { worker } => {
                 !self.living.get(worker).is_some_and(Process::is_starting)
             }
+            Input::Spoke { worker } | Input::HungUp { worker } | Input::Garbled { worker } => {
+                !self.living.contains_key(worker)
+            }
             Input::Exited { worker, .. } => !self.living.contains_key(worker),
             Input::Opened { broker, round, .. } => of_round(broker, |broker| broker.asked, round),
             Input::Quiet { broker, round } => of_round(broker, |broker| broker.quieting, round),
             Input::Shut { broker, round, .. } => of_round(broker, |broker| broker.shutting, round),
-            Input::Tick | Input::Command { .. } | Input::Stop { .. } => false,
+            Input::Tick | Input::Command { .. } | Input::Stop { .. } | Input::Begun { .. } => false,
         }
     }
 }

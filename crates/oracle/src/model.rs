@@ -52,8 +52,8 @@ impl Oracle {
         let since = Time(facts.now.0.saturating_sub(nanos(healthy_after)));
         let Some(process) = self.facts.living.get_mut(&worker) else { return };
         process.late = process.is_starting();
-        if let Some((_, at)) = process.rungs.last_mut() {
-            *at = Time::default();
+        if let Some(asked) = process.rungs.last_mut() {
+            asked.until = Time::default();
         } else if let Some(ready) = process.ready.as_mut().filter(|_| !on_trial) {
             *ready = since;
         }
@@ -93,7 +93,8 @@ impl Process {
         let moved = of.recycling && reason == Some("recycled") && self.left_in == of.recycles;
         (reason, moved, self.signalled.is_some(), self.killed, self.doubtful, self.dropped).hash(into);
         if !self.killed {
-            (self.rungs.len(), self.rungs.last()).hash(into);
+            let rung = self.rungs.last().map(|asked| (asked.rung, asked.until));
+            (rung, self.spoke, self.hung_up.is_some()).hash(into);
         }
     }
 }

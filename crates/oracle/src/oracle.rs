@@ -178,7 +178,7 @@ impl Oracle {
                 self.seq = event.seq;
                 self.claimed.apply(event);
             }
-            self.facts.take_effect(step, effect);
+            self.facts.take_effect(&self.specs, step, effect);
         }
         for (name, check) in ON_STEP {
             let verdict = check(self, step);
@@ -201,11 +201,13 @@ impl Oracle {
 
     /// Of whom a step speaks that this app does not have, in words; a trace of another hand may be nonsense.
     pub(crate) fn does_not_know(&self, step: &Step) -> Option<String> {
-        let brokers = self.facts.brokers.len();
+        let joins = matches!(step.input, Some(Input::Begun { .. }));
+        let brokers = self.facts.brokers.len() + usize::from(joins);
         let new = match &step.input {
             Some(Input::Command { command: Command::Broker(_, Verb::Respecify(spec)), .. }) => {
                 Some(spec.launch)
             }
+            Some(Input::Begun { spec, .. }) => Some(spec.launch),
             _ => None,
         };
         step.effects.iter().find_map(|effect| {
@@ -215,9 +217,11 @@ impl Oracle {
                 | Effect::QuietListeners { broker, .. }
                 | Effect::ShutListeners { broker, .. } => (Some(*broker), None),
                 Effect::Emit(event) => (event.broker, None),
-                Effect::Signal { .. } | Effect::KillTree { .. } | Effect::Reply { .. } | Effect::Exit => {
-                    (None, None)
-                }
+                Effect::Notice { .. }
+                | Effect::Signal { .. }
+                | Effect::KillTree { .. }
+                | Effect::Reply { .. }
+                | Effect::Exit => (None, None),
             };
             let launch = launch.filter(|launch| new != Some(*launch) && !self.specs.contains_key(launch));
             match (broker.filter(|broker| broker.0 as usize >= brokers), launch) {
@@ -247,12 +251,13 @@ impl Oracle {
         self.facts.brokers.get(broker.0 as usize).is_none_or(|broker| !asked(broker))
     }
 
-    /// How many signals core has asked for on this worker's ladder, since the last salvage; none for one that is not
-    /// leaving, is killed, or is not there.
+    /// Up to which rung core has asked this worker, from 1, since the last salvage; none for one that is not leaving, is
+    /// killed, or is not there.
     #[must_use]
-    pub fn signals_asked_for(&self, worker: WorkerId) -> Option<usize> {
+    pub fn rungs_asked_for(&self, worker: WorkerId) -> Option<usize> {
         let process = self.facts.living.get(&worker)?;
-        (process.leaving.is_some() && !process.killed).then_some(process.rungs.len())
+        (process.leaving.is_some() && !process.killed)
+            .then(|| process.rungs.last().map_or(0, |asked| asked.rung + 1))
     }
 
     /// Whether so few workers were started lately, and so few commands wait, that nobody is held up by others.
@@ -290,6 +295,9 @@ impl Oracle {
         self.subject = step.input.as_ref().and_then(|input| facts.subject(input));
         self.stale = step.input.as_ref().is_some_and(|input| facts.is_stale(input));
         if let Some(Input::Command { command: Command::Broker(_, Verb::Respecify(spec)), .. }) = &step.input {
+            self.specs.entry(spec.launch).or_insert_with(|| (**spec).clone());
+        }
+        if let Some(Input::Begun { spec, .. }) = &step.input {
             self.specs.entry(spec.launch).or_insert_with(|| (**spec).clone());
         }
         // Whoever has left by itself is not missed through anything that core did: counted after the input.

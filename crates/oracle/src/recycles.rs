@@ -53,7 +53,7 @@ pub(crate) fn i12_ready_before_retire(oracle: &Oracle, step: &Step, effect: &Eff
         return broken(format!("worker {worker} is retired; only slot {:?} was to be recycled", broker.only));
     }
     let recycle = &target(broker, &oracle.specs).recycle;
-    if !process.serves() || recycle.unavailable > 0 {
+    if !process.serves() || process.is_lost() || recycle.unavailable > 0 {
         return Ok(false);
     }
     let proved = facts.of(process.broker).any(|(other, successor)| {

@@ -119,6 +119,10 @@ impl Shell {
             Input::Tick
             | Input::Ready { .. }
             | Input::Unseen { .. }
+            | Input::Spoke { .. }
+            | Input::HungUp { .. }
+            | Input::Garbled { .. }
+            | Input::Begun { .. }
             | Input::Command { .. }
             | Input::Stop { .. } => {}
         }
@@ -133,7 +137,11 @@ impl Shell {
             Effect::QuietListeners { broker, round } => self.ask(*broker, Request::Quiet(*round)),
             Effect::ShutListeners { broker, round } => self.ask(*broker, Request::Shut(*round)),
             Effect::Exit => self.ended = true,
-            Effect::Signal { .. } | Effect::KillTree { .. } | Effect::Emit(_) | Effect::Reply { .. } => {}
+            Effect::Notice { .. }
+            | Effect::Signal { .. }
+            | Effect::KillTree { .. }
+            | Effect::Emit(_)
+            | Effect::Reply { .. } => {}
         }
     }
 
@@ -154,26 +162,22 @@ fn c1_a_spawn_is_answered_once_and_first(shell: &Shell, step: &Step) -> Verdict 
                 None => broken(format!("worker {worker} is started, or is not, and nobody asked for it")),
             }
         }
-        Some(Input::Ready { worker } | Input::Unseen { worker } | Input::Exited { worker, .. })
-            if shell.workers.get(worker) == Some(&None) =>
-        {
-            broken(format!("worker {worker} is spoken of before it is said to run: {:?}", step.input))
-        }
-        Some(_) | None => Ok(false),
+        Some(input) => match of_a_process(input) {
+            Some(worker) if shell.workers.get(&worker) == Some(&None) => {
+                broken(format!("worker {worker} is spoken of before it is said to run: {input:?}"))
+            }
+            Some(_) | None => Ok(false),
+        },
+        None => Ok(false),
     }
 }
 
 fn c2_nothing_is_said_of_the_gone(shell: &Shell, step: &Step) -> Verdict {
-    match &step.input {
-        Some(Input::Ready { worker } | Input::Unseen { worker } | Input::Exited { worker, .. }) => {
-            if shell.workers.contains_key(worker) {
-                Ok(true)
-            } else {
-                broken(format!("worker {worker} is gone or never was, and yet: {:?}", step.input))
-            }
-        }
-        Some(_) | None => Ok(false),
+    let Some(worker) = step.input.as_ref().and_then(of_a_process) else { return Ok(false) };
+    if shell.workers.contains_key(&worker) {
+        return Ok(true);
     }
+    broken(format!("worker {worker} is gone or never was, and yet: {:?}", step.input))
 }
 
 fn c3_listeners_answer_once(shell: &Shell, step: &Step) -> Verdict {
@@ -226,6 +230,27 @@ fn c8_it_starts_once(shell: &Shell, step: &Step) -> Verdict {
     }
 }
 
+/// Whose process an input speaks of, if it runs.
+fn of_a_process(input: &Input) -> Option<WorkerId> {
+    match input {
+        Input::Ready { worker }
+        | Input::Unseen { worker }
+        | Input::Spoke { worker }
+        | Input::HungUp { worker }
+        | Input::Garbled { worker }
+        | Input::Exited { worker, .. } => Some(*worker),
+        Input::Spawned { .. }
+        | Input::SpawnFailed { .. }
+        | Input::Opened { .. }
+        | Input::Quiet { .. }
+        | Input::Shut { .. }
+        | Input::Tick
+        | Input::Command { .. }
+        | Input::Begun { .. }
+        | Input::Stop { .. } => None,
+    }
+}
+
 /// The request to listeners that an input answers.
 fn answered(input: &Input) -> Option<(BrokerId, Request)> {
     match input {
@@ -237,6 +262,10 @@ fn answered(input: &Input) -> Option<(BrokerId, Request)> {
         | Input::SpawnFailed { .. }
         | Input::Ready { .. }
         | Input::Unseen { .. }
+        | Input::Spoke { .. }
+        | Input::HungUp { .. }
+        | Input::Garbled { .. }
+        | Input::Begun { .. }
         | Input::Exited { .. }
         | Input::Command { .. }
         | Input::Stop { .. } => None,

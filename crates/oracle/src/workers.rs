@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use shiftboss_core::spec::Ready;
+use shiftboss_core::spec::{Ask, Ready};
 use shiftboss_core::{Effect, Input, What};
 
-use crate::facts::{End, ladder, says_ready};
+use crate::facts::{End, LEAVES_WITHIN, ladder, says_ready};
 use crate::oracle::{Oracle, Step, Verdict, broken, told, told_by};
 
 pub(crate) fn i3_nobody_is_lost(oracle: &Oracle, _: &Step) -> Verdict {
@@ -50,7 +50,11 @@ pub(crate) fn i5_the_end_told_is_the_end_seen(oracle: &Oracle, _: &Step, effect:
 }
 
 pub(crate) fn i6_no_signal_to_the_dead(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
-    let (Effect::Signal { worker, .. } | Effect::KillTree { worker }) = effect else { return Ok(false) };
+    let (Effect::Notice { worker, .. } | Effect::Signal { worker, .. } | Effect::KillTree { worker }) =
+        effect
+    else {
+        return Ok(false);
+    };
     match oracle.facts.living.get(worker) {
         Some(process) if process.started.is_some() => Ok(true),
         Some(_) => broken(format!("a signal to worker {worker}, which does not run yet")),
@@ -82,11 +86,14 @@ pub(crate) fn i7_no_identity_is_used_twice(oracle: &Oracle, _: &Step, effect: &E
 }
 
 pub(crate) fn i10_rungs_only_rise(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
-    let (Effect::Signal { worker, .. } | Effect::KillTree { worker }) = effect else { return Ok(false) };
+    let (worker, asked) = match effect {
+        Effect::Notice { worker, rung } => (worker, Some((*rung as usize, Ask::Notice))),
+        Effect::Signal { worker, signal, rung } => (worker, Some((*rung as usize, Ask::Signal(*signal)))),
+        Effect::KillTree { worker } => (worker, None),
+        _ => return Ok(false),
+    };
     let facts = &oracle.facts;
     let Some(process) = facts.living.get(worker) else { return Ok(false) };
-    let ladder = ladder(&oracle.specs[&process.launch]);
-    let done = process.rungs.len();
     if process.killed {
         return broken(format!("worker {worker} is signalled after its kill"));
     }
@@ -96,20 +103,18 @@ pub(crate) fn i10_rungs_only_rise(oracle: &Oracle, _: &Step, effect: &Effect) ->
             _ => broken(format!("worker {worker} is asked, although all were to be killed")),
         };
     }
-    if let Some(((signal, at), rung)) = process.rungs.last().zip(done.checked_sub(1).map(|last| ladder[last]))
-        && facts.now.since(*at) < rung.wait
-    {
-        return broken(format!("worker {worker} was given less than {:?} after {signal}", rung.wait));
-    }
-    match effect {
-        Effect::Signal { signal, .. } if ladder.get(done).map(|rung| rung.signal) != Some(*signal) => {
-            broken(format!("{signal} is not rung {done} of worker {worker}"))
+    if let Some(last) = process.rungs.last() {
+        let sooner = process.hung_up.filter(|_| last.ask == Ask::Notice).map(|at| at + LEAVES_WITHIN);
+        let until = sooner.map_or(last.until, |sooner| sooner.min(last.until));
+        if facts.now < until {
+            return broken(format!("worker {worker} had until {until} after {last:?}"));
         }
-        Effect::KillTree { .. } if done != ladder.len() => {
-            broken(format!("worker {worker} is killed at rung {done} of {}", ladder.len()))
-        }
-        _ => Ok(true),
     }
+    let next = process.next_rung(&oracle.specs[&process.launch]).map(|(number, rung)| (number, rung.ask));
+    if next != asked {
+        return broken(format!("worker {worker} is asked by {asked:?}, and its next rung is {next:?}"));
+    }
+    Ok(true)
 }
 
 pub(crate) fn i11_the_ladder_ends_in_a_kill(oracle: &Oracle, step: &Step) -> Verdict {

@@ -9,7 +9,7 @@ use crate::recycle::{Limit, Scope, Stage};
 use crate::requests::Waits;
 use crate::snapshot::body::{Body, Kind, Version};
 use crate::snapshot::image::Tail;
-use crate::worker::{State, Why, Worker};
+use crate::worker::{Channel, State, Why, Worker};
 
 /// What one record, other than the app's, is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +210,13 @@ fn encode_worker(broker: BrokerId, worker: &Worker, body: &mut Body) {
     body.maybe(second.map(|at| at.0));
     body.u32(u32::try_from(rung).unwrap_or(u32::MAX));
     body.flag(forced);
+    let (code, leave_by) = match worker.channel {
+        Channel::Silent => (0, None),
+        Channel::Open => (1, None),
+        Channel::Closed { leave_by } => (2, Some(leave_by)),
+    };
+    body.u8(code);
+    body.maybe(leave_by.map(|at| at.0));
 }
 
 /// How long the worker was given, and by which sign it should have been ready, is in its specification.
@@ -222,6 +229,8 @@ fn code_of(why: Why) -> u8 {
         Why::NotReady { .. } => 5,
         Why::Unseen => 6,
         Why::RecycleFailed => 7,
+        Why::HungUp => 8,
+        Why::Garbled => 9,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::slots::{Backoff, Place};
 use crate::snapshot::body::{Field, Fields};
 use crate::snapshot::restore::{Given, Wrong};
 use crate::time::Time;
-use crate::worker::{State, Why, Worker};
+use crate::worker::{Channel, State, Why, Worker};
 
 /// An app without its brokers, and how many those are.
 pub(super) fn app(fields: &mut Fields<'_>) -> Result<(App, u32), Wrong> {
@@ -167,7 +167,9 @@ pub(super) fn worker(
         5 => Some(Why::NotReady { deadline: spec.recycle.deadline, ready: spec.ready }),
         6 => Some(Why::Unseen),
         7 => Some(Why::RecycleFailed),
-        8.. => return Err(UNKNOWN.into()),
+        8 => Some(Why::HungUp),
+        9 => Some(Why::Garbled),
+        10.. => return Err(UNKNOWN.into()),
     };
     let (first, second) = (fields.time()?, fields.moment()?);
     let (rung, forced) = (fields.u32()? as usize, fields.flag()?);
@@ -178,9 +180,15 @@ pub(super) fn worker(
         (3, Some(why)) => State::Stopping { why, rung, escalate_at: second, forced },
         (1.., _) => return Err(UNKNOWN.into()),
     };
+    let channel = match (fields.u8()?, fields.moment()?) {
+        (0, None) => Channel::Silent,
+        (1, None) => Channel::Open,
+        (2, Some(leave_by)) => Channel::Closed { leave_by },
+        (0.., _) => return Err(UNKNOWN.into()),
+    };
     broker.workers.insert(
         id,
-        Worker { slot, generation, spec: Arc::clone(&spec), pid, started_at, ready_after, state },
+        Worker { slot, generation, spec: Arc::clone(&spec), pid, started_at, ready_after, channel, state },
     );
     Ok(())
 }

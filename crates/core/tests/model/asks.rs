@@ -91,7 +91,7 @@ pub(crate) fn spec(config: &Config) -> BrokerSpec {
             min_ready: if config.trial { TICK } else { Duration::ZERO },
             deadline: TICK,
         },
-        stop: StopLadder(vec![Rung { signal: Signal::TERM, wait: TICK }; config.rungs]),
+        stop: StopLadder(vec![Rung::signal(Signal::TERM, TICK); config.rungs]),
         backoff: BackoffSpec { base: TICK, cap: TICK, healthy_after },
         drained: config.drained,
     }

@@ -296,7 +296,9 @@ impl<'a> World<'a> {
                 };
                 self.processes.insert(*worker, process);
             }
-            Effect::Signal { worker, .. } => self.change(*worker, |process| process.asked = true),
+            Effect::Notice { worker, .. } | Effect::Signal { worker, .. } => {
+                self.change(*worker, |process| process.asked = true);
+            }
             Effect::KillTree { worker } => self.change(*worker, |process| process.killed = true),
             Effect::OpenListeners { round, .. } => drop(self.owed.insert(Answer::Opened(*round))),
             Effect::QuietListeners { round, .. } => drop(self.owed.insert(Answer::Quiet(*round))),

@@ -6,7 +6,7 @@ use shiftboss_core::spec::{BrokerSpec, Rung, Signal, StopLadder};
 use shiftboss_core::{Effect, Exit, Input, What};
 
 fn two_rungs(workers: u32) -> BrokerSpec {
-    let rung = |signal, wait| Rung { signal, wait: secs(wait) };
+    let rung = |signal, wait| Rung::signal(signal, secs(wait));
     BrokerSpec { stop: StopLadder(vec![rung(Signal::INT, 30), rung(Signal::TERM, 5)]), ..spec(workers) }
 }
 
@@ -24,8 +24,7 @@ fn rungs_come_in_order_each_once_and_each_with_its_time() {
 
 #[test]
 fn a_kill_in_the_ladder_is_its_end() {
-    let ladder =
-        vec![Rung { signal: Signal::KILL, wait: secs(1) }, Rung { signal: Signal::TERM, wait: secs(1) }];
+    let ladder = vec![Rung::signal(Signal::KILL, secs(1)), Rung::signal(Signal::TERM, secs(1))];
     let mut world = World::ready([BrokerSpec { stop: StopLadder(ladder), ..spec(1) }]);
     let worker = world.newest(0);
     assert_eq!(signals(&world.feed(Input::Stop { now: false })), [(worker, Signal::KILL)]);

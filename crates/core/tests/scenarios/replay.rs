@@ -29,7 +29,7 @@ fn full_means_every_slot() {
                     min_ready: Duration::from_nanos(1260000000),
                     deadline: Duration::from_nanos(1082000000),
                 },
-                stop: StopLadder(vec![Rung { signal: Signal(2), wait: Duration::from_nanos(429000000) }]),
+                stop: StopLadder(vec![Rung::signal(Signal(2), Duration::from_nanos(429000000))]),
                 backoff: BackoffSpec {
                     base: Duration::from_nanos(73000000),
                     cap: Duration::from_nanos(566000000),
@@ -52,8 +52,8 @@ fn full_means_every_slot() {
                     deadline: Duration::from_nanos(4680000000),
                 },
                 stop: StopLadder(vec![
-                    Rung { signal: Signal(2), wait: Duration::from_nanos(285000000) },
-                    Rung { signal: Signal(15), wait: Duration::from_nanos(837000000) },
+                    Rung::signal(Signal(2), Duration::from_nanos(285000000)),
+                    Rung::signal(Signal(15), Duration::from_nanos(837000000)),
                 ]),
                 backoff: BackoffSpec {
                     base: Duration::from_nanos(64000000),
@@ -92,7 +92,7 @@ fn full_means_every_slot() {
                         min_ready: Duration::from_nanos(915000000),
                         deadline: Duration::from_nanos(4546000000),
                     },
-                    stop: StopLadder(vec![Rung { signal: Signal(2), wait: Duration::from_nanos(949000000) }]),
+                    stop: StopLadder(vec![Rung::signal(Signal(2), Duration::from_nanos(949000000))]),
                     backoff: BackoffSpec {
                         base: Duration::from_nanos(138000000),
                         cap: Duration::from_nanos(746000000),

@@ -107,7 +107,8 @@ impl World {
                 Effect::ShutListeners { broker, round } => {
                     self.feed(Input::Shut { broker, round, refused: 3 });
                 }
-                Effect::Signal { .. }
+                Effect::Notice { .. }
+                | Effect::Signal { .. }
                 | Effect::KillTree { .. }
                 | Effect::Emit(_)
                 | Effect::Reply { .. }
@@ -263,7 +264,7 @@ pub(crate) fn spawns(effects: &[Effect]) -> usize {
 /// Signals and kills (as KILL), in order.
 pub(crate) fn signals(effects: &[Effect]) -> Vec<(WorkerId, Signal)> {
     let signals = effects.iter().filter_map(|effect| match effect {
-        Effect::Signal { worker, signal } => Some((*worker, *signal)),
+        Effect::Signal { worker, signal, .. } => Some((*worker, *signal)),
         Effect::KillTree { worker } => Some((*worker, Signal::KILL)),
         _ => None,
     });
@@ -310,7 +311,7 @@ pub(crate) fn spec(workers: u32) -> BrokerSpec {
         listens: false,
         ready: Ready::Notify,
         recycle: RecycleSpec::default(),
-        stop: StopLadder(vec![Rung { signal: Signal::TERM, wait: secs(30) }]),
+        stop: StopLadder(vec![Rung::signal(Signal::TERM, secs(30))]),
         backoff: BackoffSpec::default(),
         drained: Drained::Refuse,
     }

@@ -4,7 +4,7 @@ use shiftboss_core::id::{BrokerId, LaunchId, Pid, RequestId, Slot, WorkerId};
 use shiftboss_core::spec::MAX_WORKERS;
 use shiftboss_core::{Command, Exit, Input, Verb};
 
-use crate::options::redraw;
+use crate::options::{draw_spec, redraw};
 use crate::world::{Failure, World};
 
 impl World {
@@ -20,8 +20,11 @@ impl World {
             }
             self.feed(input)?;
         }
+        if self.rng.chance(self.faults.joins) && self.brokers.len() < MOST_BROKERS {
+            self.join()?;
+        }
         if self.rng.chance(self.faults.floods) {
-            let broker = BrokerId(self.rng.below(self.options().specs.len() as u64) as u32);
+            let broker = BrokerId(self.rng.below(self.brokers.len() as u64) as u32);
             // Answers to what was asked before are forgotten: a late repetition would be a new command.
             self.sent.clear();
             for _ in 0..FLOOD {
@@ -48,8 +51,8 @@ impl World {
     }
 
     pub(crate) fn command(&mut self) -> Command {
-        let broker = self.rng.below(self.options().specs.len() as u64);
-        let spec = self.options().specs[broker as usize].clone();
+        let broker = self.rng.below(self.brokers.len() as u64);
+        let spec = self.brokers[broker as usize].clone();
         let verb = match self.rng.below(20) {
             0..=5 => Verb::Recycle(None),
             6 | 7 => Verb::Recycle(Some(Slot(self.rng.below(5) as u32))),
@@ -70,13 +73,30 @@ impl World {
         Command::Broker(BrokerId(broker as u32), verb)
     }
 
+    fn join(&mut self) -> Result<(), Failure> {
+        let launch = LaunchId(self.specs.len() as u32);
+        let spec = draw_spec(&mut self.rng, launch.0, false);
+        self.specs.insert(launch, spec.clone());
+        let seed = self.rng.below(u64::MAX);
+        let before = self.app.status().brokers.len();
+        let added = Input::Begun { spec: Box::new(spec.clone()), seed };
+        self.feed(added)?;
+        if self.app.status().brokers.len() > before {
+            self.brokers.push(spec);
+        }
+        Ok(())
+    }
+
     fn stale(&mut self) -> Input {
         let nth = self.rng.below(self.dead.len().max(1) as u64) as usize;
         let worker = self.dead.get(nth).copied().unwrap_or(WorkerId(u64::MAX));
-        let broker = BrokerId(self.rng.below(4) as u32);
+        let broker = BrokerId(self.rng.below(6) as u32);
         // A round that is long over, or one that may just have been answered.
         let round = self.rng.below(3) as u32;
-        match self.rng.below(8) {
+        match self.rng.below(11) {
+            8 => Input::Spoke { worker },
+            9 => Input::HungUp { worker },
+            10 => Input::Garbled { worker },
             0 => Input::Exited { worker, exit: Exit::Code(0) },
             1 => Input::Ready { worker },
             2 => Input::Spawned { worker, pid: Pid(1) },
@@ -92,5 +112,6 @@ impl World {
     }
 }
 
+const MOST_BROKERS: usize = 4;
 /// More than may wait.
 const FLOOD: usize = 520;

@@ -46,11 +46,15 @@ pub(crate) struct Faults {
     pub(crate) massacres: f64,
     /// Another process goes on with the app's records.
     pub(crate) takeovers: f64,
+    /// Workers that speak on their channels, and may stop doing so, or talk nonsense.
+    pub(crate) channels: f64,
+    /// Another broker joins.
+    pub(crate) joins: f64,
 }
 
 impl Faults {
     /// Every one of them.
-    pub(crate) fn all(&mut self) -> [&mut f64; 21] {
+    pub(crate) fn all(&mut self) -> [&mut f64; 23] {
         [
             &mut self.spawn_fails,
             &mut self.spawn_slow,
@@ -73,6 +77,8 @@ impl Faults {
             &mut self.storm,
             &mut self.massacres,
             &mut self.takeovers,
+            &mut self.channels,
+            &mut self.joins,
         ]
     }
 }
@@ -119,6 +125,8 @@ impl Options {
                 storm: if storm { 0.9 } else { 0.0 },
                 massacres: if massacre { 0.05 } else { 0.0 },
                 takeovers: rng.pick(&[0.0, 0.0, 0.0, 0.02]),
+                channels: rng.pick(&[0.0, 0.3, 1.0]),
+                joins: rng.pick(&[0.0, 0.0, 0.0, 0.002]),
             },
             steps: match rng.chance(0.02) {
                 true => 12_000,
@@ -137,13 +145,17 @@ pub(crate) fn redraw(rng: &mut Rng, spec: &BrokerSpec, launch: LaunchId) -> Brok
     BrokerSpec { name: spec.name.clone(), listens: spec.listens, drained: spec.drained, workers, ..fresh }
 }
 
-fn draw_spec(rng: &mut Rng, launch: u32, every: bool) -> BrokerSpec {
+pub(crate) fn draw_spec(rng: &mut Rng, launch: u32, every: bool) -> BrokerSpec {
     let surge = rng.pick(&[0, 1, 1, 1, 2, 3]);
     let unavailable = if surge == 0 { rng.pick(&[1, 2]) } else { rng.pick(&[0, 0, 1]) };
     let length = rng.below(4) as usize;
     let signals = [Signal::INT, Signal::TERM, Signal::QUIT];
-    let rungs = signals[..length].iter().map(|signal| Rung { signal: *signal, wait: millis(rng, 100, 3000) });
-    let stop = StopLadder(rungs.collect());
+    let mut rungs: Vec<Rung> =
+        signals[..length].iter().map(|signal| Rung::signal(*signal, millis(rng, 100, 3000))).collect();
+    if rng.chance(0.5) {
+        rungs.insert(rng.below(1 + length as u64) as usize, Rung::notice(millis(rng, 100, 3000)));
+    }
+    let stop = StopLadder(rungs);
     BrokerSpec {
         name: format!("b{launch}"),
         workers: rng.pick(&[1, 1, 2, 3, 4, 8]),

@@ -20,8 +20,8 @@ pub(crate) struct Process {
     told: bool,
     /// Nobody is spoken of before: what has happened to it meanwhile.
     untold: Vec<Plan>,
-    /// Signals sent on its ladder.
-    signals: u32,
+    /// Up to which rung of its ladder it was asked, from 1.
+    rungs: u32,
 }
 
 impl World {
@@ -33,6 +33,7 @@ impl World {
             return Ok(());
         }
         match plan {
+            Plan::Now(Input::HungUp { .. } | Input::Garbled { .. }) if !self.faults.kill() => Ok(()),
             Plan::Now(input) => self.feed(input),
             Plan::Spawned(worker, false) => {
                 self.feed(Input::SpawnFailed { worker, reason: "no such file".to_owned() })
@@ -99,6 +100,16 @@ impl World {
             let wait = millis(&mut self.rng, 0, 5000);
             self.plan(wait, Plan::Crash(worker, Exit::Signal(Signal(11))));
         }
+        if self.rng.chance(self.faults.channels) {
+            let wait = millis(&mut self.rng, 0, 100);
+            self.plan(wait, Plan::Now(Input::Spoke { worker }));
+            let wait = millis(&mut self.rng, 0, 5000);
+            match self.rng.below(8) {
+                0 => self.plan(wait, Plan::Now(Input::HungUp { worker })),
+                1 => self.plan(wait, Plan::Now(Input::Garbled { worker })),
+                _ => {}
+            }
+        }
         if !never {
             let wait = millis(&mut self.rng, 1, 300);
             self.plan(wait, Plan::Ready(worker));
@@ -128,7 +139,7 @@ impl World {
                     leaving: false,
                     told: false,
                     untold: Vec::new(),
-                    signals: 0,
+                    rungs: 0,
                 };
                 self.processes.insert(*worker, process);
                 let slow = self.rng.chance(self.faults.spawn_slow);
@@ -136,7 +147,8 @@ impl World {
                 let works = !self.rng.chance(self.faults.spawn_fails);
                 self.plan(wait, Plan::Spawned(*worker, works));
             }
-            Effect::Signal { worker, signal } => self.signal(*worker, *signal),
+            Effect::Notice { worker, rung } => self.ask(*worker, Signal::TERM, *rung),
+            Effect::Signal { worker, signal, rung } => self.ask(*worker, *signal, *rung),
             Effect::KillTree { worker } => {
                 let wait = millis(&mut self.rng, 0, 5);
                 self.plan(wait, Plan::Leave(*worker, Exit::Signal(Signal::KILL)));
@@ -174,11 +186,9 @@ impl World {
                     None => self.perform(effect),
                 }
             }
-            Effect::Signal { worker, .. } => {
-                let rung =
-                    self.app.roll().into_iter().find(|one| one.worker == *worker).and_then(|one| one.rung);
-                let sent = self.processes.get(worker).map_or(0, |process| process.signals);
-                if rung.is_some_and(|rung| sent <= rung) {
+            Effect::Notice { worker, rung } | Effect::Signal { worker, rung, .. } => {
+                let asked = self.processes.get(worker).map_or(0, |process| process.rungs);
+                if asked <= *rung {
                     self.perform(effect);
                 }
             }
@@ -215,6 +225,10 @@ impl World {
             | Input::Shut { .. }
             | Input::Ready { .. }
             | Input::Unseen { .. }
+            | Input::Spoke { .. }
+            | Input::HungUp { .. }
+            | Input::Garbled { .. }
+            | Input::Begun { .. }
             | Input::Command { .. }
             | Input::Stop { .. } => {}
         }
@@ -233,6 +247,10 @@ impl World {
                 | Input::SpawnFailed { .. }
                 | Input::Ready { .. }
                 | Input::Unseen { .. }
+                | Input::Spoke { .. }
+                | Input::HungUp { .. }
+                | Input::Garbled { .. }
+                | Input::Begun { .. }
                 | Input::Exited { .. }
                 | Input::Command { .. }
                 | Input::Stop { .. } => false,
@@ -257,7 +275,7 @@ impl World {
     /// A salvage begins every ladder anew.
     pub(crate) fn forget_rungs(&mut self) {
         for process in self.processes.values_mut() {
-            process.signals = 0;
+            process.rungs = 0;
         }
     }
 
@@ -270,8 +288,8 @@ impl World {
                 !known
                     || self
                         .oracle
-                        .signals_asked_for(one.worker)
-                        .is_some_and(|asked| process.signals as usize != asked)
+                        .rungs_asked_for(one.worker)
+                        .is_some_and(|asked| process.rungs as usize != asked)
             }
             None => true,
         });
@@ -287,9 +305,10 @@ impl World {
         self.plan(wait, Plan::Now(answer));
     }
 
-    fn signal(&mut self, worker: WorkerId, signal: Signal) {
+    fn ask(&mut self, worker: WorkerId, signal: Signal, rung: u32) {
         let Some(process) = self.processes.get_mut(&worker) else { return };
-        process.signals += 1;
+        self.doubled |= process.rungs > rung;
+        process.rungs = rung + 1;
         if process.pid.is_some() && !process.ignores_signals && !process.leaving {
             process.leaving = true;
             let wait = process.stops_in;
@@ -306,7 +325,12 @@ impl Plan {
             Plan::Ready(worker)
             | Plan::Crash(worker, _)
             | Plan::Leave(worker, _)
-            | Plan::Now(Input::Unseen { worker }) => Some(*worker),
+            | Plan::Now(
+                Input::Unseen { worker }
+                | Input::Spoke { worker }
+                | Input::HungUp { worker }
+                | Input::Garbled { worker },
+            ) => Some(*worker),
             Plan::Spawned(..) | Plan::Now(_) => None,
         }
     }
@@ -315,6 +339,7 @@ impl Plan {
 impl Faults {
     /// Whether there is still a fault phase: then processes may crash.
     fn kill(&self) -> bool {
-        self.dies_at_start + self.exits_zero + self.crashes + self.storm + self.massacres > 0.0
+        let crashes = self.dies_at_start + self.exits_zero + self.crashes + self.storm + self.massacres;
+        crashes + self.channels > 0.0
     }
 }

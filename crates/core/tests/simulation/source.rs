@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use shiftboss_core::id::Slot;
-use shiftboss_core::spec::{BrokerSpec, Ready};
+use shiftboss_core::spec::{Ask, BrokerSpec, Ready};
 use shiftboss_core::{Command, Exit, Input, ListenFailure, Time, Verb};
 
 use crate::shrink::Case;
@@ -44,11 +44,17 @@ fn input(input: &Input) -> String {
         Input::Command { request, command } => {
             format!("Input::Command {{ request: {request:?}, command: {} }}", self::command(command))
         }
+        Input::Begun { spec, seed } => {
+            format!("Input::Begun {{ spec: Box::new({}), seed: {seed} }}", self::spec(spec))
+        }
         Input::Quiet { .. }
         | Input::Shut { .. }
         | Input::Spawned { .. }
         | Input::Ready { .. }
         | Input::Unseen { .. }
+        | Input::Spoke { .. }
+        | Input::HungUp { .. }
+        | Input::Garbled { .. }
         | Input::Stop { .. } => format!("Input::{input:?}"),
     }
 }
@@ -86,7 +92,10 @@ fn spec(spec: &BrokerSpec) -> String {
     let rungs: Vec<String> = stop
         .0
         .iter()
-        .map(|rung| format!("Rung {{ signal: {:?}, wait: {} }}", rung.signal, duration(rung.wait)))
+        .map(|rung| match rung.ask {
+            Ask::Notice => format!("Rung::notice({})", duration(rung.wait)),
+            Ask::Signal(signal) => format!("Rung::signal({signal:?}, {})", duration(rung.wait)),
+        })
         .collect();
     format!(
         "BrokerSpec {{ name: {name:?}.to_owned(), workers: {workers}, launch: {launch:?}, listens: {listens}, \

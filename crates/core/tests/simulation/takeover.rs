@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use shiftboss_core::event::RecycleReason;
-use shiftboss_core::id::BrokerId;
+use shiftboss_core::id::{BrokerId, Generation};
 use shiftboss_core::snapshot::{Layout, Records, Refused, Version, restore_in, versions, written};
 use shiftboss_core::{Adoption, App, Command, Effect, Input, Time, Verb, What};
 use shiftboss_oracle::{Broken, Step};
@@ -105,6 +105,10 @@ impl World {
             Input::Unseen { worker } if self.processes.contains_key(worker) => {
                 self.plan(soon, Plan::Now(input));
             }
+            // What was not recorded was not read: it is there again. Of nonsense nobody keeps count.
+            Input::Spoke { worker } | Input::HungUp { worker } if self.processes.contains_key(worker) => {
+                self.plan(Duration::ZERO, Plan::Now(input));
+            }
             // A message may have been read and lost.
             Input::Ready { worker } if self.processes.contains_key(worker) => {
                 if self.rng.chance(0.7) {
@@ -123,9 +127,16 @@ impl World {
             | Input::Quiet { .. }
             | Input::Shut { .. }
             | Input::Spawned { .. }
-            | Input::SpawnFailed { .. } => {}
+            | Input::SpawnFailed { .. }
+            | Input::Garbled { .. } => {}
+            // Whoever wanted it sees that it is not there.
+            Input::Begun { .. } => {}
             // Nobody it speaks of is there.
-            Input::Exited { .. } | Input::Unseen { .. } | Input::Ready { .. } => {}
+            Input::Exited { .. }
+            | Input::Unseen { .. }
+            | Input::Ready { .. }
+            | Input::Spoke { .. }
+            | Input::HungUp { .. } => {}
         }
     }
 
@@ -243,6 +254,13 @@ impl World {
 
     /// Each specification, by the generation it came with.
     pub(crate) fn note_specs(&mut self, step: &Step) {
+        if let Some(Input::Begun { spec, .. }) = &step.input {
+            let begun = step.effects.iter().find_map(|effect| match effect {
+                Effect::Emit(event) if matches!(event.what, What::BrokerStarted { .. }) => event.broker,
+                _ => None,
+            });
+            self.accepted.extend(begun.map(|id| ((id, Generation(1)), (**spec).clone())));
+        }
         let Some(Input::Command { command: Command::Broker(id, Verb::Respecify(spec)), .. }) = &step.input
         else {
             return;

@@ -44,6 +44,8 @@ pub(crate) struct World {
     /// Lately dead, to be spoken of again.
     pub(crate) dead: VecDeque<WorkerId>,
     pub(crate) specs: BTreeMap<LaunchId, BrokerSpec>,
+    /// What each broker began with.
+    pub(crate) brokers: Vec<BrokerSpec>,
     /// Versions whose workers never become ready.
     pub(crate) bad: BTreeSet<LaunchId>,
     pub(crate) sent: VecDeque<Input>,
@@ -109,6 +111,7 @@ impl World {
             faults: options.faults.clone(),
             oracle: Oracle::new(&options.specs),
             specs: options.specs.iter().map(|spec| (spec.launch, spec.clone())).collect(),
+            brokers: options.specs.clone(),
             options,
             rng,
             queue: BTreeMap::new(),

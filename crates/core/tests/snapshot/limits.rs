@@ -101,7 +101,7 @@ fn the_most_commands_and_the_longest_texts_fit_the_default_layout() {
 
 #[test]
 fn a_rung_without_a_wait_is_climbed_at_once_also_after_another() {
-    let rung = |millis| Rung { signal: Signal::TERM, wait: Duration::from_millis(millis) };
+    let rung = |millis| Rung::signal(Signal::TERM, Duration::from_millis(millis));
     let stop = StopLadder(vec![rung(10), rung(0)]);
     let mut app = App::new(Time(5), 1, vec![BrokerSpec { stop, ..spec(1) }]);
     drop(app.start(Time(5)));

@@ -116,7 +116,9 @@ impl Drawing {
                 self.listeners.push(Input::Shut { broker: *broker, round: *round, refused });
             }
             Effect::Spawn { worker, .. } => self.spawning.push(*worker),
-            Effect::Signal { worker, .. } | Effect::KillTree { worker } => self.asked_to_leave.push(*worker),
+            Effect::Notice { worker, .. } | Effect::Signal { worker, .. } | Effect::KillTree { worker } => {
+                self.asked_to_leave.push(*worker);
+            }
             Effect::Emit(_) | Effect::Reply { .. } | Effect::Exit => {}
         }
     }
@@ -212,7 +214,7 @@ impl Drawing {
 
 fn spec(rng: &mut Rng) -> BrokerSpec {
     let (surge, unavailable) = rng.pick(&[(1, 0), (0, 1), (2, 1), (1, 2), (0, 2)]);
-    let rung = Rung { signal: Signal::TERM, wait: rng.pick(&WAITS) };
+    let rung = Rung::signal(Signal::TERM, rng.pick(&WAITS));
     BrokerSpec {
         name: "api".to_owned(),
         workers: u32::try_from(rng.below(5)).unwrap_or(0),

@@ -3,11 +3,11 @@
 use shiftboss_core::id::BrokerId;
 use shiftboss_core::{Command, Effect, Input, Outcome, Status, Verb, What};
 
-use crate::facts::{End, Facts, Process, Start};
-use crate::oracle::Step;
+use crate::facts::{Asked, End, Facts, Process, Start};
+use crate::oracle::{Specs, Step};
 
 impl Facts {
-    pub(crate) fn take_effect(&mut self, step: &Step, effect: &Effect) {
+    pub(crate) fn take_effect(&mut self, specs: &Specs, step: &Step, effect: &Effect) {
         match effect {
             Effect::Spawn { worker, broker, slot, launch, generation } => {
                 self.spawns += 1;
@@ -30,6 +30,9 @@ impl Facts {
                     left_in: 0,
                     signalled: None,
                     rungs: Vec::new(),
+                    spoke: false,
+                    hung_up: None,
+                    garbled: false,
                     killed: false,
                     lateness: self.lateness,
                     doubtful: false,
@@ -37,10 +40,13 @@ impl Facts {
                 };
                 self.living.insert(*worker, process);
             }
-            Effect::Signal { worker, signal } => {
+            Effect::Notice { worker, rung } | Effect::Signal { worker, rung, .. } => {
                 let now = self.now;
-                if let Some(process) = self.living.get_mut(worker) {
-                    process.rungs.push((*signal, now));
+                if let Some(process) = self.living.get_mut(worker)
+                    && let Some((_, next)) = process.next_rung(&specs[&process.launch])
+                {
+                    let (rung, until) = (*rung as usize, now + next.wait);
+                    process.rungs.push(Asked { rung, ask: next.ask, at: now, until });
                     process.signalled.get_or_insert(now);
                 }
             }

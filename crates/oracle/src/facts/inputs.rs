@@ -3,7 +3,7 @@
 use shiftboss_core::id::{RequestId, WorkerId};
 use shiftboss_core::{Command, Exit, Input, Verb};
 
-use crate::facts::{End, Facts, MOST_OPEN, Process, is_unready, says_ready};
+use crate::facts::{Broker, End, Facts, MOST_OPEN, Process, is_fault, says_ready};
 use crate::oracle::{Specs, target};
 
 impl Facts {
@@ -66,6 +66,27 @@ impl Facts {
                 self.stopping = true;
                 self.brutal |= now;
             }
+            Input::Spoke { worker } => {
+                if let Some(process) = self.living.get_mut(worker) {
+                    process.spoke = true;
+                }
+            }
+            Input::HungUp { worker } => {
+                let now = self.now;
+                if let Some(process) = self.living.get_mut(worker).filter(|process| process.hears()) {
+                    process.hung_up = Some(now);
+                }
+            }
+            Input::Garbled { worker } => {
+                if let Some(process) = self.living.get_mut(worker) {
+                    process.garbled = true;
+                }
+            }
+            Input::Begun { spec, .. } => {
+                if !self.stopping {
+                    self.brokers.push(Broker::new(spec));
+                }
+            }
             Input::Tick | Input::Unseen { .. } => {}
         }
     }
@@ -120,13 +141,15 @@ impl Facts {
     fn leaves(&mut self, specs: &Specs, worker: WorkerId, exit: Option<Exit>) {
         let Some(gone) = self.living.remove(&worker) else { return };
         let reason = gone.leaving.as_ref().map(|(_, reason)| reason.as_str());
-        let unready = reason.is_some_and(is_unready);
+        let unready = reason.is_some_and(is_fault);
         let asked = reason.is_some() && !unready;
         let alone = !self.of(gone.broker).any(|(_, other)| other.slot == gone.slot);
         let home = self.broker(gone.broker).held;
-        self.last_ready = gone.ready;
+        // What it was asked to leave for it had done by then.
+        let until = gone.leaving.as_ref().map_or(self.now, |(at, _)| *at);
+        self.last_ready = gone.ready.map(|since| until.since(since));
         let healthy_after = target(self.broker(gone.broker), specs).backoff.healthy_after;
-        self.proved = gone.ready.is_some_and(|since| self.now.since(since) >= healthy_after);
+        self.proved = self.last_ready.is_some_and(|ready| ready >= healthy_after);
         let clean = exit == Some(Exit::Code(0)) && !unready;
         let failed = !(asked || home || clean && self.proved);
         self.missed = alone && failed && !gone.doubtful && !gone.dropped;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, Slot, WorkerId};
-use shiftboss_core::spec::{BrokerSpec, Ready, Rung, Signal};
+use shiftboss_core::spec::{Ask, BrokerSpec, Ready, Rung, Signal};
 use shiftboss_core::{Exit, Time};
 
 #[derive(Clone)]
@@ -25,7 +25,13 @@ pub(crate) struct Process {
     pub(crate) left_in: u64,
     /// First asked to leave by a signal.
     pub(crate) signalled: Option<Time>,
-    pub(crate) rungs: Vec<(Signal, Time)>,
+    pub(crate) rungs: Vec<Asked>,
+    /// It has said something on its channel.
+    pub(crate) spoke: bool,
+    /// It has closed that.
+    pub(crate) hung_up: Option<Time>,
+    /// Nobody listens to it any more.
+    pub(crate) garbled: bool,
     pub(crate) killed: bool,
     /// What the clock had lost when it was told to leave, or was started.
     pub(crate) lateness: Duration,
@@ -33,6 +39,17 @@ pub(crate) struct Process {
     pub(crate) doubtful: bool,
     /// Its slot was scaled away while it was leaving.
     pub(crate) dropped: bool,
+}
+
+/// One request to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// The number on its ladder.
+    pub(crate) rung: usize,
+    pub(crate) ask: Ask,
+    pub(crate) at: Time,
+    /// When the next may follow at the earliest.
+    pub(crate) until: Time,
 }
 
 /// How the end of a worker is to be told.
@@ -76,9 +93,48 @@ pub(crate) fn is_unready(reason: &str) -> bool {
     reason.starts_with("was not ready") || reason.starts_with("may not be looked at")
 }
 
+/// The same for any failing of the worker's own.
+pub(crate) fn is_fault(reason: &str) -> bool {
+    is_unready(reason) || reason.starts_with(HUNG_UP) || reason.starts_with(GARBLED)
+}
+
+/// It has closed its channel, and stayed.
+pub(crate) const HUNG_UP: &str = "closed its channel";
+/// So long one that has closed its channel has to leave.
+pub(crate) const LEAVES_WITHIN: Duration = Duration::from_secs(1);
+/// What it says means nothing.
+pub(crate) const GARBLED: &str = "wrote too much";
+
 /// The rungs that ask; after them it is killed.
 pub(crate) fn ladder(spec: &BrokerSpec) -> &[Rung] {
     let rungs = &spec.stop.0;
-    let kill = rungs.iter().position(|rung| rung.signal == Signal::KILL);
+    let kill = rungs.iter().position(|rung| rung.ask == Ask::Signal(Signal::KILL));
     &rungs[..kill.unwrap_or(rungs.len())]
+}
+
+impl Process {
+    /// Whether a message can reach it.
+    pub(crate) fn hears(&self) -> bool {
+        self.spoke && self.hung_up.is_none()
+    }
+
+    /// It leaves by itself, or is of no use.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.garbled || self.hung_up.is_some()
+    }
+
+    /// The rung that is its next, and how long it has there; none if that is the kill. Messages to one that does not hear
+    /// are left out, and their time is not lost.
+    pub(crate) fn next_rung(&self, spec: &BrokerSpec) -> Option<(usize, Rung)> {
+        let first = self.rungs.last().map_or(0, |asked| asked.rung + 1);
+        let mut least = Duration::ZERO;
+        for (number, rung) in ladder(spec).iter().enumerate().skip(first) {
+            if rung.ask == Ask::Notice && !self.hears() {
+                least = least.max(rung.wait);
+            } else {
+                return Some((number, Rung { wait: rung.wait.max(least), ..*rung }));
+            }
+        }
+        None
+    }
 }

@@ -31,7 +31,7 @@ workers   = 2
         workers: 4,
         listen: vec![Listen { name: "tcp://:3000".into(), address: "tcp://:3000".parse().unwrap() }],
         recycle: RecycleSpec { every: Some(seconds(3600)), ..RecycleSpec::default() },
-        stop: StopLadder(vec![Rung { signal: Signal::TERM, wait: seconds(5) }]),
+        stop: StopLadder(vec![Rung::signal(Signal::TERM, seconds(5))]),
         environment: [("LOG_LEVEL".to_owned(), "info".to_owned())].into(),
         ..BrokerOptions::new(["node", "server.js"])
     };
@@ -60,8 +60,8 @@ fn every_key_means_what_it_says_and_brokers_keep_their_order() {
             deadline: seconds(90),
         },
         stop: StopLadder(vec![
-            Rung { signal: Signal::INT, wait: seconds(20) },
-            Rung { signal: Signal::TERM, wait: seconds(5) },
+            Rung::signal(Signal::INT, seconds(20)),
+            Rung::signal(Signal::TERM, seconds(5)),
         ]),
         backoff: BackoffSpec {
             base: Duration::from_millis(200),
