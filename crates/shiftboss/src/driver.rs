@@ -102,7 +102,8 @@ impl Driver {
         orders: mpsc::Receiver<Order>,
         notify_dir: PathBuf,
     ) -> std::io::Result<Self> {
-        let workers = Workers::new(notify_dir, parts.chief.keeper().cloned())?;
+        let in_flight = parts.recorder.as_ref().map(Recorder::in_flight).transpose()?.unwrap_or_default();
+        let workers = Workers::new(notify_dir, parts.chief.keeper().cloned(), in_flight)?;
         if let Some(chief) = parts.chief.to_wait_for() {
             workers.also_wait_for(chief)?;
         }
@@ -160,7 +161,7 @@ impl Driver {
         loop {
             self.feed_core()?;
             // After the effects: a successor is started before its predecessor's death is written down.
-            self.log.flush();
+            self.flush_log();
             kill_points::point("the log was handed over");
             if self.ended {
                 return Ok(());
@@ -180,6 +181,13 @@ impl Driver {
                 }
                 deadline => self.wait(deadline.map(|at| at.since(now))).await?,
             }
+        }
+    }
+
+    fn flush_log(&mut self) {
+        self.log.flush();
+        if let Some(told) = &mut self.told {
+            told.output_up_to(self.workers.said());
         }
     }
 

@@ -37,6 +37,7 @@ mod driver;
 mod embedded;
 mod feed;
 mod handle;
+mod in_flight;
 mod inheritance;
 mod keeper;
 mod keys;

@@ -4,7 +4,7 @@ use shiftboss_api::Event;
 
 use crate::os::kill_points;
 use crate::os::memory::Memory;
-use crate::ring::TOLD_AT;
+use crate::ring::{PUT_OUT_AT, TOLD_AT};
 
 /// One line that a worker wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Line<'a> {
     pub stderr: bool,
     /// The line without its end; text of the worker's own making, control characters and all.
     pub text: &'a str,
+    /// How many bytes of output all lines were made of up to this one, over all workers: see [`Told::output_up_to`].
+    pub up_to: u64,
 }
 
 /// Receives events and worker output. Called on the thread that runs the brokers: it must not block.
@@ -31,23 +33,34 @@ pub trait Log: Send {
     fn note(&mut self, text: &str);
     /// All is said for now: what was held back, to be written at once, is to be written. Default: nothing.
     fn flush(&mut self) {}
-    /// A log that writes later takes this and notes the events that are written, so that a successor of a killed process
-    /// tells those that are not. Default: gives it back, and every event counts as told as soon as it was given.
+    /// A log that writes later takes this and notes what is written, so that a successor of a killed process tells the
+    /// events that are not, and how much output is lost. Default: gives it back, and all counts as told once it was given.
     fn takes_note(&mut self, told: Told) -> Option<Told> {
         Some(told)
     }
 }
 
-/// Up to which event all were told, in memory that outlives this process.
+/// Up to where all was told, in memory that outlives this process.
 #[derive(Debug)]
-pub struct Told(pub(crate) Memory);
+pub struct Told {
+    pub(crate) memory: Memory,
+    /// Where output begins that is ours: what a predecessor had taken of it is told, if only as lost.
+    pub(crate) output: u64,
+}
 
 impl Told {
     /// All events up to this number are told.
     pub fn up_to(&mut self, seq: u64) {
         kill_points::point("it is noted what was told");
-        self.0.write(TOLD_AT, &seq.to_le_bytes());
+        self.memory.write(TOLD_AT, &seq.to_le_bytes());
         kill_points::point("it was noted what was told");
+    }
+
+    /// All output lines up to this one ([`Line::up_to`]) are told; 0 if there was none, and with it all notes that came
+    /// before.
+    pub fn output_up_to(&mut self, up_to: u64) {
+        self.output = self.output.max(up_to);
+        self.memory.write(PUT_OUT_AT, &self.output.to_le_bytes());
     }
 }
 

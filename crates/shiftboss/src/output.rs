@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use shiftboss_core::id::WorkerId;
 
-use crate::os::lines::{Lines, Reading};
+use crate::os::lines::{Lines, Piece, Reading};
 
 /// Both output pipes of one worker.
 pub(crate) struct Output {
@@ -29,28 +29,36 @@ impl Output {
     }
 
     /// Reads what has come, at most one portion.
-    pub(crate) fn read(&mut self, stream: usize, buffer: &mut [u8], mut line: impl FnMut(&str)) -> Reading {
-        let last = &mut self.last;
+    pub(crate) fn read(&mut self, stream: usize, buffer: &mut [u8], hear: impl FnMut(Piece<'_>)) -> Reading {
         let Some(lines) = self.pipes.get_mut(stream).and_then(Option::as_mut) else { return Reading::Empty };
-        lines.read(buffer, |text| {
-            remember(last, text);
-            line(text);
-        })
+        lines.read(buffer, remembering(&mut self.last, hear))
     }
 
     /// Gives the pipe up, to be taken from the poller and closed; an unfinished line is a line.
-    pub(crate) fn end(&mut self, stream: usize, mut line: impl FnMut(&str)) -> Option<Lines> {
-        let last = &mut self.last;
+    pub(crate) fn end(&mut self, stream: usize, hear: impl FnMut(Piece<'_>)) -> Option<Lines> {
         let mut lines = self.pipes.get_mut(stream)?.take()?;
-        lines.finish(|text| {
-            remember(last, text);
-            line(text);
-        });
+        lines.finish(remembering(&mut self.last, hear));
         Some(lines)
+    }
+
+    /// Leaves the pipe to a successor: the beginning of an unfinished line is a line.
+    pub(crate) fn leave(&mut self, stream: usize, hear: impl FnMut(Piece<'_>)) {
+        if let Some(lines) = self.pipes.get_mut(stream).and_then(Option::as_mut) {
+            lines.cut(hear);
+        }
     }
 
     pub(crate) fn last(&self) -> Vec<String> {
         self.last.iter().map(ToString::to_string).collect()
+    }
+}
+
+fn remembering(last: &mut VecDeque<Box<str>>, mut hear: impl FnMut(Piece<'_>)) -> impl FnMut(Piece<'_>) {
+    move |piece| {
+        if let Piece::Line(text, _) = piece {
+            remember(last, text);
+        }
+        hear(piece);
     }
 }
 

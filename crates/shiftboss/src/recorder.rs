@@ -9,6 +9,7 @@ use shiftboss_core::App;
 use shiftboss_core::id::WorkerId;
 use shiftboss_core::snapshot::{Full, Layout, Records, Store};
 
+use crate::in_flight::{InFlight, Lost};
 use crate::keeper::Keeper;
 use crate::keys::Key;
 use crate::log::Told;
@@ -63,6 +64,16 @@ impl Recorder {
     /// Where it is noted which events were told.
     pub(crate) fn told(&self) -> io::Result<Told> {
         self.ring.told()
+    }
+
+    /// Where it is counted what output is in flight.
+    pub(crate) fn in_flight(&self) -> io::Result<InFlight> {
+        self.ring.in_flight()
+    }
+
+    /// What output was lost with the process whose records these are, as long as we have said none.
+    pub(crate) fn lost(&self) -> Lost {
+        self.ring.lost()
     }
 
     /// Where the pid of a worker is to stand: in bytes from the beginning, and in memory. Whatever stood there is that of

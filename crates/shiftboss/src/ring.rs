@@ -1,8 +1,10 @@
 //! The last events, in memory that outlives us: written before a step is recorded, so that whoever goes on after us
-//! tells those that we have recorded and not told.
+//! tells those that we have recorded and not told; and how much output of workers is with us alone.
 //!
 //! ```text
 //! 0   format, where the oldest entry begins, where the newest ends, up to which event all are told: 8 bytes each
+//! 32  positions in the output of workers: taken from the pipes, said, put out: 8 bytes each (`in_flight`); 0 in files of
+//!     versions that had none
 //! 64  entries one after the other, round and round: length (4 bytes), event as JSON
 //! ```
 //! Positions only rise; each is stored after the bytes it speaks of.
@@ -12,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use shiftboss_api::Event;
 
+use crate::in_flight::{InFlight, Lost};
 use crate::log::Told;
 use crate::os::kill_points;
 use crate::os::memory::Memory;
@@ -66,7 +69,21 @@ impl Ring {
 
     /// Where it is noted which events were told.
     pub(crate) fn told(&self) -> io::Result<Told> {
-        Ok(Told(Memory::adopt(self.memory.as_fd().try_clone_to_owned()?)?))
+        Ok(Told { memory: self.again()?, output: self.load(TAKEN_AT) })
+    }
+
+    /// Where it is counted what output is in flight, from where another process has left off.
+    pub(crate) fn in_flight(&self) -> io::Result<InFlight> {
+        Ok(InFlight::from(self.load(TAKEN_AT), self.again()?))
+    }
+
+    /// What was in flight when another process ended: to be asked before we count ourselves.
+    pub(crate) fn lost(&self) -> Lost {
+        Lost::between(self.load(TAKEN_AT), self.load(SAID_AT), self.load(PUT_OUT_AT))
+    }
+
+    fn again(&self) -> io::Result<Memory> {
+        Memory::adopt(self.memory.as_fd().try_clone_to_owned()?)
     }
 
     /// Forgets events that were never recorded: their step did not happen.
@@ -155,6 +172,9 @@ const FORMAT_AT: usize = 0;
 const BEGIN_AT: usize = 8;
 const END_AT: usize = 16;
 pub(crate) const TOLD_AT: usize = 24;
+pub(crate) const TAKEN_AT: usize = 32;
+pub(crate) const SAID_AT: usize = 40;
+pub(crate) const PUT_OUT_AT: usize = 48;
 
 #[cfg(test)]
 mod tests {

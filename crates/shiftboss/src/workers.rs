@@ -17,12 +17,13 @@ use shiftboss_core::time::Time;
 use tokio::io::unix::AsyncFd;
 
 use crate::children::Children;
+use crate::in_flight::InFlight;
 use crate::keeper::Keeper;
 use crate::keys::Key;
 use crate::log::{Line, Log};
 use crate::os::clock;
 use crate::os::kill_points;
-use crate::os::lines::Reading;
+use crate::os::lines::{Piece, Reading};
 use crate::os::notify::NotifySocket;
 use crate::os::poll::{self, Interest, Poller};
 use crate::os::reaper::{self, Reaper};
@@ -40,6 +41,7 @@ pub(crate) struct Workers {
     poller: AsyncFd<Poller>,
     probes: Probes,
     remains: Remains,
+    in_flight: InFlight,
     buffer: Vec<u8>,
     notify_dir: PathBuf,
     /// Whose word of being ready is not recorded yet.
@@ -70,7 +72,7 @@ pub(crate) enum News {
 
 impl Workers {
     /// Must be called inside the runtime that will wait for them.
-    pub(crate) fn new(notify_dir: PathBuf, keeper: Option<Keeper>) -> io::Result<Self> {
+    pub(crate) fn new(notify_dir: PathBuf, keeper: Option<Keeper>, in_flight: InFlight) -> io::Result<Self> {
         let children = match keeper {
             Some(_) => Children::Kept(BTreeMap::new()),
             None => Children::Own(Reaper::default()),
@@ -82,6 +84,7 @@ impl Workers {
             poller: Poller::new()?.watched()?,
             probes: Probes::default(),
             remains: Remains::default(),
+            in_flight,
             buffer: vec![0; READ_AT_ONCE],
             notify_dir,
             heard: Vec::new(),
@@ -213,6 +216,21 @@ impl Workers {
         self.processes.contains_key(&worker)
     }
 
+    /// Up to which position in all output lines were said.
+    pub(crate) fn said(&self) -> u64 {
+        self.in_flight.said()
+    }
+
+    /// Leaves the pipes to a successor: what was read and is not yet a whole line is said as it is.
+    pub(crate) fn leave_output(&mut self, log: &mut dyn Log) {
+        for (worker, process) in &mut self.processes {
+            for stream in 0..2 {
+                let say = say(*worker, &process.broker, process.slot, stream, log, &mut self.in_flight);
+                process.output.leave(stream, say);
+            }
+        }
+    }
+
     /// Its end is recorded: nobody needs to be told of it again, nor what it left.
     pub(crate) fn is_recorded_gone(&self, worker: WorkerId) {
         if let Some(keeper) = &self.keeper {
@@ -302,7 +320,7 @@ impl Workers {
     /// Gives a pipe up; what was not yet a whole line is said as it is.
     fn end_stream(&mut self, worker: WorkerId, stream: usize, log: &mut dyn Log) {
         let Some(process) = self.processes.get_mut(&worker) else { return };
-        let say = say(worker, &process.broker, process.slot, stream, log);
+        let say = say(worker, &process.broker, process.slot, stream, log, &mut self.in_flight);
         if let Some(lines) = process.output.end(stream, say) {
             self.leave_poller(lines.as_fd());
         }
@@ -336,20 +354,28 @@ impl Workers {
 
     fn read_portion(&mut self, worker: WorkerId, stream: usize, log: &mut dyn Log) -> Reading {
         let Some(process) = self.processes.get_mut(&worker) else { return Reading::Empty };
-        let say = say(worker, &process.broker, process.slot, stream, log);
+        let say = say(worker, &process.broker, process.slot, stream, log, &mut self.in_flight);
         process.output.read(stream, &mut self.buffer, say)
     }
 }
 
-/// Says a line of a worker's output to the log.
+/// Says the lines of a worker's output to the log, and counts what is not said yet.
 fn say<'a>(
     worker: WorkerId,
     broker: &'a str,
     slot: Slot,
     stream: usize,
     log: &'a mut dyn Log,
-) -> impl FnMut(&str) + 'a {
-    move |text| log.line(&Line { broker, worker: worker.0, slot: slot.0, stderr: stream == 1, text })
+    in_flight: &'a mut InFlight,
+) -> impl FnMut(Piece<'_>) + 'a {
+    move |piece| match piece {
+        Piece::Read(bytes) => in_flight.take(bytes),
+        Piece::PassedOver(bytes) => in_flight.pass_over(bytes),
+        Piece::Line(text, bytes) => {
+            let up_to = in_flight.say(bytes);
+            log.line(&Line { broker, worker: worker.0, slot: slot.0, stderr: stream == 1, text, up_to });
+        }
+    }
 }
 
 /// What a descriptor in the poller is: its kind in the low bits, its worker above.

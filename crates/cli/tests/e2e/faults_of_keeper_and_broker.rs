@@ -7,6 +7,7 @@ mod gaps;
 mod images;
 mod later;
 mod limits;
+mod output;
 mod records;
 mod renewal;
 mod signals;

@@ -41,6 +41,10 @@ impl Driver {
         events: Vec<api::Event>,
     ) -> std::io::Result<()> {
         let (Some(keeper), Some(recorder)) = (self.chief.keeper(), &mut self.recorder) else { return Ok(()) };
+        // It must not be lost in turn.
+        if let Some(words) = recorder.lost().words() {
+            self.log.note(&words);
+        }
         // What was recorded and not told is told first.
         for event in events.iter().filter(|event| event.seq > told) {
             self.log.event(event);
@@ -143,6 +147,8 @@ impl Driver {
             self.log.note(&words);
             return Ok(());
         }
+        self.workers.leave_output(&mut *self.log);
+        self.flush_log();
         // Its last lines are written; nothing else is given up, all of it is the successor's.
         self.log = Box::new(Deaf);
         std::process::exit(0)

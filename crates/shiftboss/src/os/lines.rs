@@ -20,6 +20,17 @@ pub struct Lines {
     skipping: bool,
 }
 
+/// What becomes of the bytes of a pipe, in the order in which it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// So many were read.
+    Read(usize),
+    /// A line was made of so many of them, its end and what was cut off included.
+    Line(&'a str, usize),
+    /// So many were passed over: the rest of a line that was cut.
+    PassedOver(usize),
+}
+
 /// How a portion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
@@ -52,23 +63,24 @@ impl Lines {
     /// Reads at most 4 KiB through `buffer` (shared by all pipes, any size but zero; a small one costs more calls) and
     /// hands out each complete line, without its end (LF or CR LF). Bytes that are not UTF-8 become U+FFFD. A line longer
     /// than 8 KiB is cut there and ends in `…`. At the end an unfinished line is handed out too.
-    pub fn read(&mut self, buffer: &mut [u8], mut line: impl FnMut(&str)) -> Reading {
+    pub fn read(&mut self, buffer: &mut [u8], mut hear: impl FnMut(Piece<'_>)) -> Reading {
         let mut left = PORTION;
         while left > 0 {
             let room = buffer.len().min(left);
             match rustix::io::read(&self.pipe, &mut buffer[..room]) {
                 Ok(0) => {
-                    self.finish(line);
+                    self.finish(hear);
                     return Reading::Ended;
                 }
                 Ok(count) => {
-                    self.split(&buffer[..count], &mut line);
+                    hear(Piece::Read(count));
+                    self.split(&buffer[..count], &mut hear);
                     left -= count;
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Reading::Empty,
                 Err(_) => {
-                    self.finish(line);
+                    self.finish(hear);
                     return Reading::Ended;
                 }
             }
@@ -77,46 +89,60 @@ impl Lines {
     }
 
     /// Hands out the unfinished line, if there is one: for a pipe that is given up before it has ended.
-    pub fn finish(&mut self, mut line: impl FnMut(&str)) {
+    pub fn finish(&mut self, mut hear: impl FnMut(Piece<'_>)) {
         let partial = std::mem::take(&mut self.partial);
         if !partial.is_empty() {
-            say(&partial, &mut line);
+            say(&partial, partial.len(), &mut hear);
         }
     }
 
-    fn split(&mut self, bytes: &[u8], line: &mut impl FnMut(&str)) {
+    /// The same for a pipe that another process goes on reading: the line ends in `…`, as one that is cut.
+    pub fn cut(&mut self, mut hear: impl FnMut(Piece<'_>)) {
+        let mut partial = std::mem::take(&mut self.partial);
+        let bytes = partial.len();
+        if bytes > 0 {
+            partial.extend_from_slice(CUT);
+            say(&partial, bytes, &mut hear);
+        }
+    }
+
+    fn split(&mut self, bytes: &[u8], hear: &mut impl FnMut(Piece<'_>)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             match piece.split_last() {
-                Some((b'\n', start)) => self.end_line(start, line),
-                Some(_) | None => self.keep(piece, line),
+                Some((b'\n', start)) => self.end_line(start, hear),
+                Some(_) | None => self.keep(piece, hear),
             }
         }
     }
 
-    fn end_line(&mut self, rest: &[u8], line: &mut impl FnMut(&str)) {
+    fn end_line(&mut self, rest: &[u8], hear: &mut impl FnMut(Piece<'_>)) {
         if !self.skipping && self.partial.is_empty() && rest.len() <= LONGEST {
-            return say(rest, line);
+            return say(rest, rest.len() + 1, hear);
         }
-        self.keep(rest, line);
+        self.keep(rest, hear);
         let partial = std::mem::take(&mut self.partial);
-        if !std::mem::take(&mut self.skipping) {
-            say(&partial, line);
+        if std::mem::take(&mut self.skipping) {
+            hear(Piece::PassedOver(1));
+        } else {
+            say(&partial, partial.len() + 1, hear);
         }
     }
 
-    fn keep(&mut self, bytes: &[u8], line: &mut impl FnMut(&str)) {
+    fn keep(&mut self, bytes: &[u8], hear: &mut impl FnMut(Piece<'_>)) {
         if self.skipping {
-            return;
+            return hear(Piece::PassedOver(bytes.len()));
         }
         // Four bytes more show where a character ends.
         let room = (LONGEST + 4).saturating_sub(self.partial.len());
-        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let (kept, rest) = bytes.split_at(bytes.len().min(room));
+        self.partial.extend_from_slice(kept);
         if self.partial.len() > LONGEST && !is_just_the_end(&self.partial) {
             let mut partial = std::mem::take(&mut self.partial);
+            let bytes = partial.len() + rest.len();
             partial.truncate(character_end(&partial));
-            partial.extend_from_slice("…".as_bytes());
+            partial.extend_from_slice(CUT);
             self.skipping = true;
-            say(&partial, line);
+            say(&partial, bytes, hear);
         }
     }
 }
@@ -156,8 +182,8 @@ fn is_dangerous(character: char) -> bool {
     }
 }
 
-fn say(line: &[u8], to: &mut impl FnMut(&str)) {
-    to(&String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)));
+fn say(line: &[u8], bytes: usize, to: &mut impl FnMut(Piece<'_>)) {
+    to(Piece::Line(&String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)), bytes));
 }
 
 /// A line of just the greatest length may still be followed by its CR.
@@ -175,24 +201,46 @@ fn character_end(bytes: &[u8]) -> usize {
 const PORTION: usize = 4 * 1024;
 /// Bytes of a line that are kept.
 const LONGEST: usize = 8 * 1024;
+/// Ends a line that is not all of what was written.
+const CUT: &[u8] = "…".as_bytes();
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use rustix::io::write;
 
+    /// The lines, and how many bytes were read that are neither in one nor passed over.
+    #[derive(Default)]
+    struct Seen(Vec<String>, usize);
+
+    impl Seen {
+        fn hear(&mut self, piece: Piece<'_>) {
+            match piece {
+                Piece::Read(bytes) => self.1 += bytes,
+                Piece::PassedOver(bytes) => self.1 -= bytes,
+                Piece::Line(text, bytes) => {
+                    self.0.push(text.to_owned());
+                    self.1 -= bytes;
+                }
+            }
+        }
+    }
+
     fn lines_of(writes: &[&[u8]], buffer: usize) -> (Vec<String>, Reading) {
         let (reader, writer) = pipe().unwrap();
-        let (mut lines, mut seen) = (Lines::new(reader), Vec::new());
+        let (mut lines, mut seen) = (Lines::new(reader), Seen::default());
         let mut buffer = vec![0; buffer];
         for bytes in writes {
             assert_eq!(write(&writer, bytes).unwrap(), bytes.len());
-            while lines.read(&mut buffer, |line| seen.push(line.to_owned())) == Reading::More {}
+            while lines.read(&mut buffer, |piece| seen.hear(piece)) == Reading::More {
+                assert_eq!(seen.1, lines.partial.len());
+            }
+            assert_eq!(seen.1, lines.partial.len());
         }
         drop(writer);
-        let reading = lines.read(&mut buffer, |line| seen.push(line.to_owned()));
-        assert_eq!(lines.partial.capacity(), 0);
-        (seen, reading)
+        let reading = lines.read(&mut buffer, |piece| seen.hear(piece));
+        assert_eq!((lines.partial.capacity(), seen.1), (0, 0));
+        (seen.0, reading)
     }
 
     #[test]
@@ -246,23 +294,43 @@ mod tests {
         let mut buffer = vec![0; 4 * PORTION];
         write(&writer, &vec![b'\n'; 2 * PORTION]).unwrap();
         let mut count = 0;
-        assert_eq!(lines.read(&mut buffer, |_| count += 1), Reading::More);
+        assert_eq!(
+            lines.read(&mut buffer, |piece| count += usize::from(matches!(piece, Piece::Line(..)))),
+            Reading::More
+        );
         assert_eq!(count, PORTION);
-        assert_eq!(lines.read(&mut buffer, |_| count += 1), Reading::More);
-        assert_eq!(lines.read(&mut buffer, |_| count += 1), Reading::Empty);
+        assert_eq!(
+            lines.read(&mut buffer, |piece| count += usize::from(matches!(piece, Piece::Line(..)))),
+            Reading::More
+        );
+        assert_eq!(
+            lines.read(&mut buffer, |piece| count += usize::from(matches!(piece, Piece::Line(..)))),
+            Reading::Empty
+        );
         assert_eq!(count, 2 * PORTION);
     }
 
     #[test]
     fn a_given_up_pipe_still_has_its_unfinished_line() {
         let (reader, writer) = pipe().unwrap();
-        let (mut lines, mut seen) = (Lines::new(reader), Vec::new());
+        let (mut lines, mut seen) = (Lines::new(reader), Seen::default());
         write(&writer, b"last words").unwrap();
-        assert_eq!(lines.read(&mut [0; 64], |line| seen.push(line.to_owned())), Reading::Empty);
-        assert!(seen.is_empty());
-        lines.finish(|line| seen.push(line.to_owned()));
-        lines.finish(|line| seen.push(line.to_owned()));
-        assert_eq!(seen, ["last words"]);
+        assert_eq!(lines.read(&mut [0; 64], |piece| seen.hear(piece)), Reading::Empty);
+        assert_eq!((&seen.0[..], seen.1), (&[][..], 10));
+        lines.finish(|piece| seen.hear(piece));
+        lines.finish(|piece| seen.hear(piece));
+        assert_eq!((seen.0, seen.1), (vec!["last words".to_owned()], 0));
+    }
+
+    #[test]
+    fn a_pipe_that_is_left_to_another_shows_that_its_line_was_not_finished() {
+        let (reader, writer) = pipe().unwrap();
+        let (mut lines, mut seen) = (Lines::new(reader), Seen::default());
+        lines.cut(|piece| seen.hear(piece));
+        write(&writer, b"whole\nhalf").unwrap();
+        assert_eq!(lines.read(&mut [0; 64], |piece| seen.hear(piece)), Reading::Empty);
+        lines.cut(|piece| seen.hear(piece));
+        assert_eq!((seen.0, seen.1), (vec!["whole".to_owned(), "half…".to_owned()], 0));
     }
 
     #[test]

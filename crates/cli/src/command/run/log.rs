@@ -29,6 +29,8 @@ pub(super) struct RunLog {
     batch: String,
     lines: u64,
     last: u64,
+    /// Up to which all output is among them or was handed over.
+    output: u64,
     /// Lines that the writer could not take since the last ones that it took.
     lost: u64,
 }
@@ -64,7 +66,8 @@ impl RunLog {
         } else {
             Form::Json
         };
-        RunLog { writer: Writer::default(), form, batch: String::new(), lines: 0, last: 0, lost: 0 }
+        let writer = Writer::default();
+        RunLog { writer, form, batch: String::new(), lines: 0, last: 0, output: 0, lost: 0 }
     }
 
     fn put(&mut self, line: &str) {
@@ -128,6 +131,7 @@ impl Log for RunLog {
                 format!("{} {}", look.paint(&head, FAINT), printable(line.text))
             }
         };
+        self.output = line.up_to;
         self.put(&text);
     }
 
@@ -147,7 +151,7 @@ impl Log for RunLog {
             let said = format!("{} lines lost here: standard output was full, or read too slowly", self.lost);
             batch.insert_str(0, &(self.noted("lines_lost", &said) + "\n"));
         }
-        match self.writer.send(Batch { text: batch, last: self.last }) {
+        match self.writer.send(Batch { text: batch, last: self.last, output: self.output }) {
             Ok(()) => self.lost = 0,
             Err(Full) => self.lost += lines,
         }
@@ -172,10 +176,11 @@ struct Writer {
     told: Option<Told>,
 }
 
-/// What is written at once, and the number of the last event that is in it or was before.
+/// What is written at once, the number of the last event that is in it or was before, and the same of output.
 struct Batch {
     text: String,
     last: u64,
+    output: u64,
 }
 
 /// What both ends count.
@@ -239,7 +244,7 @@ impl Drop for Writer {
 fn write_all(texts: &Receiver<Batch>, shared: &Shared, mut told: Option<Told>, _end: Sender<()>) {
     let mut torn = false;
     let mut complained = false;
-    while let Ok(Batch { text, last }) = texts.recv() {
+    while let Ok(Batch { text, last, output }) = texts.recv() {
         let mut bytes = text.as_bytes();
         // A line that was cut short by a failure ends here.
         let written = if torn { put(&mut &b"\n"[..]) } else { Ok(()) }.and_then(|()| put(&mut bytes));
@@ -247,6 +252,9 @@ fn write_all(texts: &Receiver<Batch>, shared: &Shared, mut told: Option<Told>, _
         // What cannot be written is lost, and counted: it is not told again.
         if let Some(told) = &mut told {
             told.up_to(last);
+            if written.is_ok() {
+                told.output_up_to(output);
+            }
         }
         let Err(error) = written else {
             torn = false;
