@@ -110,12 +110,13 @@ const ON_EFFECT: [(&str, OnEffect); 30] = [
 ];
 
 /// Judged after all effects are taken in.
-const ON_STEP: [(&str, OnStep); 24] = [
+const ON_STEP: [(&str, OnStep); 25] = [
     ("I1", brokers::i1_ceiling),
     ("I2", brokers::i2_one_worker_a_slot),
     ("I3", workers::i3_nobody_is_lost),
     ("I9b", brokers::i9_all_are_asked_to_leave),
     ("I11", workers::i11_the_ladder_ends_in_a_kill),
+    ("I11b", workers::i11_nobody_waits_for_one_that_is_lost),
     ("I12", recycles::i12_capacity_is_kept),
     ("I13", recycles::i13_surge_is_a_bound),
     ("I14", recycles::i14_few_slots_change_at_once),

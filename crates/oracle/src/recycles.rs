@@ -60,6 +60,7 @@ pub(crate) fn i12_ready_before_retire(oracle: &Oracle, step: &Step, effect: &Eff
         other > worker
             && successor.slot == process.slot
             && successor.serves()
+            && !successor.is_lost()
             && successor.ready.is_some_and(|since| facts.now.since(since) >= recycle.min_ready)
     });
     if proved {

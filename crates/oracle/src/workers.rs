@@ -133,6 +133,29 @@ pub(crate) fn i11_the_ladder_ends_in_a_kill(oracle: &Oracle, step: &Step) -> Ver
     Ok(any)
 }
 
+/// One that has closed its channel has a second more to leave; one that talks nonsense is asked to at once.
+pub(crate) fn i11_nobody_waits_for_one_that_is_lost(oracle: &Oracle, step: &Step) -> Verdict {
+    let facts = &oracle.facts;
+    let mut any = false;
+    for (worker, process) in facts.living.iter().filter(|(_, process)| process.started.is_some()) {
+        if process.garbled && process.leaving.is_none() {
+            return broken(format!("worker {worker} talks nonsense and stays"));
+        }
+        let Some(since) = process.hung_up else { continue };
+        let due = match process.rungs.last() {
+            None if process.leaving.is_none() => since + LEAVES_WITHIN,
+            Some(asked) if asked.ask == Ask::Notice => asked.until.min(since.max(asked.at) + LEAVES_WITHIN),
+            None | Some(_) => continue,
+        };
+        any |= !process.killed;
+        let over = step.input == Some(Input::Tick) && facts.now >= due;
+        if !process.killed && (over || step.deadline.is_none_or(|at| at > due.max(facts.now))) {
+            return broken(format!("worker {worker} has closed its channel and stays beyond {due}"));
+        }
+    }
+    Ok(any)
+}
+
 pub(crate) fn i15_ready_is_earned(oracle: &Oracle, step: &Step, effect: &Effect) -> Verdict {
     let Some(What::WorkerReady { worker, .. }) = told(effect) else { return Ok(false) };
     let Some(process) = oracle.facts.living.get(worker) else {
