@@ -176,8 +176,7 @@ impl Broker {
             Step::Notice(_) | Step::Signal(..) | Step::Kill => (Effect::KillTree { worker: id }, None),
         };
         cx.effects.push(effect);
-        let escalate_at = wait.map(|wait| cx.now + wait);
-        let forced = escalate_at.is_none();
+        let (forced, escalate_at) = (wait.is_none(), wait.map(|wait| cx.now + wait));
         self.set_state(cx, id, State::Stopping { why, rung, escalate_at, forced });
     }
 
@@ -210,8 +209,6 @@ impl Broker {
         self.counts = self.counts.minus(counts).plus(counted(worker));
         cx.changes.worker(self.id, id);
         cx.rearm(Key::Worker(self.id, id), before, after);
-        // Nobody makes way for one that may be leaving.
-        self.successor_failed(cx, id, slot, "closed its channel");
         self.give_way(cx, slot, id);
     }
 
@@ -232,7 +229,8 @@ impl Broker {
                     self.set_failures(cx, slot, 0, "");
                 }
                 self.stop(cx, id, why);
-                self.successor_failed(cx, id, slot, &why.to_string());
+                let reason = why.to_string();
+                self.successor_failed(cx, id, slot, &reason);
                 self.give_way(cx, slot, id);
             }
             State::Spawning { .. } => self.stop(cx, id, why),

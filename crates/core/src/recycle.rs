@@ -287,6 +287,7 @@ impl Broker {
 
     pub(crate) fn successor_ready(&mut self, cx: &mut Shared, id: WorkerId, slot: Slot) {
         let min_ready = self.spec.recycle.min_ready;
+        let leave_by = self.workers.get(&id).and_then(Worker::leave_by);
         let Some(recycle) = &mut self.recycle else { return };
         let Some(moved) = recycle.under_way.get_mut(&slot).filter(|moved| moved.stage == Stage::Starting(id))
         else {
@@ -294,10 +295,11 @@ impl Broker {
         };
         // Nobody is lost with a predecessor that does not serve.
         let old = self.places.get(slot.0 as usize).and_then(|place| self.workers.get(&place.worker?));
-        if min_ready.is_zero() || old.is_some_and(|old| !old.serves()) {
+        let waits = !min_ready.is_zero() && old.is_none_or(Worker::serves);
+        if !waits && leave_by.is_none() {
             return self.promote(cx, slot, id);
         }
-        let until = cx.now + min_ready;
+        let until = leave_by.unwrap_or(cx.now + min_ready);
         moved.stage = Stage::Proving(id, until);
         cx.changes.slot(self.id, slot);
         cx.rearm(Key::Move(self.id, slot), None, Some(until));
@@ -321,6 +323,7 @@ impl Broker {
         let moved = self.recycle.as_ref().and_then(|recycle| recycle.under_way.get(&slot));
         if let Some(Move { stage: Stage::Proving(id, until), .. }) = moved
             && self.serves(slot, old)
+            && self.workers.get(id).is_some_and(Worker::serves)
         {
             let (id, until) = (*id, *until);
             cx.rearm(Key::Move(self.id, slot), Some(until), None);
@@ -331,9 +334,16 @@ impl Broker {
     /// A successor has stayed ready for `min_ready`.
     pub(crate) fn move_due(&mut self, cx: &mut Shared, slot: Slot) {
         let moved = self.recycle.as_ref().and_then(|recycle| recycle.under_way.get(&slot));
-        if let Some(Move { stage: Stage::Proving(id, _), .. }) = moved {
-            let id = *id;
-            self.promote(cx, slot, id);
+        let Some(Move { stage: Stage::Proving(id, _), .. }) = moved else { return };
+        let id = *id;
+        // Nobody makes way for one that leaves by itself; it fails if it does not.
+        let Some(leave_by) = self.workers.get(&id).and_then(Worker::leave_by) else {
+            return self.promote(cx, slot, id);
+        };
+        if let Some(moved) = self.recycle.as_mut().and_then(|recycle| recycle.under_way.get_mut(&slot)) {
+            moved.stage = Stage::Proving(id, leave_by);
+            cx.changes.slot(self.id, slot);
+            cx.rearm(Key::Move(self.id, slot), None, Some(leave_by));
         }
     }
 

@@ -75,15 +75,20 @@ pub(crate) enum Why {
 
 impl Worker {
     pub(crate) fn deadline(&self) -> Option<Time> {
-        let leave_by = match self.channel {
-            Channel::Closed { leave_by } => Some(leave_by),
-            Channel::Silent | Channel::Open => None,
-        };
+        let leave_by = self.leave_by();
         match self.state {
             State::Spawning { .. } => None,
             State::Starting { due } => Some(leave_by.map_or(due, |at| at.min(due))),
             State::Ready { proven_at, .. } => [proven_at, leave_by].into_iter().flatten().min(),
             State::Stopping { escalate_at, .. } => escalate_at,
+        }
+    }
+
+    /// It has closed its channel, and is to be gone by then.
+    pub(crate) fn leave_by(&self) -> Option<Time> {
+        match self.channel {
+            Channel::Closed { leave_by } => Some(leave_by),
+            Channel::Silent | Channel::Open => None,
         }
     }
 

@@ -210,7 +210,10 @@ pub(crate) fn still_to_do(
             known.push(Input::Spawned { worker, pid });
             false
         }
-        Effect::Signal { worker, signal } => {
+        Effect::Notice { worker, .. } => {
+            rungs.get(&worker).is_none_or(|rung| recorder.rungs(worker) <= *rung)
+        }
+        Effect::Signal { worker, signal, .. } => {
             let was_asked = rungs.get(&worker).is_some_and(|rung| recorder.rungs(worker) > *rung);
             signals.extend(was_asked.then(|| (worker, recorder.last_signal(worker), signal)));
             !was_asked

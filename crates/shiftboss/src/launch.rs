@@ -31,6 +31,8 @@ pub(crate) struct Launch {
     /// Names of the listeners a worker is given, in order.
     listeners: Vec<String>,
     notifies: bool,
+    /// The line that tells a worker to leave.
+    notice: String,
     nofile: Option<Nofile>,
 }
 
@@ -43,6 +45,7 @@ pub(crate) struct Particulars<'a> {
     pub(crate) stdout: BorrowedFd<'a>,
     pub(crate) stderr: BorrowedFd<'a>,
     pub(crate) notify: Option<&'a Path>,
+    pub(crate) channel: BorrowedFd<'a>,
     /// Under a keeper: what makes it the keeper's child.
     pub(crate) keeper: Option<spawn::Keeper>,
 }
@@ -122,6 +125,7 @@ impl Launch {
             own: options.environment.clone(),
             listeners: options.listen.iter().map(|listen| listen.name.clone()).collect(),
             notifies: options.kind == Kind::Notify || options.effective_ready() == Ready::Notify,
+            notice: options.notice.to_string(),
             nofile,
         })
     }
@@ -134,6 +138,11 @@ impl Launch {
     /// Whether its workers get a `NOTIFY_SOCKET`.
     pub(crate) fn notifies(&self) -> bool {
         self.notifies
+    }
+
+    /// The line that tells its workers to leave.
+    pub(crate) fn notice(&self) -> &str {
+        &self.notice
     }
 
     /// The program as found, for people.
@@ -171,6 +180,9 @@ impl Launch {
         if let Some(path) = worker.notify {
             set("NOTIFY_SOCKET", path.as_os_str());
         }
+        let channel =
+            crate::os::activation::FIRST + RawFd::try_from(worker.listeners.len()).unwrap_or(RawFd::MAX);
+        set(shiftboss_channel::VARIABLE, OsStr::new(&channel.to_string()));
         if !worker.listeners.is_empty() {
             for (key, value) in crate::os::activation::variables(&self.listeners) {
                 set(key, OsStr::new(&value));
@@ -178,6 +190,7 @@ impl Launch {
         }
         let mut descriptors: Vec<(BorrowedFd<'_>, RawFd)> = vec![(worker.stdout, 1), (worker.stderr, 2)];
         descriptors.extend(worker.listeners.iter().copied().zip(crate::os::activation::FIRST..));
+        descriptors.push((worker.channel, channel));
         let program = Program {
             path: c_string(self.program.as_bytes().to_vec()),
             argv,

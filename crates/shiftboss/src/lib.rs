@@ -28,6 +28,7 @@
 
 pub mod address;
 mod adopt;
+mod channel;
 mod children;
 #[cfg(feature = "config")]
 pub mod config;

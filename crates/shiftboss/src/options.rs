@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use shiftboss_core::spec::{
-    BackoffSpec, Drained, MAX_WORKERS, Ready, RecycleSpec, Rung, Signal, StopLadder,
+    Ask, BackoffSpec, Drained, MAX_WORKERS, Ready, RecycleSpec, Rung, Signal, StopLadder,
 };
 
 use crate::address::{Address, Listen};
@@ -55,8 +55,11 @@ pub struct BrokerOptions {
     pub ready: Option<Ready>,
     /// Limits of a recycle.
     pub recycle: RecycleSpec,
-    /// How a worker is asked to leave; default TERM, 30 s, KILL of the tree.
+    /// How a worker is asked to leave; default a message to one that speaks on its channel, 30 s, TERM, 5 s, KILL of the
+    /// tree; all others TERM, 30 s, KILL of the tree.
     pub stop: StopLadder,
+    /// What the messages of the ladder say; default `"suicide"`, as with okanjo-app-broker.
+    pub notice: serde_json::Value,
     /// Delays before a respawn.
     pub backoff: BackoffSpec,
     /// New connections while drained; default refused.
@@ -81,6 +84,7 @@ impl BrokerOptions {
             ready: None,
             recycle: RecycleSpec::default(),
             stop: StopLadder::default(),
+            notice: NOTICE.into(),
             backoff: BackoffSpec::default(),
             drained: Drained::default(),
             cwd: None,
@@ -110,3 +114,5 @@ impl BrokerOptions {
         })
     }
 }
+
+const NOTICE: &str = "suicide";

@@ -90,13 +90,13 @@ impl Recorder {
         (pid > 0).then_some(pid)
     }
 
-    /// How many signals were asked for to make a worker leave, since its ladder began: that many rungs were reached.
+    /// Up to which rung a worker was asked to leave, from 1, since its ladder began.
     pub(crate) fn rungs(&self, worker: WorkerId) -> u32 {
         let word = self.beside(worker);
         (word & LOW).saturating_sub(word >> HALF)
     }
 
-    /// The number of the last of them, over all its ladders.
+    /// The number of the last signal, over all its ladders.
     pub(crate) fn last_signal(&self, worker: WorkerId) -> u32 {
         self.beside(worker) & LOW
     }
@@ -127,10 +127,10 @@ impl Recorder {
         self.put_beside(worker, last << HALF | last);
     }
 
-    /// One more is asked for: its number.
-    pub(crate) fn next_signal(&mut self, worker: WorkerId) -> u32 {
+    /// A worker is asked by this rung of its ladder; the signal's number.
+    pub(crate) fn asks(&mut self, worker: WorkerId, rung: u32) -> u32 {
         let word = self.beside(worker);
-        let next = (word & LOW).saturating_add(1).min(LOW);
+        let next = (word >> HALF).saturating_add(rung).saturating_add(1).max(word & LOW).min(LOW);
         self.put_beside(worker, word & !LOW | next);
         next
     }

@@ -4,6 +4,7 @@ mod a_bad_version_never_replaces_a_good_one;
 mod a_crash_is_repaired_at_once;
 mod a_worker_cannot_hurt;
 mod budget;
+mod channels;
 mod commands_meet;
 mod every_state_can_be_seen;
 mod listeners_outlive_workers;

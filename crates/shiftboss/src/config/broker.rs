@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
 use shiftboss_core::spec::{Drained, MAX_WORKERS, Ready, RecycleSpec};
 use toml::de::DeValue;
 
@@ -31,7 +32,10 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     options.listen = listens.or(options.listen);
     options.ready = ready.value();
     options.recycle = recycle.or(options.recycle);
-    options.stop = table.read("stop", findings, policy::stop).or(options.stop);
+    if let Read::Is((stop, notice)) = table.read("stop", findings, policy::stop) {
+        options.stop = stop;
+        options.notice = notice.map_or(options.notice, Value::from);
+    }
     options.backoff = table.read("backoff", findings, policy::backoff).or(options.backoff);
     options.drained = table.read("drained", findings, drained).or(options.drained);
     options.cwd = table

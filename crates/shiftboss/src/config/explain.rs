@@ -4,7 +4,8 @@
 
 use std::fmt::Write;
 
-use shiftboss_core::spec::{Drained, Ready, StopLadder};
+use serde_json::Value;
+use shiftboss_core::spec::{Ask, Drained, Ready, StopLadder};
 
 use super::value::show_duration;
 use super::{Lines, Loaded};
@@ -42,7 +43,7 @@ impl<'l> Page<'l> {
         self.line("listen", &listen(options), "default");
         self.line("ready", &ready(options.effective_ready()), default_ready(options));
         self.recycle(options);
-        self.line("stop", &stop(&options.stop), "default");
+        self.line("stop", &stop(&options.stop, &options.notice), "default");
         self.duration("backoff.base", options.backoff.base);
         self.duration("backoff.cap", options.backoff.cap);
         self.duration("backoff.healthy_after", options.backoff.healthy_after);
@@ -148,11 +149,17 @@ fn listen(options: &BrokerOptions) -> String {
     format!("[{}]", all.collect::<Vec<_>>().join(", "))
 }
 
-fn stop(ladder: &StopLadder) -> String {
+fn stop(ladder: &StopLadder, notice: &Value) -> String {
+    let words = notice.as_str().map_or_else(|| notice.to_string(), str::to_owned);
     let rungs = ladder.0.iter().map(|rung| {
-        let signal = rung.signal.to_string();
-        let name = signal.strip_prefix("SIG").unwrap_or(&signal);
-        format!("{{ signal = \"{name}\", wait = \"{}\" }}, ", show_duration(rung.wait))
+        let how = match rung.ask {
+            Ask::Notice => format!("message = {}", quoted(&words)),
+            Ask::Signal(signal) => {
+                let signal = signal.to_string();
+                format!("signal = \"{}\"", signal.strip_prefix("SIG").unwrap_or(&signal))
+            }
+        };
+        format!("{{ {how}, wait = \"{}\" }}, ", show_duration(rung.wait))
     });
     format!("[{}{{ signal = \"KILL\" }}]", rungs.collect::<String>())
 }

@@ -52,7 +52,7 @@ pub(super) const RECYCLE: Level = Level {
     known: &["every", "jitter", "surge", "unavailable", "min_ready", "deadline"],
     later: &["max_memory", "max_age"],
 };
-pub(super) const STOP: Level = Level { known: &["signal", "wait"], later: &["message"] };
+pub(super) const STOP: Level = Level { known: &["message", "signal", "wait"], later: &[] };
 pub(super) const BACKOFF: Level = Level { known: &["base", "cap", "healthy_after"], later: &[] };
 
 /// The one of these words that was probably meant, by spelling or because other tools call it so.

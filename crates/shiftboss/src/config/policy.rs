@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shiftboss_core::spec::{BackoffSpec, Ready, RecycleSpec, Rung, Signal, StopLadder};
+use shiftboss_core::spec::{Ask, BackoffSpec, Ready, RecycleSpec, Rung, Signal, StopLadder};
 use toml::de::DeValue;
 
 use super::keys;
@@ -91,7 +91,8 @@ pub(super) fn backoff(cell: &Cell<'_>, findings: &mut Findings) -> Option<Backof
 }
 
 /// The ladder, without a last KILL: that one is always there.
-pub(super) fn stop(cell: &Cell<'_>, findings: &mut Findings) -> Option<StopLadder> {
+/// The ladder, and the words of its messages.
+pub(super) fn stop(cell: &Cell<'_>, findings: &mut Findings) -> Option<(StopLadder, Option<String>)> {
     let Some(items) = cell.items() else {
         findings.push(cell.expected("an array of rungs").help(STOP_EXAMPLE));
         return None;
@@ -103,7 +104,7 @@ pub(super) fn stop(cell: &Cell<'_>, findings: &mut Findings) -> Option<StopLadde
     }
     let known = findings.problems.len();
     let mut rungs = Vec::new();
-    let mut killed = false;
+    let (mut killed, mut notice) = (false, None);
     for item in &items {
         if killed {
             let what = "a rung after KILL is never reached";
@@ -111,24 +112,38 @@ pub(super) fn stop(cell: &Cell<'_>, findings: &mut Findings) -> Option<StopLadde
             break;
         }
         match rung(item, findings) {
-            Some(rung) if rung.signal == Signal::KILL => killed = true,
-            Some(rung) => rungs.push(rung),
+            Some((Rung { ask: Ask::Signal(Signal::KILL), .. }, _)) => killed = true,
+            Some((rung, words)) => {
+                if words.is_some() && notice.is_some() && words != notice {
+                    findings.push(item.problem("all messages of a ladder are the same").label("another one"));
+                }
+                notice = notice.or(words);
+                rungs.push(rung);
+            }
             None => {}
         }
     }
-    (findings.problems.len() == known).then_some(StopLadder(rungs))
+    (findings.problems.len() == known).then_some((StopLadder(rungs), notice))
 }
 
-fn rung(cell: &Cell<'_>, findings: &mut Findings) -> Option<Rung> {
+/// One rung, and the words of its message, if it is one.
+fn rung(cell: &Cell<'_>, findings: &mut Findings) -> Option<(Rung, Option<String>)> {
     let DeValue::Table(entries) = cell.value.get_ref() else {
         findings.push(cell.expected("a rung").help(STOP_EXAMPLE));
         return None;
     };
+    let is_message = entries.contains_key("message");
     // An array's tables have no word of their own to point at.
     let whole = Cell { key_span: cell.value.span(), ..cell.clone() };
     let table = Table::open(&whole, &keys::STOP, findings)?;
-    if keys::STOP.later.iter().any(|key| entries.contains_key(*key)) {
+    if is_message && entries.contains_key("signal") {
+        findings.push(cell.problem("a rung is a message or a signal").help(STOP_EXAMPLE));
         return None;
+    }
+    if is_message {
+        let words = table.require("message", "\"suicide\"", findings, value::plain_text)?;
+        let wait = table.require("wait", "\"30s\"", findings, duration)?;
+        return Some((Rung::notice(wait), Some(words)));
     }
     let signal = table.require("signal", "\"TERM\"", findings, value::signal)?;
     let wait = match table.read("wait", findings, duration) {
@@ -136,10 +151,11 @@ fn rung(cell: &Cell<'_>, findings: &mut Findings) -> Option<Rung> {
         Read::Wrong => return None,
         Read::Absent if signal == Signal::KILL => Duration::ZERO,
         Read::Absent => {
-            return table.require("wait", "\"5s\"", findings, duration).map(|wait| Rung { signal, wait });
+            let wait = table.require("wait", "\"5s\"", findings, duration)?;
+            return Some((Rung::signal(signal, wait), None));
         }
     };
-    Some(Rung { signal, wait })
+    Some((Rung::signal(signal, wait), None))
 }
 
 /// Waits that end at once would mean that nothing could ever start, or a loop without a pause.
@@ -147,4 +163,4 @@ const SHORTEST: Duration = Duration::from_millis(1);
 const MOST: u32 = shiftboss_core::spec::MAX_WORKERS;
 
 const READY_EXAMPLE: &str = "write \"notify\", \"accepting\" or { after = \"1s\" }";
-const STOP_EXAMPLE: &str = "stop = [{ signal = \"TERM\", wait = \"30s\" }, { signal = \"KILL\" }]";
+const STOP_EXAMPLE: &str = "stop = [{ message = \"suicide\", wait = \"30s\" }, { signal = \"TERM\", wait = \"5s\" }, { signal = \"KILL\" }]";

@@ -26,11 +26,19 @@ impl Driver {
                         }
                     });
                 }
-                Effect::Signal { worker, signal } => {
+                Effect::Notice { worker, rung } => {
+                    kill_points::point("a worker is told to leave");
+                    self.workers.tell_to_leave(worker);
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.asks(worker, rung);
+                    }
+                    kill_points::point("a worker was told to leave");
+                }
+                Effect::Signal { worker, signal, rung } => {
                     kill_points::point("a signal is noted");
                     match (self.chief.keeper(), &mut self.recorder) {
                         (Some(keeper), Some(recorder)) => {
-                            let number = recorder.next_signal(worker);
+                            let number = recorder.asks(worker, rung);
                             kill_points::point("a signal is sent");
                             // Without a keeper there is soon nobody left to be told.
                             let _ = keeper.signal(worker, number, signal);
