@@ -1,6 +1,7 @@
 //! `GET /v1/events`: one event for each change of state.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// One change. Fields that do not apply are null; those of one event only are left out elsewhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,6 +93,47 @@ impl Event {
             address: None,
             workers: None,
             salvaged: None,
+        }
+    }
+}
+
+/// A message of a worker, in the same stream: live only, never numbered, kept or told again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MessageEvent {
+    /// When it was heard.
+    pub at: String,
+    /// Which broker's.
+    pub broker: String,
+    /// Which kind of message.
+    pub event: MessageName,
+    /// Whose.
+    pub worker: String,
+    /// Its slot.
+    pub slot: u32,
+    /// Its process.
+    pub pid: u32,
+    /// The JSON as the worker wrote it.
+    pub message: Box<RawValue>,
+}
+
+/// What kind of message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MessageName {
+    /// `worker_message`
+    #[serde(rename = "worker_message")]
+    WorkerMessage,
+    /// `worker_ops`: an object whose `type` is `"ops"`.
+    #[serde(rename = "worker_ops")]
+    WorkerOps,
+}
+
+impl MessageName {
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MessageName::WorkerMessage => "worker_message",
+            MessageName::WorkerOps => "worker_ops",
         }
     }
 }

@@ -11,5 +11,5 @@ mod event;
 mod status;
 
 pub use command::{CommandReply, Failure, Outcome, Progress, Recycle, Scale, Upgrade};
-pub use event::{Event, EventName, EventsLost};
+pub use event::{Event, EventName, EventsLost, MessageEvent, MessageName};
 pub use status::{Broker, BrokerState, Status, Worker, WorkerState};

@@ -13,7 +13,7 @@ use crate::requests::Waits;
 use crate::shared::Shared;
 use crate::stop::Step;
 use crate::time::Time;
-use crate::worker::{State, Worker};
+use crate::worker::{Channel, State, Worker};
 
 /// How much of the state a successor goes on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Present {
     pub pid: Option<Pid>,
     /// It runs, is not ready, and is still to be watched for that.
     pub starting: bool,
+    /// Whether it has said something on its channel.
+    pub spoke: bool,
     /// The rung it stands on, from 0, if it is asked to leave and not killed yet.
     pub rung: Option<u32>,
 }
@@ -208,6 +210,7 @@ fn present(broker: BrokerId, id: WorkerId, worker: &Worker) -> Present {
         launch: worker.spec.launch,
         pid: worker.pid,
         starting: matches!(worker.state, State::Starting { .. }),
+        spoke: worker.channel != Channel::Silent,
         rung,
     }
 }

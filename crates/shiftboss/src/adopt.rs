@@ -161,6 +161,7 @@ pub(crate) fn take_workers(
     keeper: &Keeper,
     recorder: &Recorder,
     shells: &[Shell],
+    launches: &BTreeMap<LaunchId, Launch>,
 ) -> io::Result<()> {
     for present in roll {
         let Some(descriptors) = inherited.claim(Key::Worker(present.worker)) else { continue };
@@ -173,7 +174,11 @@ pub(crate) fn take_workers(
         let found = Found {
             worker: present.worker,
             slot: present.slot,
+            of: present.broker,
             broker: &shell.name,
+            notice: launches.get(&present.launch).map_or("", Launch::notice),
+            spoke: present.spoke,
+            rest: inherited.claim_one(Key::Rest(present.worker)),
             pid: (!gone).then_some(pid),
             probed: shell.ready == Ready::Accepting && (present.starting || present.pid.is_none()),
             sockets: &shell.sockets,

@@ -124,6 +124,11 @@ impl Channel {
         self.incoming.wants_rest()
     }
 
+    /// Whether there is none yet, and somebody may need it.
+    pub(crate) fn has_no_rest(&self) -> bool {
+        self.incoming.has_no_rest()
+    }
+
     pub(crate) fn keep_rest(&mut self, rest: Rest) {
         self.incoming.keep_rest(rest);
     }

@@ -6,6 +6,7 @@
 mod chief;
 mod hear;
 mod perform;
+mod post;
 mod succession;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -56,6 +57,8 @@ pub(crate) struct Driver {
     /// What the keeper has told, and is not recorded yet.
     taken: Vec<Taken>,
     own_requests: u64,
+    /// Who hears what workers say, and what they are asked.
+    post: post::Post,
     succession: Succession,
     /// By a signal.
     stop_asked: bool,
@@ -129,6 +132,7 @@ impl Driver {
             inputs: VecDeque::new(),
             taken: Vec::new(),
             own_requests: 0,
+            post: post::Post::default(),
             succession: parts.succession,
             stop_asked: false,
             hang_up_stops: parts.hang_up_stops,
@@ -222,11 +226,12 @@ impl Driver {
     fn deadline(&self) -> Option<Time> {
         let quieting = self.quieting.values().map(|(_, quieting)| quieting.deadline()).min();
         let core = self.core.deadline().filter(|_| !self.workers.is_news_due());
-        [core, self.workers.deadline(), quieting].into_iter().flatten().min()
+        [core, self.workers.deadline(), quieting, self.post.deadline()].into_iter().flatten().min()
     }
 
     fn tick(&mut self) -> std::io::Result<()> {
         let now = clock::now();
+        self.post.look_at_clock(now);
         // The keeper says so once it has reaped them, and is told then.
         self.workers.wait_no_longer(now, &mut *self.log, &mut self.inputs);
         self.inputs.extend(self.workers.look(now));
@@ -259,6 +264,7 @@ impl Driver {
 
     /// Gives core what has happened, with what its own effects bring about, until nothing is left.
     fn feed_core(&mut self) -> std::io::Result<()> {
+        self.hand_on_mail();
         while let Some(input) = self.inputs.pop_front() {
             // An app that has ended only answers.
             if self.ended && !matches!(input, Input::Command { .. }) {

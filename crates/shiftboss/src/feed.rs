@@ -10,6 +10,7 @@ use shiftboss_core::{Event, Status};
 use tokio::sync::broadcast;
 
 use crate::convert::{self, Moment};
+use crate::mail::Said;
 use crate::usages::Usages;
 
 pub(crate) struct Feed {
@@ -19,6 +20,8 @@ pub(crate) struct Feed {
     /// The number of the next event.
     next: u64,
     live: broadcast::Sender<Arc<api::Event>>,
+    /// Messages, for whoever watches.
+    said: broadcast::Sender<Arc<Said>>,
     usages: Usages,
 }
 
@@ -28,6 +31,7 @@ pub(crate) struct Subscription {
     pub(crate) lost: u64,
     pub(crate) kept: Vec<Arc<api::Event>>,
     pub(crate) live: broadcast::Receiver<Arc<api::Event>>,
+    pub(crate) said: broadcast::Receiver<Arc<Said>>,
 }
 
 impl Feed {
@@ -38,6 +42,7 @@ impl Feed {
             kept: VecDeque::new(),
             next: 1,
             live: broadcast::Sender::new(LIVE),
+            said: broadcast::Sender::new(SAID),
             usages: Usages::default(),
         }
     }
@@ -75,6 +80,12 @@ impl Feed {
         event
     }
 
+    /// Tells those who watch what a worker said; they may miss some.
+    pub(crate) fn publish_said(&self, said: &Arc<Said>) {
+        // Nobody watching is no failure.
+        let _ = self.said.send(Arc::clone(said));
+    }
+
     /// Events after that number; none = all that are kept.
     pub(crate) fn subscribe(&self, after: Option<u64>) -> Subscription {
         let first = self.kept.front().map_or(self.next, |event| event.seq);
@@ -83,6 +94,7 @@ impl Feed {
             lost: first.saturating_sub(after.saturating_add(1)),
             kept: self.kept.iter().filter(|event| event.seq > after).cloned().collect(),
             live: self.live.subscribe(),
+            said: self.said.subscribe(),
         }
     }
 
@@ -111,5 +123,7 @@ impl Feed {
 
 /// Events kept for those who come later.
 const KEPT: usize = 1024;
+/// Portions of messages that a slow watcher may lag behind.
+const SAID: usize = 64;
 /// Events a slow subscriber may lag behind before it loses some; it is told how many.
 const LIVE: usize = 1024;

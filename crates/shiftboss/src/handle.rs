@@ -9,6 +9,7 @@ use shiftboss_core::id::{BrokerId, RequestId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::feed::Subscription;
+use crate::mail::Errand;
 
 /// Gives orders to the app; cheap to clone.
 #[derive(Clone)]
@@ -47,6 +48,8 @@ pub(crate) enum Order {
     Stop {
         now: bool,
     },
+    /// Something with the workers' channels.
+    Errand(Errand),
     Status(oneshot::Sender<Vec<api::Broker>>),
     Pulse(oneshot::Sender<Pulse>),
     Subscribe {

@@ -18,8 +18,10 @@ pub(crate) enum Key {
     Lock,
     /// The upgrade that is under way.
     Upgrade,
-    /// A worker's output pipes, and its notify socket if it has one.
+    /// A worker's output pipes, its channel, and its notify socket if it has one.
     Worker(WorkerId),
+    /// What has come on a worker's channel of a message that is not complete.
+    Rest(WorkerId),
     /// A broker's listener, by its place in the specification.
     Listener(BrokerId, u32),
     /// A specification, by the generation it came with.
@@ -39,6 +41,7 @@ impl Key {
             Key::Lock => 5,
             Key::Upgrade => 6,
             Key::Worker(id) => 1 << CLASS | id.0,
+            Key::Rest(worker) => 4 << CLASS | worker.0 & ((1 << CLASS) - 1),
             Key::Listener(broker, place) => pair(2, broker, place),
             Key::Spec(broker, generation) => pair(3, broker, generation.0),
         }
@@ -57,6 +60,7 @@ impl Key {
             (0, 5) => Some(Key::Lock),
             (0, 6) => Some(Key::Upgrade),
             (1, id) => Some(Key::Worker(WorkerId(id))),
+            (4, id) => Some(Key::Rest(WorkerId(id))),
             (2, _) => Some(Key::Listener(broker, number)),
             (3, _) => Some(Key::Spec(broker, Generation(number))),
             (0.., _) => None,
@@ -82,6 +86,7 @@ mod tests {
             Key::Lock,
             Key::Upgrade,
             Key::Worker(WorkerId(123_456_789_012)),
+            Key::Rest(WorkerId(7)),
             Key::Listener(BrokerId(255), 7),
             Key::Spec(BrokerId(3), Generation(u32::MAX)),
         ];

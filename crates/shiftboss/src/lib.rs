@@ -44,6 +44,7 @@ mod keeper;
 mod keys;
 mod launch;
 pub mod log;
+mod mail;
 pub mod options;
 pub mod os;
 mod output;

@@ -1,6 +1,7 @@
 //! The workers' processes: started, heard, signalled, collected. What any of it means is core's.
 
 mod begin;
+mod post;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -16,6 +17,7 @@ use shiftboss_core::spec::Signal;
 use shiftboss_core::time::Time;
 use tokio::io::unix::AsyncFd;
 
+use crate::channel::Channel;
 use crate::children::Children;
 use crate::in_flight::InFlight;
 use crate::keeper::Keeper;
@@ -32,6 +34,8 @@ use crate::readiness::Probes;
 use crate::sockets::Sockets;
 
 pub(crate) use begin::{Found, Order};
+pub(crate) use post::Mail;
+use post::Post;
 
 /// All processes of the app, and the one poller that hears of them.
 pub(crate) struct Workers {
@@ -43,6 +47,7 @@ pub(crate) struct Workers {
     remains: Remains,
     in_flight: InFlight,
     buffer: Vec<u8>,
+    post: Post,
     notify_dir: PathBuf,
     /// Whose word of being ready is not recorded yet.
     heard: Vec<WorkerId>,
@@ -54,10 +59,14 @@ pub(crate) struct Workers {
 }
 
 struct Process {
+    pid: u32,
+    of: BrokerId,
     broker: Arc<str>,
     slot: Slot,
     output: Output,
     notify: Option<NotifySocket>,
+    /// None of a worker whose channel could not be held.
+    channel: Option<Channel>,
 }
 
 /// An event that is not about a worker.
@@ -86,6 +95,7 @@ impl Workers {
             remains: Remains::default(),
             in_flight,
             buffer: vec![0; READ_AT_ONCE],
+            post: Post::default(),
             notify_dir,
             heard: Vec::new(),
             held: BTreeSet::new(),
@@ -139,7 +149,7 @@ impl Workers {
 
     /// Whether the event is of a kind that is told again until it is dealt with, and is no news of life or death.
     pub(crate) fn can_wait(event: poll::Ready) -> bool {
-        matches!(Token::read(event.token).0, Token::STDOUT | Token::STDERR)
+        matches!(Token::read(event.token).0, Token::STDOUT | Token::STDERR | Token::CHANNEL)
     }
 
     /// Turns an event into lines and inputs; tells of one that is the caller's.
@@ -153,6 +163,7 @@ impl Workers {
             (Token::EXIT, worker) if self.children.are_kept() => self.has_ended(worker),
             (Token::EXIT, worker) => self.collect(worker, log, inputs),
             (Token::NOTIFY, worker) => self.hear(worker, inputs),
+            (Token::CHANNEL, worker) => self.use_channel(worker, event, log, inputs),
             (Token::STDOUT, worker) => self.read(worker, 0, log),
             (Token::STDERR, worker) => self.read(worker, 1, log),
             (Token::LISTENER, WorkerId(broker)) => {
@@ -167,7 +178,7 @@ impl Workers {
     /// When the next look at a starting worker is due.
     pub(crate) fn deadline(&self) -> Option<Time> {
         let awaited = self.awaited.values().min().copied();
-        [self.probes.deadline(), self.next_try, awaited].into_iter().flatten().min()
+        [self.probes.deadline(), self.next_try, awaited, self.post.try_at()].into_iter().flatten().min()
     }
 
     /// Whether somebody has ended and nobody has told how: until that is known no time has passed.
@@ -192,6 +203,7 @@ impl Workers {
             self.held.retain(|worker| children.reap(*worker).is_none());
             self.next_try = (!self.held.is_empty()).then(|| now + TRY_AGAIN);
         }
+        self.listen_again(now);
         self.probes.look(now)
     }
 
@@ -232,9 +244,12 @@ impl Workers {
     }
 
     /// Its end is recorded: nobody needs to be told of it again, nor what it left.
-    pub(crate) fn is_recorded_gone(&self, worker: WorkerId) {
+    pub(crate) fn is_recorded_gone(&mut self, worker: WorkerId) {
         if let Some(keeper) = &self.keeper {
             keeper.forget(Key::Worker(worker));
+            if self.post.had_rest(worker) {
+                keeper.forget(Key::Rest(worker));
+            }
         }
     }
 
@@ -248,6 +263,7 @@ impl Workers {
                 kill_points::point("a word of readiness was dropped");
             }
         }
+        self.post_is_recorded();
     }
 
     /// A worker's process has ended.
@@ -278,6 +294,7 @@ impl Workers {
             self.leave_poller(pidfd);
         }
         self.children.is_gone(worker);
+        self.hear_last_words(worker, log, inputs);
         for stream in 0..2 {
             for _ in 0..LAST_PORTIONS {
                 if self.read_portion(worker, stream, log) != Reading::More {
@@ -315,6 +332,11 @@ impl Workers {
         if let Some(notify) = &process.notify {
             self.leave_poller(notify.as_fd());
         }
+        if let Some(mut channel) = process.channel {
+            self.leave_poller(channel.as_fd());
+            channel.end();
+        }
+        self.post.forget(worker);
     }
 
     /// Gives a pipe up; what was not yet a whole line is said as it is.
@@ -390,6 +412,7 @@ impl Token {
     /// With its broker instead of a worker.
     const LISTENER: u64 = 5;
     const IMAGE: u64 = 6;
+    const CHANNEL: u64 = 7;
 
     fn of(kind: u64, worker: WorkerId) -> u64 {
         worker.0 << 3 | kind

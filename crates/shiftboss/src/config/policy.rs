@@ -143,7 +143,7 @@ fn rung(cell: &Cell<'_>, findings: &mut Findings) -> Option<(Rung, Option<String
     if is_message {
         let words = table.require("message", "\"suicide\"", findings, value::plain_text)?;
         let wait = table.require("wait", "\"30s\"", findings, duration)?;
-        return Some((Rung::notice(wait), Some(words)));
+        return Some((Rung::notice(wait), Some(words.to_owned())));
     }
     let signal = table.require("signal", "\"TERM\"", findings, value::signal)?;
     let wait = match table.read("wait", findings, duration) {

@@ -7,13 +7,16 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use shiftboss_api::{Event, EventsLost};
+use shiftboss_api::{Event, EventsLost, MessageEvent, MessageName};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::convert::Moment;
 use crate::feed::Subscription;
 use crate::handle::{Gone, Handle};
+use crate::mail::{Kind, Said};
+use crate::os::clock;
 
 pub(super) async fn events(State(handle): State<Handle>, headers: HeaderMap) -> Result<Response, Gone> {
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
@@ -21,7 +24,7 @@ pub(super) async fn events(State(handle): State<Handle>, headers: HeaderMap) -> 
     let (lines, body) = mpsc::channel(16);
     tokio::spawn(async move {
         // The client has gone when nobody takes the lines any more.
-        let _ = send_all(subscription, lines).await;
+        let _ = send_all(subscription, &handle.info().brokers, lines).await;
     });
     let body = Body::from_stream(ReceiverStream::new(body).map(Ok::<_, Infallible>));
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
@@ -30,8 +33,12 @@ pub(super) async fn events(State(handle): State<Handle>, headers: HeaderMap) -> 
 
 type Lines = mpsc::Sender<String>;
 
-async fn send_all(subscription: Subscription, lines: Lines) -> Result<(), mpsc::error::SendError<String>> {
-    let Subscription { lost, kept, mut live } = subscription;
+async fn send_all(
+    subscription: Subscription,
+    names: &[String],
+    lines: Lines,
+) -> Result<(), mpsc::error::SendError<String>> {
+    let Subscription { lost, kept, mut live, mut said } = subscription;
     if lost > 0 {
         lines.send(lost_line(lost)).await?;
     }
@@ -46,6 +53,12 @@ async fn send_all(subscription: Subscription, lines: Lines) -> Result<(), mpsc::
                 Err(broadcast::error::RecvError::Lagged(lost)) => lost_line(lost),
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
             },
+            said = said.recv() => match said {
+                Ok(said) => said_lines(&said, names),
+                // Messages may be missed, and nobody counts on them.
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            },
             () = lines.closed() => return Ok(()),
         };
         lines.send(line).await?;
@@ -55,6 +68,33 @@ async fn send_all(subscription: Subscription, lines: Lines) -> Result<(), mpsc::
 fn event_line(event: &Arc<Event>) -> String {
     let data = serde_json::to_string(&**event).unwrap_or_default();
     format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.event)
+}
+
+/// Messages as they are told: live only, without a number.
+fn said_lines(said: &Said, names: &[String]) -> String {
+    let moment = Moment::now();
+    let at = moment.wall(clock::now());
+    let mut lines = String::new();
+    for message in &said.messages {
+        let event = match message.kind {
+            Kind::Message => MessageName::WorkerMessage,
+            Kind::Ops => MessageName::WorkerOps,
+            // A question is between the worker and whoever answers it.
+            Kind::Call(_) => continue,
+        };
+        let live = MessageEvent {
+            at: at.clone(),
+            broker: names.get(said.broker.0 as usize).cloned().unwrap_or_default(),
+            event,
+            worker: said.worker.to_string(),
+            slot: said.slot,
+            pid: said.pid,
+            message: message.letter.clone(),
+        };
+        let data = serde_json::to_string(&live).unwrap_or_default();
+        lines.push_str(&format!("event: {}\ndata: {}\n\n", event.as_str(), data.replace('\r', " ")));
+    }
+    lines
 }
 
 fn lost_line(events_lost: u64) -> String {

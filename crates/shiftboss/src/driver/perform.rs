@@ -8,6 +8,7 @@ use shiftboss_core::{Effect, Input};
 
 use super::Driver;
 use super::hear::Taken;
+use super::post;
 use crate::convert;
 use crate::os::{clock, kill_points};
 use crate::workers;
@@ -94,7 +95,9 @@ impl Driver {
                     #[cfg(debug_assertions)]
                     panic_if_asked(&wire);
                     let seq = event.seq;
+                    let (gone, of) = (post::gone(&event), event.broker);
                     let event = self.feed.publish(&event, wire);
+                    self.post.tell_of(of, &event, gone);
                     self.log.event(&event);
                     if let Some(told) = &mut self.told {
                         told.up_to(seq);
@@ -126,9 +129,10 @@ impl Driver {
     ) -> Result<Pid, String> {
         let shell = self.shells.get(broker.0 as usize).ok_or("its broker is gone")?;
         let launch = self.launches.get(&launch).ok_or("its specification is gone")?;
+        let of = broker;
         let (broker, ready, sockets) = (&shell.name, shell.ready, &shell.sockets);
         let word = self.recorder.as_mut().and_then(|recorder| recorder.word(worker));
-        let order = workers::Order { worker, slot, generation, broker, ready, launch, sockets, word };
+        let order = workers::Order { worker, slot, generation, of, broker, ready, launch, sockets, word };
         self.workers.start(&order)
     }
 }

@@ -58,7 +58,8 @@ impl Driver {
         }
         self.feed.adopt(self.core.status(), events, self.core.last_event());
         let roll = self.core.roll();
-        adopt::take_workers(&mut self.workers, &roll, &mut inherited, keeper, recorder, &self.shells)?;
+        let (shells, launches) = (&self.shells, &self.launches);
+        adopt::take_workers(&mut self.workers, &roll, &mut inherited, keeper, recorder, shells, launches)?;
         // All of it is ours.
         heirs::expect(false);
         if how == Adoption::Salvage {

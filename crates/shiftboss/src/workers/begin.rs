@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use shiftboss_core::id::{Generation, Pid, Slot, WorkerId};
+use shiftboss_core::id::{BrokerId, Generation, Pid, Slot, WorkerId};
 use shiftboss_core::spec::Ready;
 
 use super::{Process, Token, Workers};
+use crate::channel::Channel;
 use crate::keys::Key;
 use crate::launch::{Launch, Particulars};
 use crate::log::Deaf;
@@ -24,6 +25,7 @@ pub(crate) struct Order<'a> {
     pub(crate) worker: WorkerId,
     pub(crate) slot: Slot,
     pub(crate) generation: Generation,
+    pub(crate) of: BrokerId,
     pub(crate) broker: &'a Arc<str>,
     pub(crate) ready: Ready,
     pub(crate) launch: &'a Launch,
@@ -36,27 +38,57 @@ pub(crate) struct Order<'a> {
 pub(crate) struct Found<'a> {
     pub(crate) worker: WorkerId,
     pub(crate) slot: Slot,
+    pub(crate) of: BrokerId,
     pub(crate) broker: &'a Arc<str>,
+    /// The line that tells it to leave.
+    pub(crate) notice: &'a str,
+    /// It has said something on its channel.
+    pub(crate) spoke: bool,
+    /// What was left of an unfinished message.
+    pub(crate) rest: Option<OwnedFd>,
     /// None if it is gone already, and reaped.
     pub(crate) pid: Option<u32>,
     /// It is still to be watched for its readiness.
     pub(crate) probed: bool,
     pub(crate) sockets: &'a Sockets,
-    /// Its output pipes and its notify socket, as they were deposited.
+    /// Its output pipes, its channel and its notify socket, as they were deposited.
     pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 impl Workers {
     /// Goes on with a worker that another process has started.
     pub(crate) fn adopt(&mut self, found: Found<'_>) -> io::Result<()> {
-        let Found { worker, slot, broker, pid, probed, sockets, descriptors } = found;
+        let Found { worker, slot, of, broker, notice, spoke, rest, pid, probed, sockets, descriptors } =
+            found;
         kill_points::point("a worker is adopted");
+        if rest.is_some() {
+            self.post.has_rest(worker);
+        }
         // Those that the keeper could not hold are lost, and with them what the worker would have said.
         let mut descriptors = descriptors.into_iter();
         let (stdout, stderr) = (descriptors.next(), descriptors.next());
+        let channel = descriptors.next().map(|socket| Channel::adopt(socket, rest, notice)).transpose()?;
+        let channel = channel.map(|mut channel| {
+            if spoke {
+                channel.has_spoken();
+            }
+            if channel.is_cut() {
+                // The worker has half a line of ours: it could not understand the next one.
+                self.post.is_cut(worker);
+                channel.end();
+            }
+            channel
+        });
         let notify = descriptors.next().map(|socket| NotifySocket::adopt(socket, &self.notify_dir, worker.0));
-        let process =
-            Process { broker: Arc::clone(broker), slot, output: Output::new(stdout, stderr), notify };
+        let process = Process {
+            pid: pid.unwrap_or_default(),
+            of,
+            broker: Arc::clone(broker),
+            slot,
+            output: Output::new(stdout, stderr),
+            notify,
+            channel,
+        };
         if let Some(pid) = pid {
             // The keeper reaps nobody until we are ready, so the number is still its own.
             let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
@@ -77,13 +109,16 @@ impl Workers {
         let failed = |what: &'static str| move |error: io::Error| cannot(what, &error);
         let (stdout, write_stdout) = lines::pipe().map_err(failed("no pipe for its output"))?;
         let (stderr, write_stderr) = lines::pipe().map_err(failed("no pipe for its output"))?;
+        let (channel, their_channel) =
+            Channel::pair(order.launch.notice(), self.keeper.is_some()).map_err(failed("no channel"))?;
         let notify = order
             .launch
             .notifies()
             .then(|| NotifySocket::bind(&self.notify_dir, order.worker.0))
             .transpose()
             .map_err(failed("no notify socket"))?;
-        let descriptors = [Some(stdout.as_fd()), Some(stderr.as_fd()), notify.as_ref().map(AsFd::as_fd)];
+        let notify_fd = notify.as_ref().map(AsFd::as_fd);
+        let descriptors = [Some(stdout.as_fd()), Some(stderr.as_fd()), Some(channel.as_fd()), notify_fd];
         let keeper = self
             .deposit(order, &descriptors.into_iter().flatten().collect::<Vec<_>>())
             .map_err(failed("the keeper does not take its descriptors"))?;
@@ -97,6 +132,7 @@ impl Workers {
             stdout: write_stdout.as_fd(),
             stderr: write_stderr.as_fd(),
             notify: notify.as_ref().map(NotifySocket::path),
+            channel: their_channel.as_fd(),
         });
         kill_points::point("a worker was cloned");
         let child = child.map_err(|error| error.to_string())?;
@@ -106,7 +142,10 @@ impl Workers {
         }
         self.children.watch(worker, child);
         let output = Output::new(Some(stdout), Some(stderr));
-        let process = Process { broker: Arc::clone(order.broker), slot: order.slot, output, notify };
+        // Its end is seen only if nobody else has it.
+        drop(their_channel);
+        let (of, broker, slot) = (order.of, Arc::clone(order.broker), order.slot);
+        let process = Process { pid, of, broker, slot, output, notify, channel: Some(channel) };
         let registered = self.register(worker, &process);
         self.processes.insert(worker, process);
         if let Err(error) = registered {
@@ -142,6 +181,9 @@ impl Workers {
         }
         if let Some(notify) = &process.notify {
             poller.add(notify.as_fd(), Token::of(Token::NOTIFY, worker), Interest::READ)?;
+        }
+        if let Some(channel) = process.channel.as_ref().filter(|channel| !channel.has_ended()) {
+            poller.add(channel.as_fd(), Token::of(Token::CHANNEL, worker), Interest::READ)?;
         }
         Ok(())
     }

@@ -1,0 +1,222 @@
+//! Between workers and those who subscribe: messages in order, questions and answers. None of it passes core.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use shiftboss_api as api;
+use shiftboss_channel as channel;
+use shiftboss_core::Input;
+use shiftboss_core::id::{BrokerId, WorkerId};
+use shiftboss_core::time::Time;
+use shiftboss_core::{Event, What};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Driver;
+use crate::channel::Word;
+use crate::mail::{Answer, CallError, Errand, Happening, Kind, Message, Said, Subscriber};
+use crate::os::clock;
+use crate::os::random::random;
+use crate::workers::Mail;
+
+/// Subscribers, and questions that are not answered yet.
+#[derive(Default)]
+pub(super) struct Post {
+    subscribers: Vec<Queue>,
+    calls: BTreeMap<(WorkerId, u64), Call>,
+    /// The number of the last question; begins where no other process has begun.
+    last_call: Option<u64>,
+}
+
+/// A subscriber, and what it had no room for: of workers that are gone, and events.
+struct Queue {
+    subscriber: Subscriber,
+    backlog: VecDeque<Happening>,
+}
+
+struct Call {
+    reply: oneshot::Sender<Answer>,
+    within: Duration,
+    until: Time,
+}
+
+impl Post {
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let backlog = self.subscribers.iter().any(|queue| !queue.backlog.is_empty());
+        let soon = backlog.then(|| clock::now() + SOON);
+        self.calls.values().map(|call| call.until).chain(soon).min()
+    }
+
+    pub(super) fn look_at_clock(&mut self, now: Time) {
+        let late: Vec<(WorkerId, u64)> =
+            self.calls.iter().filter(|(_, call)| call.until <= now).map(|(key, _)| *key).collect();
+        for key in late {
+            if let Some(call) = self.calls.remove(&key) {
+                let _ = call.reply.send(Err(CallError::TimedOut(call.within)));
+            }
+        }
+        self.subscribers.iter_mut().for_each(Queue::go_on);
+    }
+
+    /// Whose workers are not to be listened to for now.
+    fn full(&mut self) -> BTreeSet<BrokerId> {
+        self.subscribers.retain(|queue| !queue.subscriber.queue.is_closed());
+        let full = self.subscribers.iter().filter(|queue| queue.is_full());
+        full.map(|queue| queue.subscriber.broker).collect()
+    }
+
+    fn put(&mut self, broker: BrokerId, happening: &Happening) {
+        for queue in self.subscribers.iter_mut().filter(|queue| queue.subscriber.broker == broker) {
+            queue.put(happening.clone());
+        }
+    }
+
+    /// Tells of an event, after all that was said before it.
+    pub(super) fn tell_of(
+        &mut self,
+        broker: Option<BrokerId>,
+        event: &Arc<api::Event>,
+        gone: Option<WorkerId>,
+    ) {
+        if let Some(broker) = broker
+            && !self.subscribers.is_empty()
+        {
+            self.put(broker, &Happening::Event(Arc::clone(event)));
+        }
+        let Some(worker) = gone else { return };
+        let of_worker = self.calls.range((worker, 0)..=(worker, u64::MAX)).map(|(key, _)| *key);
+        for key in of_worker.collect::<Vec<_>>() {
+            if let Some(call) = self.calls.remove(&key) {
+                let _ = call.reply.send(Err(CallError::Ended));
+            }
+        }
+    }
+
+    fn is_answered(&self, broker: BrokerId) -> bool {
+        let answers = |queue: &Queue| queue.subscriber.broker == broker && queue.subscriber.answers;
+        self.subscribers.iter().any(answers)
+    }
+
+    fn next_call(&mut self) -> u64 {
+        let last = self.last_call.get_or_insert_with(|| u64::try_from(random() & MOST_FIRST).unwrap_or(0));
+        *last += 1;
+        *last
+    }
+}
+
+impl Queue {
+    fn is_full(&self) -> bool {
+        !self.backlog.is_empty() || self.subscriber.queue.capacity() == 0
+    }
+
+    fn put(&mut self, happening: Happening) {
+        self.backlog.push_back(happening);
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        while let Some(next) = self.backlog.pop_front() {
+            match self.subscriber.queue.try_send(next) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(next)) => return self.backlog.push_front(next),
+                Err(mpsc::error::TrySendError::Closed(_)) => return self.backlog.clear(),
+            }
+        }
+    }
+}
+
+impl Driver {
+    /// What workers have said goes to those who subscribe, before anything that came after it.
+    pub(super) fn hand_on_mail(&mut self) {
+        for mail in self.workers.take_mail() {
+            self.hand_on(mail);
+        }
+        for worker in self.workers.take_cut() {
+            self.log.note(&format!(
+                "worker {}: a message to it was cut off with a broker process: it is replaced",
+                worker.0
+            ));
+            self.inputs.push_back(Input::HungUp { worker });
+        }
+        let full = self.post.full();
+        self.workers.are_full(full);
+    }
+
+    fn hand_on(&mut self, mail: Mail) {
+        let Mail { worker, broker, pid, slot, words } = mail;
+        let mut messages = Vec::new();
+        for word in words {
+            match word {
+                Word::Message { letter, ops } => {
+                    let kind = if ops { Kind::Ops } else { Kind::Message };
+                    messages.push(Message { letter, kind });
+                }
+                Word::Call { id, letter } if self.post.is_answered(broker) => {
+                    messages.push(Message { letter, kind: Kind::Call(id) });
+                }
+                Word::Call { id, .. } => {
+                    let line = channel::error_reply(id, "nobody answers what workers of this type ask");
+                    let _ = self.workers.tell(worker, line.as_bytes());
+                }
+                Word::Reply { id, result } => {
+                    // One that comes too late, or was asked for by a process before this one, is of no use.
+                    if let Some(call) = self.post.calls.remove(&(worker, id)) {
+                        let _ = call.reply.send(result.map_err(CallError::Refused));
+                    }
+                }
+                Word::Spoke | Word::Ready | Word::Numbers(_) | Word::HungUp | Word::Garbled => {}
+            }
+        }
+        if messages.is_empty() {
+            return;
+        }
+        let said = Arc::new(Said { broker, worker, pid, slot, messages });
+        self.feed.publish_said(&said);
+        self.post.put(broker, &Happening::Said(said));
+    }
+
+    pub(super) fn run_errand(&mut self, errand: Errand) {
+        // Whoever has stopped listening needs no answer.
+        match errand {
+            Errand::Listeners { broker, reply } => {
+                let _ = reply.send(self.workers.listeners(broker));
+            }
+            Errand::Tell { worker, line, reply } => {
+                let told = self.workers.tell(worker, &line);
+                if let Some(reply) = reply {
+                    let _ = reply.send(told);
+                }
+            }
+            Errand::Call { worker, message, within, reply } => {
+                let id = self.post.next_call();
+                match self.workers.tell(worker, channel::call(id, &message).as_bytes()) {
+                    Ok(()) => {
+                        let call = Call { reply, within, until: clock::now() + within };
+                        self.post.calls.insert((worker, id), call);
+                    }
+                    Err(untold) => drop(reply.send(Err(untold.into()))),
+                }
+            }
+            Errand::Signal { worker, signal } => {
+                self.workers.signal(worker, shiftboss_core::spec::Signal(signal));
+            }
+            Errand::HangUp { worker } => self.workers.hang_up(worker, &mut self.inputs),
+            Errand::Subscribe(subscriber) => {
+                self.post.subscribers.push(Queue { subscriber, backlog: VecDeque::new() });
+            }
+        }
+    }
+}
+
+/// The worker whose end an event tells.
+pub(super) fn gone(event: &Event) -> Option<WorkerId> {
+    match event.what {
+        What::WorkerEnded { worker, .. } | What::WorkerDeath { worker, .. } => Some(worker),
+        _ => None,
+    }
+}
+
+/// Until a subscriber that was too slow is looked at again.
+const SOON: Duration = Duration::from_millis(10);
+/// The number of a process's first question is drawn below this; JSON has no whole numbers above 2^53.
+const MOST_FIRST: u128 = (1 << 50) - 1;

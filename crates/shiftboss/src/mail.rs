@@ -1,0 +1,124 @@
+//! What subscribers of a running app get: what workers say and what happens, in one order; and what they can ask for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shiftboss_api as api;
+use shiftboss_core::id::{BrokerId, WorkerId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::channel::Letter;
+
+/// One thing that a subscriber gets.
+#[derive(Clone, Debug)]
+pub(crate) enum Happening {
+    /// Something changed.
+    Event(Arc<api::Event>),
+    /// A worker said these, in order.
+    Said(Arc<Said>),
+}
+
+/// Messages of one worker.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) broker: BrokerId,
+    pub(crate) worker: WorkerId,
+    pub(crate) pid: u32,
+    pub(crate) slot: u32,
+    pub(crate) messages: Vec<Message>,
+}
+
+/// One message.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) letter: Letter,
+    pub(crate) kind: Kind,
+}
+
+/// What it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Message,
+    Ops,
+    /// A question, to be answered under this number.
+    Call(u64),
+}
+
+/// Somebody who hears of a broker.
+pub(crate) struct Subscriber {
+    pub(crate) broker: BrokerId,
+    pub(crate) queue: mpsc::Sender<Happening>,
+    /// It answers what workers ask.
+    pub(crate) answers: bool,
+}
+
+/// What is to be done with workers' channels.
+pub(crate) enum Errand {
+    /// Who could be spoken to.
+    Listeners {
+        broker: BrokerId,
+        reply: oneshot::Sender<Vec<(WorkerId, u32)>>,
+    },
+    /// One line to one worker.
+    Tell {
+        worker: WorkerId,
+        line: Vec<u8>,
+        reply: Option<oneshot::Sender<Result<(), Untold>>>,
+    },
+    /// A question to one worker.
+    Call {
+        worker: WorkerId,
+        message: Letter,
+        within: Duration,
+        reply: oneshot::Sender<Answer>,
+    },
+    /// A signal to one worker.
+    Signal {
+        worker: WorkerId,
+        signal: i32,
+    },
+    /// The end of a worker's channel.
+    HangUp {
+        worker: WorkerId,
+    },
+    Subscribe(Subscriber),
+}
+
+/// What comes of a question.
+pub(crate) type Answer = Result<Letter, CallError>;
+
+/// Why a worker was not told something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Untold {
+    /// It is gone, or has closed its channel.
+    #[error("the worker is gone, or has closed its channel")]
+    Gone,
+    /// It does not read, and a megabyte or 4,096 messages wait for it.
+    #[error("the worker does not read what it is told")]
+    Full,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It could not be asked.
+    #[error(transparent)]
+    Untold(#[from] Untold),
+    /// It ended before it answered.
+    #[error("the worker ended before it answered")]
+    Ended,
+    /// It did not answer in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// It answered that it cannot.
+    #[error("the worker says: {0}")]
+    Refused(String),
+    /// The answer is of another form than was asked for.
+    #[error("the answer cannot be read: {0}")]
+    Unreadable(String),
+    /// The app has ended, or is too busy.
+    #[error("the app has ended")]
+    AppEnded,
+}

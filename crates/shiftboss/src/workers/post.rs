@@ -1,0 +1,325 @@
+//! What workers say on their channels, and what is said to them. What a message means is for those who subscribe.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use shiftboss_channel::{QueueFull, Reading, Rest};
+use shiftboss_core::Input;
+use shiftboss_core::id::{BrokerId, WorkerId};
+use shiftboss_core::time::Time;
+
+use super::{Token, Workers};
+use crate::channel::Word;
+use crate::keys::Key;
+use crate::log::Log;
+use crate::mail::Untold;
+use crate::os::poll::{self, Interest};
+use crate::os::{clock, kill_points};
+
+/// What is on its way between workers and subscribers.
+#[derive(Default)]
+pub(super) struct Post {
+    buffer: Vec<u8>,
+    /// Said, and not yet handed on.
+    mail: Vec<Mail>,
+    /// Heard, and not yet recorded.
+    unrecorded: Vec<WorkerId>,
+    /// Not listened to: nobody takes what they say quickly enough.
+    paused: BTreeSet<WorkerId>,
+    try_at: Option<Time>,
+    /// Brokers whose subscribers have no room.
+    full: BTreeSet<BrokerId>,
+    /// Wait for room to write.
+    writing: BTreeSet<WorkerId>,
+    /// The keeper holds the beginning of a message of theirs.
+    rests: BTreeSet<WorkerId>,
+    /// They have half a line of a process before this one.
+    cut: Vec<WorkerId>,
+    /// What they last said of themselves.
+    numbers: BTreeMap<WorkerId, crate::channel::Letter>,
+}
+
+/// What one worker has said, in order.
+pub(crate) struct Mail {
+    pub(crate) worker: WorkerId,
+    pub(crate) broker: BrokerId,
+    pub(crate) pid: u32,
+    pub(crate) slot: u32,
+    pub(crate) words: Vec<Word>,
+}
+
+impl Post {
+    pub(super) fn try_at(&self) -> Option<Time> {
+        self.try_at
+    }
+
+    pub(super) fn has_rest(&mut self, worker: WorkerId) {
+        self.rests.insert(worker);
+    }
+
+    pub(super) fn had_rest(&mut self, worker: WorkerId) -> bool {
+        self.rests.remove(&worker)
+    }
+
+    pub(super) fn is_cut(&mut self, worker: WorkerId) {
+        self.cut.push(worker);
+    }
+
+    pub(super) fn forget(&mut self, worker: WorkerId) {
+        self.paused.remove(&worker);
+        self.writing.remove(&worker);
+        self.numbers.remove(&worker);
+        self.unrecorded.retain(|other| *other != worker);
+    }
+}
+
+impl Workers {
+    /// What has been said since the last time.
+    pub(crate) fn take_mail(&mut self) -> Vec<Mail> {
+        std::mem::take(&mut self.post.mail)
+    }
+
+    /// Workers of these brokers are not listened to for a while.
+    pub(crate) fn are_full(&mut self, brokers: BTreeSet<BrokerId>) {
+        self.post.full = brokers;
+    }
+
+    /// Those that cannot be spoken to, since a process before this one has left half a line.
+    pub(crate) fn take_cut(&mut self) -> Vec<WorkerId> {
+        std::mem::take(&mut self.post.cut)
+    }
+
+    /// What a worker last said of itself.
+    pub(crate) fn numbers(&self, worker: WorkerId) -> Option<&crate::channel::Letter> {
+        self.post.numbers.get(&worker)
+    }
+
+    /// Those of a broker that can be spoken to, with their slots.
+    pub(crate) fn listeners(&self, broker: BrokerId) -> Vec<(WorkerId, u32)> {
+        let hears = |process: &&super::Process| {
+            process.of == broker && process.channel.as_ref().is_some_and(|channel| !channel.has_ended())
+        };
+        let all = self.processes.iter().filter(|(_, process)| hears(process));
+        all.map(|(worker, process)| (*worker, process.slot.0)).collect()
+    }
+
+    /// Tells a worker something: one line of JSON.
+    pub(crate) fn tell(&mut self, worker: WorkerId, line: &[u8]) -> Result<(), Untold> {
+        let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
+        if channel.is_none_or(|channel| channel.has_ended()) {
+            return Err(Untold::Gone);
+        }
+        if line.len() > shiftboss_channel::socket::WHOLE {
+            // It goes in parts, which an heir has to know.
+            self.provide_rest(worker);
+        }
+        let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
+        let said = channel.map_or(Ok(()), |channel| channel.say(line));
+        self.wait_for_room(worker);
+        said.map_err(|QueueFull| Untold::Full)
+    }
+
+    /// Tells a worker to leave, in the words of its specification.
+    pub(crate) fn tell_to_leave(&mut self, worker: WorkerId) {
+        let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
+        if let Some(channel) = channel {
+            channel.tell_to_leave();
+        }
+        self.wait_for_room(worker);
+    }
+
+    /// Ends a worker's channel; it sees that, and is given the time of one that has closed it itself.
+    pub(crate) fn hang_up(&mut self, worker: WorkerId, inputs: &mut VecDeque<Input>) {
+        let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
+        let Some(channel) = channel.filter(|channel| !channel.has_ended()) else { return };
+        channel.end();
+        inputs.push_back(Input::HungUp { worker });
+        if let Some(channel) = self.processes.get(&worker).and_then(|process| process.channel.as_ref()) {
+            self.leave_poller(channel.as_fd());
+        }
+    }
+
+    /// Something can be read or written.
+    pub(super) fn use_channel(
+        &mut self,
+        worker: WorkerId,
+        event: poll::Ready,
+        log: &mut dyn Log,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        if event.writable && self.post.writing.contains(&worker) {
+            if let Some(channel) =
+                self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut())
+            {
+                channel.write();
+            }
+            self.wait_for_room(worker);
+        }
+        if event.readable || event.hangup || event.error {
+            self.hear_channel(worker, log, inputs);
+        }
+    }
+
+    fn hear_channel(&mut self, worker: WorkerId, log: &mut dyn Log, inputs: &mut VecDeque<Input>) {
+        let Some(process) = self.processes.get(&worker) else { return };
+        if self.post.full.contains(&process.of) {
+            return self.pause(worker);
+        }
+        self.hear_portion(worker, log, inputs);
+        let channel = self.processes.get(&worker).and_then(|process| process.channel.as_ref());
+        if let Some(channel) = channel.filter(|channel| channel.has_ended()) {
+            self.leave_poller(channel.as_fd());
+        }
+    }
+
+    fn hear_portion(&mut self, worker: WorkerId, log: &mut dyn Log, inputs: &mut VecDeque<Input>) -> Reading {
+        let Some(process) = self.processes.get_mut(&worker) else { return Reading::Ended };
+        let Some(channel) = &mut process.channel else { return Reading::Ended };
+        self.post.buffer.resize(PORTION, 0);
+        let mut words = Vec::new();
+        let reading = channel.hear(&mut self.post.buffer, &mut words);
+        kill_points::point("a message was heard");
+        if channel.wants_rest() {
+            self.provide_rest(worker);
+        }
+        self.post.unrecorded.push(worker);
+        self.take_words(worker, words, log, inputs);
+        reading
+    }
+
+    /// What concerns core is told to core, the rest waits for its subscribers.
+    fn take_words(
+        &mut self,
+        worker: WorkerId,
+        words: Vec<Word>,
+        log: &mut dyn Log,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        let Some(process) = self.processes.get(&worker) else { return };
+        let mut left = Vec::new();
+        for word in words {
+            match word {
+                Word::Spoke => inputs.push_back(Input::Spoke { worker }),
+                Word::Ready => inputs.push_back(Input::Ready { worker }),
+                Word::HungUp => inputs.push_back(Input::HungUp { worker }),
+                Word::Garbled => {
+                    let broker = &process.broker;
+                    log.note(&format!("{broker}: worker {worker} wrote too much that is no message"));
+                    inputs.push_back(Input::Garbled { worker });
+                }
+                Word::Numbers(letter) => drop(self.post.numbers.insert(worker, letter)),
+                Word::Message { .. } | Word::Call { .. } | Word::Reply { .. } => left.push(word),
+            }
+        }
+        if !left.is_empty() {
+            let (broker, slot, pid) = (process.of, process.slot.0, process.pid);
+            self.post.mail.push(Mail { worker, broker, pid, slot, words: left });
+        }
+    }
+
+    /// All that a dead worker has said comes before the news of its death.
+    pub(super) fn hear_last_words(
+        &mut self,
+        worker: WorkerId,
+        log: &mut dyn Log,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        for _ in 0..LAST_PORTIONS {
+            match self.hear_portion(worker, log, inputs) {
+                Reading::More | Reading::Empty if self.has_more(worker) => self.post_is_recorded(),
+                Reading::More | Reading::Empty | Reading::Ended => break,
+            }
+        }
+        // That it has closed its channel is no news any more.
+        inputs.retain(|input| !matches!(input, Input::HungUp { worker: of } if *of == worker));
+        self.post_is_recorded();
+    }
+
+    fn has_more(&self, worker: WorkerId) -> bool {
+        let channel = self.processes.get(&worker).and_then(|process| process.channel.as_ref());
+        channel.is_some_and(|channel| !channel.has_ended())
+    }
+
+    /// What was heard is recorded: nobody needs to hear it again.
+    pub(super) fn post_is_recorded(&mut self) {
+        for worker in std::mem::take(&mut self.post.unrecorded) {
+            let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
+            if let Some(channel) = channel {
+                kill_points::point("a message is taken off its channel");
+                channel.was_recorded(&mut self.post.buffer);
+                kill_points::point("a message was taken off its channel");
+            }
+        }
+    }
+
+    /// The keeper has the memory before anything is in it.
+    fn provide_rest(&mut self, worker: WorkerId) {
+        let Some(keeper) = &self.keeper else { return };
+        let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
+        let Some(channel) = channel.filter(|channel| channel.has_no_rest()) else { return };
+        // Without it a killed broker process costs the message.
+        let Ok(rest) = Rest::new() else { return };
+        if keeper.deposit(Key::Rest(worker), &[rest.as_fd()], 0).is_ok() {
+            channel.keep_rest(rest);
+            self.post.rests.insert(worker);
+        }
+    }
+
+    fn wait_for_room(&mut self, worker: WorkerId) {
+        let Some(channel) = self.processes.get(&worker).and_then(|process| process.channel.as_ref()) else {
+            return;
+        };
+        let (waits, waited) = (channel.waits(), self.post.writing.contains(&worker));
+        if waits == waited || self.post.paused.contains(&worker) || channel.has_ended() {
+            return;
+        }
+        let interest = if waits { Interest::READ_WRITE } else { Interest::READ };
+        // What is not waited for is written with the next line.
+        let _ = self.poller.get_ref().modify(channel.as_fd(), Token::of(Token::CHANNEL, worker), interest);
+        if waits {
+            self.post.writing.insert(worker)
+        } else {
+            self.post.writing.remove(&worker)
+        };
+    }
+
+    /// A worker is not listened to until there is room: it waits as soon as its socket is full.
+    fn pause(&mut self, worker: WorkerId) {
+        let channel = self.processes.get(&worker).and_then(|process| process.channel.as_ref());
+        if let Some(channel) = channel {
+            self.leave_poller(channel.as_fd());
+            self.post.writing.remove(&worker);
+            self.post.paused.insert(worker);
+            self.post.try_at.get_or_insert(clock::now() + SOON);
+        }
+    }
+
+    pub(super) fn listen_again(&mut self, now: Time) {
+        if self.post.try_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.post.try_at = None;
+        for worker in std::mem::take(&mut self.post.paused) {
+            let Some(process) = self.processes.get(&worker) else { continue };
+            let Some(channel) = &process.channel else { continue };
+            if self.post.full.contains(&process.of) {
+                self.post.paused.insert(worker);
+                self.post.try_at = Some(now + SOON);
+                continue;
+            }
+            let (token, waits) = (Token::of(Token::CHANNEL, worker), channel.waits());
+            let interest = if waits { Interest::READ_WRITE } else { Interest::READ };
+            if self.poller.get_ref().add(channel.as_fd(), token, interest).is_ok() && waits {
+                self.post.writing.insert(worker);
+            }
+        }
+    }
+}
+
+/// Bytes taken from one channel at a time.
+const PORTION: usize = 64 * 1024;
+/// Portions taken from a dead worker's channel: more than a socket holds.
+const LAST_PORTIONS: usize = 64;
+/// Until those who were too slow are looked at again.
+const SOON: Duration = Duration::from_millis(10);
