@@ -12,6 +12,9 @@ fn no_value_of_an_environment_is_ever_shown_however_broken_the_file() {
         WHOLE.replace("environment = { LOG_LEVEL = \"zqxzqxzqx\", \"odd name\" = \"zqx\" }", "[broker.api.environment]\nA = \"\"\"\nzqx\nzqx\"\"\""),
         WHOLE.replace("{ LOG_LEVEL = \"zqxzqxzqx\", \"odd name\" = \"zqx\" }", "[\"A=zqx\", \"zqx\"]"),
         WHOLE.replace("{ LOG_LEVEL = \"zqxzqxzqx\", \"odd name\" = \"zqx\" }", "\"zqx\""),
+        "[settings]\ncommand = \"zqx\"\nport = 3\n[settings.db]\nlisten = [\"zqx\"]\n[broker.a]\nworkers = 0\n".to_owned(),
+        "settings.command = \"zqx\"\nsettings = \"zqx\"\n[broker.a]\nworkers = 0\n[setings]\ncommand = \"zqx\"\n".to_owned(),
+        "[env.x.settings]\ncommand = \"zqx\"\n[env.x]\nsettings.workers = \"zqx\"\n[env]\na = \"zqx\"\nb = { c = { d = \"zqx\" } }\n".to_owned(),
         "environment = { A = \"zqx\" }\n[broker]\nenvironment = { A = \"zqx\" }\n[env.x.broker.a.environment]\nA = \"zqx\"\n".to_owned(),
     ];
     for text in places {
