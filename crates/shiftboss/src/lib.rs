@@ -28,6 +28,7 @@
 
 pub mod address;
 mod adopt;
+pub mod app;
 mod children;
 #[cfg(feature = "config")]
 pub mod config;
@@ -55,6 +56,9 @@ mod upgrade;
 mod usages;
 mod workers;
 
+#[cfg(feature = "sentry")]
+pub use app::SentryOptions;
+pub use app::{App, AppBuilder, AppError, ConfigError, Report, Reported, ServiceError};
 pub use embedded::{Embedded, embed};
 pub use keeper::{OwnProcess, keep_if_asked, own_process, own_process_anew};
 pub use launch::LaunchError;

@@ -89,7 +89,7 @@ impl<'l> Page<'l> {
         let below = |path: &str| lines.range(format!("{path}.")..).next();
         let leaf =
             |path: &&String| below(path).is_none_or(|(next, _)| !next.starts_with(&format!("{path}.")));
-        for path in lines.keys().filter(leaf) {
+        for path in lines.keys().filter(|path| !path.is_empty()).filter(leaf) {
             let path_shown: Vec<String> = path.split('.').map(key).collect();
             let note = format!("line {}, value not shown", lines[path]);
             self.write(&format!("# {}", path_shown.join(".")), &note);

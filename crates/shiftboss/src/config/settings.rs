@@ -14,7 +14,7 @@ use super::table::{Cell, in_order};
 pub(crate) struct Settings {
     /// Dates and times are strings in it.
     pub(crate) value: Map<String, Value>,
-    /// Line of each key, by its dotted path: "apiBroker.port".
+    /// Line of each key, by its dotted path: "apiBroker.port"; of the table itself by "".
     pub(crate) lines: BTreeMap<String, usize>,
 }
 
@@ -27,7 +27,7 @@ pub(super) fn read(
         findings.push(cell.expected("a table").help("[settings] and below it what the program asks for"));
         return None;
     };
-    let mut spans = BTreeMap::new();
+    let mut spans = BTreeMap::from([(String::new(), cell.key_span.clone())]);
     let value = table(found, "", &mut spans, findings);
     Some((value, spans))
 }

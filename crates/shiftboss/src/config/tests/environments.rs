@@ -96,7 +96,7 @@ fn settings_are_explained_by_name_line_and_nothing_else() {
 # since                                   # line 16, value not shown
 ";
     assert_eq!(settings, expected);
-    assert!(explained.contains("workers = 8                             # line 26"), "{explained}");
+    assert!(explained.contains("workers = 8                               # line 26"), "{explained}");
 }
 
 #[test]
