@@ -23,6 +23,7 @@ pub struct Report {
 #[derive(Clone, Debug)]
 pub(super) struct Cause {
     /// The error's type as `Debug` tells it: "ParseIntError".
+    #[cfg_attr(not(feature = "sentry"), allow(dead_code, reason = "only Sentry asks for it"))]
     pub(super) kind: String,
     pub(super) text: String,
 }
