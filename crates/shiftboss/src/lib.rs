@@ -1,8 +1,9 @@
 //! Keeps groups of worker processes on shift: replaces the dead at once, changes the whole shift without dropping a
 //! request, drains and resumes.
 //!
-//! A *broker* keeps the workers of one type; an *app* is all brokers of one configuration. [`run`] runs an app in
-//! the calling process, as the `shiftboss` command does:
+//! A *broker* keeps the workers of one type; an *app* is all brokers of one configuration. A program that is a service
+//! of its own begins with an [`App`]. [`run`] runs an app's brokers in the calling process, as the `shiftboss` command
+//! does:
 //!
 //! ```no_run
 //! use shiftboss::{AppOptions, BrokerOptions, Setting};

@@ -24,7 +24,7 @@ mod table;
 mod tests;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -127,12 +127,13 @@ fn load(name: &str, text: &str, default_app: Option<&str>, reader: Reader) -> Re
         problems.append(&mut findings.problems);
         overlays
     };
+    let mut said = HashSet::new();
     let mut layer = |root: &_, environment: Option<&str>| {
         let mut findings = Findings { reader, ..Findings::default() };
         let asked = app::read(root, default_app, &mut findings);
         // What is wrong everywhere is said once.
         let mut news = findings.problems;
-        news.retain(|problem| !problems.contains(problem));
+        news.retain(|problem| said.insert((problem.span.clone(), problem.message.clone())));
         if let Some(environment) = environment {
             let of_it = |problem: &mut Problem| {
                 problem.message = format!("environment `{environment}`: {}", problem.message);

@@ -35,7 +35,6 @@ impl Findings {
 }
 
 /// One mistake, or something that deserves a warning.
-#[derive(PartialEq)]
 pub(super) struct Problem {
     pub(super) severity: Severity,
     /// What the carets point at; none = the file as a whole.
