@@ -113,11 +113,11 @@ fn a_huge_text_in_any_place_is_answered_shortly() {
 
 #[test]
 fn many_mistakes_in_many_environments_are_answered() {
-    let mut text: String = (0..40_000).map(|number| format!("key{number} = 1\n")).collect();
+    let mut text: String = (0..5_000).map(|number| format!("key{number} = 1\n")).collect();
     text.extend((0..32).map(|number| format!("[env.e{number}]\n")));
-    assert_eq!(parse("shop/f", &text).unwrap_err().count(), 40_000);
+    assert_eq!(parse("shop/f", &text).unwrap_err().count(), 5_000);
     text.push_str("[env.more]\n");
-    assert!(parse("shop/f", &text).unwrap_err().count() > 40_000);
+    assert!(parse("shop/f", &text).unwrap_err().count() > 5_000);
 }
 
 #[test]
