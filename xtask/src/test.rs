@@ -29,6 +29,11 @@ fn all(steps: &mut Steps) -> Result<()> {
     steps.run("lint: cargo clippy", || {
         succeed(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     })?;
+    // What the command has not: off by default, and in no program that is built here but the tests.
+    steps.run("lint: cargo clippy, with Sentry", || {
+        let words = ["clippy", "-p", "shiftboss", "--features", "sentry", "--all-targets"];
+        succeed(cargo(words).args(["--", "-D", "warnings"]))
+    })?;
     steps.run("doc: cargo doc", || {
         succeed(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
@@ -39,6 +44,9 @@ fn all(steps: &mut Steps) -> Result<()> {
     steps.run("planted bugs: cargo xtask mutants", || match mutants::run(&[])? {
         true => Ok(()),
         false => bail!("a planted bug was not caught"),
+    })?;
+    steps.run("tests of the app with Sentry", || {
+        succeed(&mut cargo(["test", "-p", "shiftboss", "--features", "sentry", "--test", "app"]))
     })?;
     steps.run("tests", || {
         let mut tests = if machine::has_nextest() {

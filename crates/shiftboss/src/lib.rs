@@ -1,8 +1,9 @@
 //! Keeps groups of worker processes on shift: replaces the dead at once, changes the whole shift without dropping a
 //! request, drains and resumes.
 //!
-//! A *broker* keeps the workers of one type; an *app* is all brokers of one configuration. [`run`] runs an app in
-//! the calling process, as the `shiftboss` command does:
+//! A *broker* keeps the workers of one type; an *app* is all brokers of one configuration. A program that is a service
+//! of its own begins with an [`App`]. [`run`] runs an app's brokers in the calling process, as the `shiftboss` command
+//! does:
 //!
 //! ```no_run
 //! use shiftboss::{AppOptions, BrokerOptions, Setting};
@@ -28,6 +29,7 @@
 
 pub mod address;
 mod adopt;
+pub mod app;
 mod channel;
 mod children;
 #[cfg(feature = "config")]
@@ -58,6 +60,9 @@ mod upgrade;
 mod usages;
 mod workers;
 
+#[cfg(feature = "sentry")]
+pub use app::SentryOptions;
+pub use app::{App, AppBuilder, AppError, ConfigError, Report, Reported, ServiceError};
 pub use embedded::{Embedded, embed};
 pub use keeper::{OwnProcess, keep_if_asked, own_process, own_process_anew};
 pub use launch::LaunchError;

@@ -9,8 +9,7 @@ use crate::text;
 /// Runs the verb.
 pub(crate) fn run(global: &Global, asked: &CheckArgs, output: &Output) -> Result<Exit, Trouble> {
     let file = run::file(global);
-    let loaded = run::read(&file, output)?;
-    run::environment(global, false)?;
+    let loaded = run::read(&file, global, output)?;
     if asked.explain {
         output.line(loaded.explain().trim_end())?;
     } else {

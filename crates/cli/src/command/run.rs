@@ -6,7 +6,7 @@ mod log;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use shiftboss::config::{self, ConfigErrors, Loaded};
+use shiftboss::config::{self, ConfigErrors, Loaded, UnknownEnvironment};
 use shiftboss::log::{Line, Log, Told};
 use shiftboss::os::instance::{ClaimError, default_socket};
 use shiftboss::os::listener::BindError;
@@ -58,14 +58,15 @@ fn configured(global: &Global, asked: &RunArgs, output: &Output) -> Result<(AppO
         let error = format!("both a file, {}, and a command are given", file.display());
         return Err(Trouble::usage(error).help("the file names its commands; leave one of the two out"));
     }
-    let mut app = if from_line { line::app(asked, output)? } else { read(&file(global), output)?.options };
+    let mut app =
+        if from_line { line::app(asked, output)? } else { read(&file(global), global, output)?.options };
     if from_line {
         can_be_launched(&app, output, Exit::Failed, |_| true)?;
     }
     if let Some(name) = &global.app {
         app.app = find::name(name)?.to_owned();
     }
-    let environment = environment(global, from_line)?;
+    let environment = environment(global);
     let socket = global.socket.clone().unwrap_or_else(|| default_socket(&app.app));
     Ok((app, Setting { socket, environment, trace: trace() }))
 }
@@ -81,14 +82,21 @@ pub(crate) fn file(global: &Global) -> PathBuf {
     global.config.clone().unwrap_or_else(|| find::DEFAULT_CONFIG.into())
 }
 
-/// Reads the file; says its warnings. All its mistakes are shown, and everything that could not be launched: where it
-/// says so when it is a directory, by the broker's name when it is a program.
-pub(crate) fn read(file: &Path, output: &Output) -> Result<Loaded, Trouble> {
+/// Reads the file in the environment that is asked for; says its warnings. All its mistakes are shown, and everything
+/// that could not be launched: where it says so when it is a directory, by the broker's name when it is a program.
+pub(crate) fn read(file: &Path, global: &Global, output: &Output) -> Result<Loaded, Trouble> {
     if !file.exists() {
         let trouble = Trouble::new(Exit::Config, format!("there is no {}", file.display()));
         return Err(trouble.help("without a file: `shiftboss run -w 4 -p 3000 -- CMD`"));
     }
     let loaded = config::read(file).map_err(|errors| mistakes(&errors, output))?;
+    let loaded = loaded.choose(&environment(global)).map_err(|unknown| {
+        let UnknownEnvironment { name, has } = unknown;
+        let from = if global.environment.is_some() { "--env" } else { "$env" };
+        let error =
+            format!("{from} asks for the environment `{name}`, which the configuration does not have");
+        Trouble::new(Exit::Config, error).help(format!("it has: {}", has.join(", ")))
+    })?;
     for warning in &loaded.warnings {
         output.say(&warning.to_string());
     }
@@ -139,20 +147,10 @@ fn mistakes(errors: &ConfigErrors, output: &Output) -> Trouble {
     Trouble::new(Exit::Config, "")
 }
 
-/// `--env`, else `$env`, else "default". A file of this version describes no other; a command on the line takes any.
-pub(crate) fn environment(global: &Global, any: bool) -> Result<String, Trouble> {
-    let asked =
-        global.environment.clone().or_else(|| std::env::var("env").ok().filter(|name| !name.is_empty()));
-    match asked {
-        Some(name) if any || name == DEFAULT => Ok(name),
-        None => Ok(DEFAULT.to_owned()),
-        Some(name) => {
-            let from = if global.environment.is_some() { "--env" } else { "$env" };
-            let error =
-                format!("{from} asks for the environment `{name}`, which the configuration does not have");
-            Err(Trouble::new(Exit::Config, error).help("it has: default"))
-        }
-    }
+/// `--env`, else `$env`, else "default".
+fn environment(global: &Global) -> String {
+    let from_variable = || std::env::var("env").ok().filter(|name| !name.is_empty());
+    global.environment.clone().or_else(from_variable).unwrap_or_else(|| DEFAULT.to_owned())
 }
 
 /// `$SHIFTBOSS_TRACE`: the file in which every call of the rules is written down; an empty one is none.

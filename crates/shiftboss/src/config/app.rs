@@ -1,21 +1,34 @@
 //! The top of the file: the app's name and its brokers.
 
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::broker;
+use super::keys::SETTINGS;
 use super::listen::Taken;
-use super::problem::{Findings, Problem, word};
+use super::problem::{Findings, Problem, Reader, Span, word};
+use super::settings;
 use super::table::{Cell, Table, in_order};
 use super::value::choice;
 use crate::options::{AppOptions, UpgradeWhen};
 
-/// Reads the whole file. The default name is that of its directory.
+/// What one environment of a file asks for.
+pub(super) struct Asked {
+    pub(super) options: AppOptions,
+    pub(super) settings: Map<String, Value>,
+    /// Where each of the settings stands, by its dotted path.
+    pub(super) spans: BTreeMap<String, Span>,
+}
+
+/// Reads the whole file, without its environments. The default name is that of its directory.
 pub(super) fn read<'t>(
     root: &'t Spanned<DeTable<'t>>,
     default_name: Option<&str>,
     findings: &mut Findings,
-) -> AppOptions {
+) -> Asked {
     let table = Table::root(root, findings);
     let misspelt = !findings.problems.is_empty();
     let app = match table.cell("app") {
@@ -28,13 +41,16 @@ pub(super) fn read<'t>(
     let brokers = match table.cell("broker") {
         Some(cell) => brokers(cell, findings),
         // What was meant to be a broker is named already.
-        None if misspelt => Vec::new(),
+        None if misspelt || findings.reader == Reader::Program => Vec::new(),
         None => {
             findings.push(no_broker(Problem::of_file("there is no broker, so nothing would run")));
             Vec::new()
         }
     };
-    AppOptions { app: app.unwrap_or_default(), brokers, upgrade: upgrade.unwrap_or_default() }
+    let settings = table.cell(SETTINGS).and_then(|cell| settings::read(cell, findings));
+    let (settings, spans) = settings.unwrap_or_default();
+    let options = AppOptions { app: app.unwrap_or_default(), brokers, upgrade: upgrade.unwrap_or_default() };
+    Asked { options, settings, spans }
 }
 
 fn check_name<'t>(name: &'t str, cell: &Cell<'_>, findings: &mut Findings) -> &'t str {
@@ -90,4 +106,4 @@ pub(super) fn is_name(name: &str) -> bool {
         && name.as_bytes()[0].is_ascii_alphanumeric()
 }
 
-const NAME_RULE: &str = "1 to 64 of A-Z a-z 0-9 _ -, starting with a letter or digit";
+pub(super) const NAME_RULE: &str = "1 to 64 of A-Z a-z 0-9 _ -, starting with a letter or digit";

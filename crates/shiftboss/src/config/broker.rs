@@ -11,14 +11,18 @@ use toml::de::DeValue;
 use super::keys;
 use super::listen;
 use super::policy;
-use super::problem::{Findings, Problem, word};
+use super::problem::{Findings, Problem, Reader, word};
 use super::table::{Cell, Read, Table, in_order, kind_of};
 use super::value::{self, choice, count};
 use crate::address::Address;
 use crate::options::{BrokerOptions, Kind};
 
 pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut Findings) -> BrokerOptions {
-    let command = table.require("command", COMMAND_EXAMPLE, findings, command).unwrap_or_default();
+    let command = match findings.reader {
+        Reader::Command => table.require("command", COMMAND_EXAMPLE, findings, command),
+        Reader::Program => table.read("command", findings, command).value(),
+    };
+    let command = command.unwrap_or_default();
     let mut options = BrokerOptions::new(command);
     let kind = table.read("kind", findings, kind);
     let workers = table.read("workers", findings, workers);

@@ -1,6 +1,7 @@
 //! What `check --explain` prints: every key of every broker with its value, and where the value is from.
 //!
-//! The text is a configuration file of the same meaning, but for the values of environments, which are never shown.
+//! The text is a configuration file of the same meaning, but for the values of environments and the program's
+//! settings, which are never shown.
 
 use std::fmt::Write;
 
@@ -24,6 +25,7 @@ pub(super) fn explain(loaded: &Loaded) -> String {
     for (name, broker) in &options.brokers {
         page.broker(name, broker);
     }
+    page.settings(loaded);
     page.text
 }
 
@@ -76,6 +78,22 @@ impl<'l> Page<'l> {
         let origin = self.origin("environment", "default");
         for name in options.environment.keys() {
             self.write(&format!("# environment.{}", key(name)), &format!("{origin}, value not shown"));
+        }
+    }
+
+    fn settings(&mut self, loaded: &Loaded) {
+        let lines = &loaded.settings.lines;
+        if !lines.is_empty() {
+            self.write("\n[settings]", "");
+        }
+        // Of a table its keys are enough.
+        let below = |path: &str| lines.range(format!("{path}.")..).next();
+        let leaf =
+            |path: &&String| below(path).is_none_or(|(next, _)| !next.starts_with(&format!("{path}.")));
+        for path in lines.keys().filter(|path| !path.is_empty()).filter(leaf) {
+            let path_shown: Vec<String> = path.split('.').map(key).collect();
+            let note = format!("line {}, value not shown", lines[path]);
+            self.write(&format!("# {}", path_shown.join(".")), &note);
         }
     }
 

@@ -7,10 +7,17 @@ pub(super) struct Level {
     pub(super) later: &'static [&'static str],
 }
 
+/// Environments are taken out before the keys are looked at.
 pub(super) const TOP: Level = Level {
-    known: &["app", "upgrade", "broker"],
-    later: &["env", "control", "metrics", "sentry", "fleet", "dashboard"],
+    known: &["app", "upgrade", "broker", SETTINGS],
+    later: &["control", "metrics", "sentry", "fleet", "dashboard"],
 };
+
+/// What an environment may change.
+pub(super) const ENVIRONMENT: Level = Level { known: &["upgrade", "broker", SETTINGS], later: &[] };
+
+/// The program's own part of the file.
+pub(super) const SETTINGS: &str = "settings";
 
 pub(super) const BROKER: Level = Level {
     known: &[
@@ -133,7 +140,7 @@ mod tests {
 
     #[test]
     fn no_key_is_both_known_and_later() {
-        for level in [TOP, BROKER, LISTEN, READY, RECYCLE, STOP, BACKOFF] {
+        for level in [TOP, ENVIRONMENT, BROKER, LISTEN, READY, RECYCLE, STOP, BACKOFF] {
             assert!(level.later.iter().all(|key| !level.known.contains(key)));
         }
     }

@@ -2,9 +2,13 @@
 //!
 //! [`read`] takes a file, [`parse`] a text. What they find is a [`Diagnostic`] each: file, line, column, the line
 //! with carets, what was expected, the nearest valid word. Whether programs exist is left to [`crate::check`].
+//!
+//! A file may describe several environments: `[env.production.broker.api]` is laid over `[broker.api]`. All of them are
+//! checked, whichever is chosen by [`Loaded::choose`]. `[settings]` is kept for the program that the file belongs to.
 
 mod app;
 mod broker;
+mod environments;
 mod explain;
 mod file;
 mod keys;
@@ -13,35 +17,60 @@ mod policy;
 mod problem;
 mod render;
 mod secrets;
+mod settings;
 mod source;
 mod table;
 #[cfg(test)]
 mod tests;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
 use toml::de::DeTable;
 
 pub use render::{Diagnostic, Place, Severity};
 pub use value::{DurationError, parse_duration, show_duration};
 
 use crate::options::AppOptions;
-use problem::{Findings, Problem, Span};
+use problem::{Findings, Problem, Reader, Span};
+pub(crate) use settings::Settings;
 use source::Source;
 
 /// A configuration without mistakes.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What it asks for; brokers in order of declaration.
+    /// What it asks for in the chosen environment, at first in `default`; brokers in order of declaration.
     pub options: AppOptions,
     /// What has no effect, in order of the file.
     pub warnings: Vec<Diagnostic>,
+    pub(crate) settings: Settings,
     lines: Lines,
     /// Working directories, each with what to say if it is missing.
     directories: Vec<(PathBuf, Diagnostic)>,
+    /// What it asks for in each environment but `default`, in order of declaration.
+    others: Vec<(String, Layer)>,
+}
+
+/// What a file asks for in one environment.
+#[derive(Clone, Debug)]
+struct Layer {
+    options: AppOptions,
+    settings: Settings,
+    lines: Lines,
+    directories: Vec<(PathBuf, Diagnostic)>,
+}
+
+/// An environment was asked for that the configuration does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no environment `{name}` in the configuration; it has: {}", has.join(", "))]
+pub struct UnknownEnvironment {
+    /// What was asked for.
+    pub name: String,
+    /// Those that there are, `default` first.
+    pub has: Vec<String>,
 }
 
 /// Line of each key that was set, by broker ("" at the top) and dotted key.
@@ -61,8 +90,17 @@ pub struct ConfigErrors {
 /// # Errors
 /// Everything that is wrong with the file.
 pub fn read(path: &Path) -> Result<Loaded, ConfigErrors> {
+    read_as(path, Reader::Command)
+}
+
+/// The same for a program with brokers of its own: no broker and no command has to be in the file.
+pub(crate) fn read_for_program(path: &Path) -> Result<Loaded, ConfigErrors> {
+    read_as(path, Reader::Program)
+}
+
+fn read_as(path: &Path, reader: Reader) -> Result<Loaded, ConfigErrors> {
     let text = file::text(path)?;
-    load(&path.display().to_string(), &text, file::directory_name(path).as_deref())
+    load(&path.display().to_string(), &text, file::directory_name(path).as_deref(), reader)
 }
 
 /// Reads a configuration from its text; `name` is the file's name in messages, and the directory in it the app's
@@ -72,19 +110,46 @@ pub fn read(path: &Path) -> Result<Loaded, ConfigErrors> {
 /// Everything that is wrong with the text.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
     let directory = Path::new(name).parent().and_then(Path::file_name);
-    load(name, text, directory.map(|name| name.to_string_lossy()).as_deref())
+    load(name, text, directory.map(|name| name.to_string_lossy()).as_deref(), Reader::Command)
 }
 
-fn load(name: &str, text: &str, default_app: Option<&str>) -> Result<Loaded, ConfigErrors> {
+fn load(name: &str, text: &str, default_app: Option<&str>, reader: Reader) -> Result<Loaded, ConfigErrors> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (root, syntax) = DeTable::parse_recoverable(text);
+    let (mut root, syntax) = DeTable::parse_recoverable(text);
     let source = Source::new(name, text, secrets::of(root.get_ref()));
     if !syntax.is_empty() {
         return Err(ConfigErrors::new(one_a_line(&source, syntax)));
     }
-    let mut findings = Findings::default();
-    let options = app::read(&root, default_app, &mut findings);
-    let Findings { mut problems, set } = findings;
+    let mut problems = Vec::new();
+    let overlays = {
+        let mut findings = Findings::default();
+        let overlays = environments::take(root.as_mut(), &mut findings);
+        problems.append(&mut findings.problems);
+        overlays
+    };
+    let mut said = HashSet::new();
+    let mut layer = |root: &_, environment: Option<&str>| {
+        let mut findings = Findings { reader, ..Findings::default() };
+        let asked = app::read(root, default_app, &mut findings);
+        // What is wrong everywhere is said once.
+        let mut news = findings.problems;
+        news.retain(|problem| said.insert((problem.span.clone(), problem.message.clone())));
+        if let Some(environment) = environment {
+            let of_it = |problem: &mut Problem| {
+                problem.message = format!("environment `{environment}`: {}", problem.message);
+            };
+            news.iter_mut().for_each(of_it);
+        }
+        problems.append(&mut news);
+        Layer::new(asked, &findings.set, &source)
+    };
+    let base = layer(&root, None);
+    let overlaid = overlays.into_iter().map(|(name, overlay)| {
+        let whole = Spanned::new(root.span(), environments::overlaid(root.get_ref(), &overlay));
+        let layer = layer(&whole, Some(&name));
+        (name, layer)
+    });
+    let others = overlaid.collect();
     // What is about the whole file comes last.
     problems.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
     let (errors, warnings): (Vec<_>, Vec<_>) =
@@ -94,12 +159,24 @@ fn load(name: &str, text: &str, default_app: Option<&str>) -> Result<Loaded, Con
         let errors = errors.into_iter().take(SHOWN).map(|problem| source.diagnose(problem)).collect();
         return Err(ConfigErrors { errors, left_out });
     }
-    Ok(Loaded {
-        directories: directories(&options, &set, &source),
-        warnings: warnings.into_iter().take(SHOWN).map(|problem| source.diagnose(problem)).collect(),
-        lines: set.into_iter().map(|(key, span)| (key, source.line(span.start))).collect(),
-        options,
-    })
+    let Layer { options, settings, lines, directories } = base;
+    let warnings = warnings.into_iter().take(SHOWN).map(|problem| source.diagnose(problem)).collect();
+    Ok(Loaded { options, warnings, settings, lines, directories, others })
+}
+
+impl Layer {
+    fn new(asked: app::Asked, set: &BTreeMap<(String, String), Span>, source: &Source<'_>) -> Self {
+        let line = |span: &Span| source.line(span.start);
+        Layer {
+            directories: directories(&asked.options, set, source),
+            lines: set.iter().map(|(key, span)| (key.clone(), line(span))).collect(),
+            settings: Settings {
+                value: asked.settings,
+                lines: asked.spans.iter().map(|(path, span)| (path.clone(), line(span))).collect(),
+            },
+            options: asked.options,
+        }
+    }
 }
 
 /// The parser goes on after an error; what else it says about the same line follows from the first.
@@ -136,6 +213,24 @@ fn directories(
 }
 
 impl Loaded {
+    /// The same configuration in another environment.
+    ///
+    /// # Errors
+    /// [`UnknownEnvironment`] if the file has no `[env.NAME]` for it and it is not `default`.
+    pub fn choose(mut self, environment: &str) -> Result<Loaded, UnknownEnvironment> {
+        if environment == environments::DEFAULT {
+            return Ok(self);
+        }
+        let Some(at) = self.others.iter().position(|(name, _)| name == environment) else {
+            let others = self.others.into_iter().map(|(name, _)| name);
+            let has = std::iter::once(environments::DEFAULT.to_owned()).chain(others).collect();
+            return Err(UnknownEnvironment { name: environment.to_owned(), has });
+        };
+        let (_, layer) = self.others.swap_remove(at);
+        let Layer { options, settings, lines, directories } = layer;
+        Ok(Loaded { options, settings, lines, directories, ..self })
+    }
+
     /// Every key of every broker with its value, and the line it was set on or that it is a default. Variables of
     /// environments are named, their values never shown.
     #[must_use]
@@ -152,6 +247,12 @@ impl Loaded {
 }
 
 impl ConfigErrors {
+    /// One that is about the file as a whole.
+    pub(crate) fn of_file(path: &Path, message: String) -> Self {
+        let name = path.display().to_string();
+        ConfigErrors::new(vec![Source::new(&name, "", Vec::new()).diagnose(Problem::of_file(message))])
+    }
+
     fn new(errors: Vec<Diagnostic>) -> Self {
         ConfigErrors { errors, left_out: 0 }
     }

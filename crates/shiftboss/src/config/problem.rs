@@ -14,6 +14,18 @@ pub(super) struct Findings {
     pub(super) problems: Vec<Problem>,
     /// Where each key was set, by broker ("" at the top) and dotted key.
     pub(super) set: BTreeMap<(String, String), Span>,
+    /// For whom the file is read.
+    pub(super) reader: Reader,
+}
+
+/// For whom a file is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// The `shiftboss` command: without a broker and its command there is nothing to run.
+    #[default]
+    Command,
+    /// A program with brokers of its own: the file says what it wants to change.
+    Program,
 }
 
 impl Findings {

@@ -1,4 +1,5 @@
-//! Which parts of a file may never be shown: values of environments, also where the word before them is misspelt.
+//! Which parts of a file may never be shown: values of environments and of the program's settings, also
+//! where the word before them is misspelt.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -10,6 +11,9 @@ use super::problem::Span;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Zone {
     Top,
+    Overlays,
+    /// One environment of the file: keys as at the top.
+    Overlay,
     Brokers,
     Broker,
     /// Below a key that is known to hold no secret.
@@ -29,7 +33,7 @@ pub(super) fn of(root: &DeTable<'_>) -> Vec<Span> {
 
 /// Whether this line of a text that is no TOML could hold a secret. Without a whole parse nobody knows where a value
 /// starts and ends, so only lines are trusted that are a header or begin with a known key, have no more inline tables
-/// than that key, and no "env" before them in the tables of their broker.
+/// than that key, and no "env", no "setting" and no other header before them in the tables of their broker.
 pub(super) fn may_stand_in(text: &str, line: Span) -> bool {
     let shown = &text[line.clone()];
     let word = shown.trim_start().split(|character: char| !character.is_alphanumeric() && character != '_');
@@ -43,7 +47,12 @@ pub(super) fn may_stand_in(text: &str, line: Span) -> bool {
         Some(before) => before,
         None => 0,
     };
-    !(known || header) || text[broker..line.end].to_ascii_lowercase().contains("env")
+    let before = text[broker..line.end].to_ascii_lowercase();
+    let mut above = text[broker..line.start].lines().map(str::trim_start);
+    !(known || header)
+        || before.contains("env")
+        || before.contains("setting")
+        || above.any(|line| line.starts_with('[') && !line.starts_with("[broker"))
 }
 
 fn in_table(table: &DeTable<'_>, zone: Zone, found: &mut Vec<Span>) {
@@ -66,22 +75,33 @@ fn in_value(value: &Spanned<DeValue<'_>>, zone: Zone, found: &mut Vec<Span>) {
         | DeValue::Integer(_)
         | DeValue::Float(_)
         | DeValue::Boolean(_)
-        | DeValue::Datetime(_) => found.extend((zone == Zone::Environment).then(|| value.span())),
+        | DeValue::Datetime(_) => found.extend(zone.hides_all().then(|| value.span())),
     }
 }
 
 impl Zone {
+    /// Also what is no text.
+    fn hides_all(self) -> bool {
+        match self {
+            Zone::Overlays | Zone::Overlay | Zone::Environment => true,
+            Zone::Top | Zone::Brokers | Zone::Broker | Zone::Known | Zone::Unknown => false,
+        }
+    }
+
     fn below(self, key: &str) -> Zone {
         match self {
-            Zone::Top if key == "app" || key == "upgrade" => Zone::Known,
-            Zone::Top if key == "broker" => Zone::Brokers,
+            Zone::Top if key == "env" => Zone::Overlays,
+            Zone::Overlays => Zone::Overlay,
+            Zone::Top | Zone::Overlay if key == "app" || key == "upgrade" => Zone::Known,
+            Zone::Top | Zone::Overlay if key == "broker" => Zone::Brokers,
+            Zone::Top if key == keys::SETTINGS => Zone::Environment,
             Zone::Brokers => Zone::Broker,
             Zone::Top | Zone::Broker if key == "environment" => Zone::Environment,
             Zone::Top | Zone::Broker if keys::BROKER.known.contains(&key) => Zone::Known,
             Zone::Top | Zone::Broker if key.contains("env") => Zone::Environment,
             Zone::Top | Zone::Broker => Zone::Unknown,
             Zone::Known => Zone::Known,
-            Zone::Unknown | Zone::Environment => Zone::Environment,
+            Zone::Overlay | Zone::Unknown | Zone::Environment => Zone::Environment,
         }
     }
 }

@@ -153,6 +153,30 @@ fn an_environment_that_the_file_does_not_have_is_refused_wherever_it_was_asked_f
     }
 }
 
+#[test]
+fn every_environment_of_a_file_is_checked_and_the_one_that_is_asked_for_is_explained() {
+    let layers = "
+[settings]
+password = \"zqxzqx\"
+[env.production.broker.api]
+workers = 8
+[env.production.settings]
+password = \"zqxzqxzqx\"
+";
+    let folder = folder_with(&format!("{SHOP}{layers}"));
+    for (environment, workers) in [("default", "workers = 2 "), ("production", "workers = 8 ")] {
+        let said = say(folder.path(), &["check", "--explain", "--env", environment]);
+        assert_eq!((said.code, said.out.contains(workers)), (Some(0), true), "{said}");
+        assert!(said.out.contains("# password ") && !said.out.contains("zqx"), "{said}");
+    }
+    let said = say(folder.path(), &["check", "--env", "staging"]);
+    said.is_one_error(78, &["--env asks for the environment `staging`", "it has: default, production"]);
+    let folder = folder_with(&format!("{SHOP}{layers}[env.staging.broker.jobs]\nworker = 1\n"));
+    for verb in ["check", "run"] {
+        say(folder.path(), &[verb]).is_one_error(78, &["environment `staging`: unknown key `worker`"]);
+    }
+}
+
 /// As [`say`], but without `--socket`: the app is the one of the file.
 #[track_caller]
 fn say_in_place(folder: &Path, arguments: &[&str]) -> Said {

@@ -12,6 +12,9 @@ fn no_value_of_an_environment_is_ever_shown_however_broken_the_file() {
         WHOLE.replace("environment = { LOG_LEVEL = \"zqxzqxzqx\", \"odd name\" = \"zqx\" }", "[broker.api.environment]\nA = \"\"\"\nzqx\nzqx\"\"\""),
         WHOLE.replace("{ LOG_LEVEL = \"zqxzqxzqx\", \"odd name\" = \"zqx\" }", "[\"A=zqx\", \"zqx\"]"),
         WHOLE.replace("{ LOG_LEVEL = \"zqxzqxzqx\", \"odd name\" = \"zqx\" }", "\"zqx\""),
+        "[settings]\ncommand = \"zqx\"\nport = 3\n[settings.db]\nlisten = [\"zqx\"]\n[broker.a]\nworkers = 0\n".to_owned(),
+        "settings.command = \"zqx\"\nsettings = \"zqx\"\n[broker.a]\nworkers = 0\n[setings]\ncommand = \"zqx\"\n".to_owned(),
+        "[env.x.settings]\ncommand = \"zqx\"\n[env.x]\nsettings.workers = \"zqx\"\n[env]\na = \"zqx\"\nb = { c = { d = \"zqx\" } }\n".to_owned(),
         "environment = { A = \"zqx\" }\n[broker]\nenvironment = { A = \"zqx\" }\n[env.x.broker.a.environment]\nA = \"zqx\"\n".to_owned(),
     ];
     for text in places {
@@ -106,6 +109,15 @@ fn a_huge_text_in_any_place_is_answered_shortly() {
         assert!(errors.to_string().len() < 4000, "{line}");
         assert!(errors.to_string().lines().all(|line| line.chars().count() <= 80), "{line}: {errors}");
     }
+}
+
+#[test]
+fn many_mistakes_in_many_environments_are_answered() {
+    let mut text: String = (0..5_000).map(|number| format!("key{number} = 1\n")).collect();
+    text.extend((0..32).map(|number| format!("[env.e{number}]\n")));
+    assert_eq!(parse("shop/f", &text).unwrap_err().count(), 5_000);
+    text.push_str("[env.more]\n");
+    assert!(parse("shop/f", &text).unwrap_err().count() > 5_000);
 }
 
 #[test]

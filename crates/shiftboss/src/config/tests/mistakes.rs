@@ -104,7 +104,6 @@ fn keys_of_later_versions_are_that_and_nothing_else() {
         "stop = [{ message = \"suicide\", wait = \"30s\" }, { signal = \"KILL\" }]",
         "listen = [{ address = \"tcp://:1\", balance = \"lanes\" }]",
         "listen = [\"tcp://:80{slot}\"]",
-        "[env.production.broker.api]\nnonsense = 1",
         "[control]",
         "[metrics]",
         "[sentry]",

@@ -1,5 +1,6 @@
 //! The promises of the configuration, and what they share: one file with everything.
 
+mod environments;
 mod hostile;
 mod meaning;
 mod mistakes;

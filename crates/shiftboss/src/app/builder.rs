@@ -1,0 +1,181 @@
+//! Puts an app together: name, environment, configuration, where reports go.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+use serde_json::Value;
+
+#[cfg(feature = "sentry")]
+use super::sentry::{Sentry, SentryOptions};
+use super::{App, ConfigError, Configuration, Inner, Services};
+use crate::options::BrokerOptions;
+
+/// Why there is no app.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// The file's mistakes.
+    #[cfg(feature = "config")]
+    #[error(transparent)]
+    File(#[from] crate::config::ConfigErrors),
+    /// What is wrong with a configuration that is no file, or with what the program expects in one.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address of Sentry is none. It is not shown: a part of it is secret.
+    #[error("the DSN of Sentry is not valid: {0}")]
+    Dsn(String),
+}
+
+/// What an app is made of. [`App::builder`] begins one.
+#[must_use = "there is no app before `build`"]
+pub struct AppBuilder {
+    name: String,
+    environment: Option<String>,
+    from: From,
+    #[cfg(feature = "sentry")]
+    sentry: SentryOptions,
+}
+
+/// Where the configuration is from.
+enum From {
+    Nowhere,
+    Value(Result<Value, ConfigError>),
+    #[cfg(feature = "config")]
+    File(std::path::PathBuf),
+}
+
+impl AppBuilder {
+    pub(super) fn new(name: String) -> Self {
+        AppBuilder {
+            name,
+            environment: None,
+            from: From::Nowhere,
+            #[cfg(feature = "sentry")]
+            sentry: SentryOptions::default(),
+        }
+    }
+
+    /// The environment, whatever `$env` says.
+    pub fn environment(mut self, name: impl Into<String>) -> Self {
+        self.environment = Some(name.into());
+        self
+    }
+
+    /// The configuration, as for [`App::with_config`]; instead of a file.
+    pub fn config(mut self, config: impl Serialize) -> Self {
+        let value = serde_json::to_value(config);
+        self.from = From::Value(value.map_err(|error| ConfigError::NoTable { found: error.to_string() }));
+        self
+    }
+
+    /// The configuration file, as for [`App::from_file`]; the app is called as it says.
+    #[cfg(feature = "config")]
+    pub fn file(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.from = From::File(path.into());
+        self
+    }
+
+    /// Where reports are sent; what is left open is taken from the environment of the process.
+    #[cfg(feature = "sentry")]
+    pub fn sentry(mut self, options: SentryOptions) -> Self {
+        self.sentry = options;
+        self
+    }
+
+    /// The app.
+    ///
+    /// # Errors
+    /// [`AppError`]: what is wrong with its configuration.
+    pub fn build(mut self) -> Result<App, AppError> {
+        let environment = self.environment.take().unwrap_or_else(chosen);
+        let (configuration, brokers) = match std::mem::replace(&mut self.from, From::Nowhere) {
+            From::Nowhere => (Configuration::default(), Vec::new()),
+            From::Value(value) => (Configuration::layered(value?, &environment)?, Vec::new()),
+            #[cfg(feature = "config")]
+            From::File(path) => {
+                let read = crate::config::read_for_program(&path)?;
+                let loaded = read
+                    .choose(&environment)
+                    .map_err(|unknown| crate::config::ConfigErrors::of_file(&path, unknown.to_string()))?;
+                self.name = loaded.options.app;
+                (Configuration::of_file(&path, loaded.settings), loaded.options.brokers)
+            }
+        };
+        #[cfg(feature = "sentry")]
+        let sentry = Sentry::new(self.sentry.clone(), &self.name, &environment, &worker_type())?;
+        Ok(self.finish(
+            environment,
+            configuration,
+            brokers,
+            #[cfg(feature = "sentry")]
+            sentry,
+        ))
+    }
+
+    /// An app that has nothing which could be wrong but the variable `SENTRY_DSN`, which is then left alone and named.
+    pub(super) fn build_bare(self) -> App {
+        #[cfg(feature = "sentry")]
+        let (sentry, wrong) = match Sentry::new(self.sentry.clone(), &self.name, &chosen(), &worker_type()) {
+            Ok(sentry) => (sentry, None),
+            Err(error) => (None, Some(error)),
+        };
+        let app = self.finish(
+            chosen(),
+            Configuration::default(),
+            Vec::new(),
+            #[cfg(feature = "sentry")]
+            sentry,
+        );
+        #[cfg(feature = "sentry")]
+        if let Some(error) = wrong {
+            app.report(super::Report::new("reports are not sent").error(&error));
+        }
+        app
+    }
+
+    fn finish(
+        self,
+        environment: String,
+        configuration: Configuration,
+        brokers: Vec<(String, BrokerOptions)>,
+        #[cfg(feature = "sentry")] sentry: Option<Sentry>,
+    ) -> App {
+        let worker_type = worker_type();
+        let context = BTreeMap::from([
+            ("environment".to_owned(), Value::from(environment.as_str())),
+            ("worker_type".to_owned(), Value::from(worker_type.as_str())),
+        ]);
+        let inner = Inner {
+            name: self.name,
+            environment,
+            worker_type,
+            brokers,
+            configuration,
+            context: Mutex::new(context),
+            graceful_shutdown: AtomicBool::new(false),
+            services: Services::default(),
+            #[cfg(feature = "sentry")]
+            sentry,
+        };
+        App { inner: Arc::new(inner) }
+    }
+}
+
+/// `$env`, else "default".
+fn chosen() -> String {
+    variable("env").unwrap_or_else(|| DEFAULT.to_owned())
+}
+
+fn worker_type() -> String {
+    variable("worker_type").unwrap_or_else(|| "master".to_owned())
+}
+
+/// A variable that is set and not empty.
+pub(super) fn variable(name: &str) -> Option<String> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(|value| value.to_string_lossy().into_owned())
+}
+
+pub(super) const DEFAULT: &str = "default";
