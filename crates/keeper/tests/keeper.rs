@@ -74,8 +74,11 @@ fn a_worker_that_ends_while_nobody_has_taken_over_is_told_once_somebody_has() {
     broker.does("ready");
     broker.kill();
     let mut broker = keeper.next();
+    let ended = pidfd_open(worker, PidfdFlags::empty()).unwrap();
     kill_process(worker, Signal::KILL).unwrap();
-    assert!(broker.told.iter().all(|said| said.word != EXIT), "{:?}", broker.told);
+    until_readable(&ended, "the worker does not end");
+    keeper.signal(Signal::HUP);
+    assert_eq!(broker.hears(), said(ORDER, 1, ORDER_HANG_UP), "its number is still its own");
     broker.does("ready");
     assert_eq!(broker.hears(), said(EXIT, 9, BY_SIGNAL | 9));
 }
