@@ -40,9 +40,9 @@ impl Keeper {
             None => {}
         }
         if let Some(trial) = self.trial.take() {
-            let soon = broker.ready.is_some();
-            return self
-                .give_up(trial, if soon { Fate::EndedSoon(status) } else { Fate::EndedEarly(status) });
+            let early = broker.ready.is_none();
+            let fate = if early { Fate::EndedEarly(status) } else { Fate::EndedSoon(status) };
+            return self.give_up(trial, fate);
         }
         let never_began = broker.ready.is_none() && self.table.entries.is_empty();
         if !self.begun && status < BY_SIGNAL || never_began && self.failures + 1 >= SALVAGE_AFTER {

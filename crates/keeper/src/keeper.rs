@@ -175,7 +175,7 @@ impl Keeper {
     /// Waits until there is something to do.
     fn wait(&self) {
         let mut polled = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        // One that goes has nothing to say, and what it says last is heard when it is gone.
+        // One that goes has nothing to say, and its link stays readable: what it said last is heard when it is gone.
         if let Some(broker) = self.broker.as_ref().filter(|broker| broker.gone_by.is_none()) {
             let speak = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             polled.push(PollFd::new(&broker.link, PollFlags::IN | speak));
