@@ -7,9 +7,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use crate::wire::{BY_SIGNAL, LOST};
 
@@ -17,19 +15,13 @@ use crate::wire::{BY_SIGNAL, LOST};
 pub(crate) fn ended() -> Option<Pid> {
     let mut found = MaybeUninit::<libc::siginfo_t>::zeroed();
     let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    loop {
-        // SAFETY: the kernel writes at most one record into memory of its type, for which all zero is valid; with
-        // WNOHANG it may write none, and the number stays 0.
-        let (result, pid) = unsafe {
-            let result = libc::waitid(libc::P_ALL, 0, found.as_mut_ptr(), how);
-            (result, found.assume_init_ref().si_pid())
-        };
-        match result {
-            0 => return Pid::from_raw(pid),
-            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-            _ => return None,
-        }
-    }
+    // SAFETY: the kernel writes at most one record into memory of its type, for which all zero is valid; with no child
+    // to tell of it writes none, and the number stays 0.
+    let pid = unsafe {
+        libc::waitid(libc::P_ALL, 0, found.as_mut_ptr(), how);
+        found.assume_init_ref().si_pid()
+    };
+    Pid::from_raw(pid)
 }
 
 /// Whether this child has ended; it is not reaped. An error if it is no child of ours.
@@ -40,16 +32,7 @@ pub(crate) fn has_ended(pid: Pid) -> io::Result<bool> {
 
 /// Reaps a child that has ended: its code, or its signal and [`BY_SIGNAL`], or [`LOST`].
 pub(crate) fn reap(pid: Pid) -> u64 {
-    loop {
-        return match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) {
-            Err(rustix::io::Errno::INTR) => continue,
-            Ok(Some(status)) => value(&status),
-            Ok(None) | Err(_) => LOST,
-        };
-    }
-}
-
-fn value(status: &WaitIdStatus) -> u64 {
+    let Ok(Some(status)) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) else { return LOST };
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => u64::from(code.unsigned_abs()),
         (None, Some(signal)) => BY_SIGNAL | u64::from(signal.unsigned_abs()),

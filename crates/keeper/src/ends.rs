@@ -1,67 +1,54 @@
 //! Ends: of workers, of the broker process, and of everything.
 
-use std::io;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
 use crate::children;
 use crate::fate::{Ended, Fate};
-use crate::keeper::{BACKOFF, BRIEFLY, Broker, FAILED, Keeper, SALVAGE_AFTER, say};
-use crate::link::Heard;
-use crate::table::Table;
-use crate::trial::{AT_MOST, Trial};
+use crate::keeper::{AT_MOST, BRIEFLY, Broker, FAILED, Keeper, LastWord, Trial, say};
+use crate::start::SALVAGE_AFTER;
 use crate::wire::{BY_SIGNAL, EXIT, Item};
 
 impl Keeper {
     pub(crate) fn look_at_broker(&mut self) {
-        let Some(broker) = &self.broker else { return };
-        if !matches!(children::has_ended(broker.pid), Ok(false)) {
+        let ended = |broker: &Broker| !matches!(children::has_ended(broker.pid), Ok(false));
+        if self.broker.as_ref().is_some_and(ended) {
             // What it said last counts; then it is gone.
-            while let Ok(Heard::Packet(packet)) = self.hear_last() {
-                self.take(packet);
+            self.listen();
+            if let Some(broker) = self.broker.take() {
+                let status = children::reap(broker.pid);
+                self.broker_ended(broker, status);
             }
-            let Some(broker) = self.broker.take() else { return };
-            let status = children::reap(broker.pid);
-            self.broker_ended(&broker, status);
         }
     }
 
-    pub(crate) fn hear_last(&self) -> io::Result<Heard> {
-        self.broker.as_ref().map_or(Ok(Heard::End), |broker| broker.link.hear(false))
-    }
-
-    pub(crate) fn broker_ended(&mut self, broker: &Broker, status: u64) {
+    fn broker_ended(&mut self, broker: Broker, status: u64) {
         self.outbox.clear();
         let now = Instant::now();
-        if let Some(code) = broker.end {
-            self.code = Some(code);
-            return;
-        }
-        match std::mem::replace(&mut self.trial, Trial::None) {
-            Trial::None => {}
-            Trial::Yielding { key, image, .. } => {
+        match broker.last_word {
+            Some(LastWord::End(code)) => {
+                self.code = Some(code);
+                return;
+            }
+            Some(LastWord::Upgrade(key, image)) => {
                 let old = std::mem::replace(&mut self.program.image, image);
-                self.trial = Trial::Starting { key, old, until: now + AT_MOST };
+                self.trial = Some(Trial { key, old, until: now + AT_MOST });
                 self.start_at = Some(now);
                 return;
             }
-            Trial::Starting { key, old, .. } => return self.give_up(key, old, Fate::EndedEarly(status)),
-            Trial::Proving { key, old, .. } => return self.give_up(key, old, Fate::EndedSoon(status)),
+            None => {}
         }
-        let never_began = broker.ready.is_none() && self.table.is_empty();
+        if let Some(trial) = self.trial.take() {
+            let early = broker.ready.is_none();
+            let fate = if early { Fate::EndedEarly(status) } else { Fate::EndedSoon(status) };
+            return self.give_up(trial, fate);
+        }
+        let never_began = broker.ready.is_none() && self.table.entries.is_empty();
         if !self.begun && status < BY_SIGNAL || never_began && self.failures + 1 >= SALVAGE_AFTER {
             // What it said of the reason is all there is to say.
             self.code = Some(code_of(status));
             return;
-        }
-        if !self.begun {
-            self.await_words();
-            if self.table.living().is_empty() {
-                // It was killed on the way there: what it has left is no app yet.
-                self.table = Table::default();
-            }
         }
         say(&format!("the broker process {}: another one goes on", Ended(status)));
         let proved = broker.ready.is_some_and(|ready| now - ready >= PROVED);
@@ -72,18 +59,19 @@ impl Keeper {
     }
 
     /// The new image failed: the old one goes on.
-    pub(crate) fn give_up(&mut self, key: u64, old: OwnedFd, fate: Fate) {
+    pub(crate) fn give_up(&mut self, trial: Trial, fate: Fate) {
+        // What it was killed for is the reason, not that it then died.
         let fate = self.fate.map_or(fate, |(_, fate)| fate);
         say(&format!("the new image is given up: {fate}"));
-        self.program.image = old;
-        self.fate = Some((key, fate));
+        self.program.image = trial.old;
+        self.fate = Some((trial.key, fate));
         self.start_at = Some(Instant::now());
     }
 
     /// Reaps all who have ended, workers with what is left of their group; but nobody as long as a broker process takes
     /// over.
     pub(crate) fn reap(&mut self) {
-        if self.broker.as_ref().is_none_or(|broker| broker.ready.is_none()) {
+        if self.is_alone() {
             return;
         }
         while let Some(pid) = children::ended() {
@@ -95,8 +83,8 @@ impl Keeper {
                 children::kill_group(pid);
             }
             let status = children::reap(pid);
-            if let Some(key) = worker {
-                self.table.note_exit(key, status);
+            if let Some((key, entry)) = worker {
+                entry.exit = Some(status);
                 self.outbox.push_back(Item::new(EXIT, key, status));
             }
         }
@@ -144,5 +132,6 @@ fn code_of(status: u64) -> u8 {
 
 /// A broker process that was ready for so long has not failed at its start.
 const PROVED: Duration = Duration::from_secs(1);
+const BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
 const LAST_WAIT: Duration = Duration::from_secs(2);

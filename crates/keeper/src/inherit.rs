@@ -11,25 +11,26 @@ use rustix::net::{SocketType, sockopt::socket_type};
 ///
 /// # Errors
 /// `InvalidInput` if there is no such socket, or it is somebody's already: what was left to us is not closed on exec.
-pub fn packet_socket(number: RawFd) -> io::Result<OwnedFd> {
-    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "no packet socket was left under this number");
-    let socket = take(u64::try_from(number).map_err(|_| wrong())?).map_err(|_| wrong())?;
-    if socket_type(&socket).ok() == Some(SocketType::SEQPACKET) { Ok(socket) } else { Err(wrong()) }
+pub fn packet_socket(number: u64) -> io::Result<OwnedFd> {
+    let socket = take(number)?;
+    if socket_type(&socket) == Ok(SocketType::SEQPACKET) { Ok(socket) } else { Err(nothing()) }
 }
 
 /// Takes over the descriptor of this number; what we start does not inherit it.
 pub(crate) fn take(number: u64) -> io::Result<OwnedFd> {
-    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "no descriptor was left under this number");
-    let number = RawFd::try_from(number).ok().filter(|number| *number > 2).ok_or_else(wrong)?;
+    let number = RawFd::try_from(number).ok().filter(|number| *number > 2).ok_or_else(nothing)?;
     // SAFETY: borrowed for these two calls only, which refuse a number that is not open.
     let looked_at = unsafe { BorrowedFd::borrow_raw(number) };
-    let flags = fcntl_getfd(looked_at).map_err(|_| wrong())?;
-    if flags.contains(FdFlags::CLOEXEC) {
-        return Err(wrong());
+    if fcntl_getfd(looked_at).map_or(true, |flags| flags.contains(FdFlags::CLOEXEC)) {
+        return Err(nothing());
     }
     fcntl_setfd(looked_at, FdFlags::CLOEXEC)?;
     // SAFETY: open, and nobody's: all that this process has opened is closed on exec, which this one was not.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn nothing() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "nothing like it was left under this number")
 }
 
 #[cfg(test)]
@@ -40,7 +41,10 @@ mod tests {
     #[test]
     fn what_is_ours_already_is_not_taken_twice() {
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert_eq!(packet_socket(file.as_raw_fd()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            packet_socket(file.as_raw_fd().unsigned_abs().into()).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
         assert_eq!(packet_socket(1_000_000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(packet_socket(1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }

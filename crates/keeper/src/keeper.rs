@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,17 +11,15 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
-use crate::children;
 use crate::fate::Fate;
-use crate::inherit;
 use crate::link::{Heard, Link, Packet};
 use crate::signals::SignalFd;
-use crate::table::Table;
-use crate::trial::{AT_MOST, PROOF, Trial};
+use crate::table::{Entry, Table};
 use crate::wire::{
-    DEPOSIT, DONE, END, FATE, FORGET, GO_ADOPT, GO_BEGIN, GO_SALVAGE, Item, LACKS, ORDER, ORDER_HANG_UP,
-    ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, READY, SIGNAL, UPGRADE,
+    DEPOSIT, DONE, END, FATE, FORGET, Item, LACKS, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW,
+    ORDER_UPGRADE, READY, SIGNAL, UPGRADE,
 };
+use crate::{children, inherit};
 
 /// What is run as the broker process.
 #[derive(Debug)]
@@ -41,12 +39,11 @@ pub struct Program {
 /// # Errors
 /// When the operating system refuses what a keeper needs; then nothing was started.
 pub fn keep(program: Program) -> io::Result<u8> {
-    let signals = SignalFd::new(&HEARD)?;
     // Whoever loses its parent below us becomes our child, and is reaped here.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let mut keeper = Keeper::new(program, signals);
+    let mut keeper = Keeper::new(program)?;
     keeper.before = children::all();
-    keeper.start(GO_BEGIN);
+    keeper.start();
     Ok(keeper.run())
 }
 
@@ -55,16 +52,15 @@ pub fn keep(program: Program) -> io::Result<u8> {
 /// # Errors
 /// If that cannot be read.
 pub fn keep_on(state: u64, program: Program) -> io::Result<u8> {
-    let signals = SignalFd::new(&HEARD)?;
-    let mut keeper = Keeper::read(inherit::take(state)?, program, signals)?;
-    keeper.reap();
-    keeper.look_at_broker();
+    let mut keeper = Keeper::read(inherit::take(state)?, program)?;
+    // Somebody may have ended meanwhile, and the one before us was told.
+    keeper.take_signals();
     Ok(keeper.run())
 }
 
 pub(crate) struct Keeper {
     pub(crate) program: Program,
-    pub(crate) signals: SignalFd,
+    signals: SignalFd,
     /// Children that are older than our being a keeper.
     pub(crate) before: Vec<Pid>,
     pub(crate) table: Table,
@@ -81,11 +77,9 @@ pub(crate) struct Keeper {
     pub(crate) failures: u32,
     /// When to start the next one.
     pub(crate) start_at: Option<Instant>,
-    /// When to go on speaking: too many descriptors were on their way.
-    pub(crate) retry_at: Option<Instant>,
     /// For how long something has been owed to us, in running time of our own.
     pub(crate) owed: Duration,
-    pub(crate) trial: Trial,
+    pub(crate) trial: Option<Trial>,
     /// How the last upgrade went, with its key, until that is forgotten.
     pub(crate) fate: Option<(u64, Fate)>,
     /// The exit code, once it is known.
@@ -96,11 +90,28 @@ pub(crate) struct Broker {
     pub(crate) pid: Pid,
     pub(crate) link: Link,
     pub(crate) ready: Option<Instant>,
-    pub(crate) end: Option<u8>,
-    /// It has said its last word: killed if it is still there then.
+    /// It has no more to say: killed if it is still there then.
     pub(crate) gone_by: Option<Instant>,
+    pub(crate) last_word: Option<LastWord>,
     /// What its image has as a keeper: [`crate::CODE`] of it.
     pub(crate) code: u64,
+}
+
+/// What shall be once a broker process is gone; without one it goes on with another.
+pub(crate) enum LastWord {
+    /// The end, with this exit code.
+    End(u8),
+    /// A trial of this image, under this key.
+    Upgrade(u64, OwnedFd),
+}
+
+/// A new image that has not proved itself: it is to be ready, and then to stay alive.
+pub(crate) struct Trial {
+    pub(crate) key: u64,
+    /// The image to go back to.
+    pub(crate) old: OwnedFd,
+    /// When what it does now is to be over.
+    pub(crate) until: Instant,
 }
 
 impl Program {
@@ -115,27 +126,32 @@ impl Program {
     }
 }
 
+impl Broker {
+    pub(crate) fn new(pid: Pid, link: Link) -> Broker {
+        Broker { pid, link, ready: None, gone_by: None, last_word: None, code: crate::CODE }
+    }
+}
+
 impl Keeper {
-    pub(crate) fn new(program: Program, signals: SignalFd) -> Keeper {
-        Keeper {
+    pub(crate) fn new(program: Program) -> io::Result<Keeper> {
+        Ok(Keeper {
             program,
-            signals,
+            signals: SignalFd::new(&HEARD)?,
             before: Vec::new(),
             table: Table::default(),
             broker: None,
-            outbox: VecDeque::new(),
             begun: false,
+            outbox: VecDeque::new(),
             orders: Vec::new(),
             last_order: 0,
             stops: 0,
             failures: 0,
             start_at: None,
-            retry_at: None,
             owed: Duration::ZERO,
-            trial: Trial::None,
+            trial: None,
             fate: None,
             code: None,
-        }
+        })
     }
 
     fn run(&mut self) -> u8 {
@@ -146,53 +162,42 @@ impl Keeper {
                 self.end_all();
                 return code;
             }
-            let (signalled, spoken) = self.wait();
+            self.wait();
             let now = Instant::now();
             self.owed = if self.is_owed() { self.owed + (now - last).min(TICK) } else { Duration::ZERO };
             last = now;
-            if spoken {
-                self.listen();
-            }
-            if signalled {
-                self.take_signals();
-            }
+            self.listen();
+            self.take_signals();
             self.look_at_clock(Instant::now());
         }
     }
 
-    /// Waits until there is something to do: whether a signal came, and whether the broker process spoke.
-    fn wait(&self) -> (bool, bool) {
-        // One that goes has nothing to say, and what it says last is heard when it is gone.
-        let broker = self.broker.as_ref().filter(|broker| broker.gone_by.is_none());
-        let link = broker.map(|broker| broker.link.as_fd());
-        let both = PollFlags::IN | PollFlags::OUT;
-        let quiet = self.outbox.is_empty() || self.retry_at.is_some();
-        let speak = if quiet { PollFlags::IN } else { both };
-        let signals = PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN);
-        // Without a broker process the second one is the first again.
-        let link = link.map_or_else(|| signals.clone(), |link| PollFd::from_borrowed_fd(link, speak));
-        let mut polled = [signals, link];
-        let wait = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
-        let wait = if self.is_owed() { Some(wait.map_or(TICK, |wait| wait.min(TICK))) } else { wait };
-        let wait = wait.map(|wait| Timespec {
-            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        });
-        // An interruption is a short wait.
-        let _ = poll(&mut polled, wait.as_ref());
-        let [signals, link] = polled.map(|fd| fd.revents().intersects(LOUD));
-        (signals, link)
-    }
-
-    fn deadline(&self) -> Option<Instant> {
+    /// Waits until there is something to do.
+    fn wait(&self) {
+        let mut polled = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        // One that goes has nothing to say, and its link stays readable: what it said last is heard when it is gone.
+        if let Some(broker) = self.broker.as_ref().filter(|broker| broker.gone_by.is_none()) {
+            let speak = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            polled.push(PollFd::new(&broker.link, PollFlags::IN | speak));
+        }
         let gone_by = self.broker.as_ref().and_then(|broker| broker.gone_by);
-        [self.start_at, self.retry_at, self.trial.deadline(), gone_by].into_iter().flatten().min()
+        let trial = self.trial.as_ref().map(|trial| trial.until);
+        let deadline = [self.start_at, gone_by, trial].into_iter().flatten().min();
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = left.into_iter().chain(self.is_owed().then_some(TICK)).min();
+        // An interruption is a short wait.
+        let _ = poll(&mut polled, wait.and_then(|wait| Timespec::try_from(wait).ok()).as_ref());
     }
 
     /// Whether the broker process has yet to take something in.
     fn is_owed(&self) -> bool {
         let Some(broker) = &self.broker else { return false };
         broker.ready.is_none() || !self.orders.is_empty() || self.table.has_exits()
+    }
+
+    /// Whether no broker process acts: there is none, or it has not taken over yet.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.broker.as_ref().is_none_or(|broker| broker.ready.is_none())
     }
 
     // What has happened.
@@ -216,8 +221,8 @@ impl Keeper {
     fn stop(&mut self) {
         self.stops += 1;
         self.order(if self.stops == 1 { ORDER_STOP } else { ORDER_STOP_NOW });
-        let absent = self.broker.as_ref().is_none_or(|broker| broker.ready.is_none());
-        if self.stops > 1 && absent && self.failures > 0 || self.stops > 2 && absent {
+        let enough = if self.failures > 0 { 2 } else { 3 };
+        if self.is_alone() && self.stops >= enough {
             say("no broker process is there to end the app: ending everything");
             self.code = Some(FAILED);
         }
@@ -232,22 +237,22 @@ impl Keeper {
         }
     }
 
-    fn listen(&mut self) {
+    /// Takes what the broker process has said.
+    pub(crate) fn listen(&mut self) {
         while let Some(broker) = &self.broker {
             match broker.link.hear(false) {
                 Ok(Heard::Packet(packet)) => self.take(packet),
                 Ok(Heard::Nothing) => break,
                 // It is dead, which is heard of by signal, or about to end, or of no use any more.
                 Ok(Heard::End) | Err(_) => {
-                    self.goes();
+                    self.goes(None);
                     break;
                 }
             }
         }
-        self.look_at_broker();
     }
 
-    pub(crate) fn take(&mut self, packet: Packet) {
+    fn take(&mut self, packet: Packet) {
         self.owed = Duration::ZERO;
         if packet.cut {
             say("cannot hold all descriptors: the limit of open files is reached");
@@ -258,11 +263,12 @@ impl Keeper {
                     if descriptors.len() < item.descriptors as usize {
                         self.outbox.push_back(Item::new(LACKS, item.key, 0));
                     }
-                    self.table.deposit(item.key, descriptors, item.value);
+                    let entry = Entry { descriptors, word: item.value, ..Entry::default() };
+                    self.table.deposit(item.key, entry);
                 }
                 FORGET => {
-                    self.table.forget(item.key);
-                    self.fate = self.fate.filter(|(key, _)| *key != item.key);
+                    self.table.entries.remove(&item.key);
+                    self.fate.take_if(|(key, _)| *key == item.key);
                 }
                 SIGNAL => {
                     let signal = i32::try_from(item.value & u64::from(u32::MAX)).unwrap_or(0);
@@ -270,19 +276,13 @@ impl Keeper {
                 }
                 DONE => self.orders.retain(|order| order.key != item.key),
                 READY => self.is_ready(item.key, item.value),
-                END => {
-                    if let Some(broker) = &mut self.broker {
-                        broker.end = u8::try_from(item.value).ok();
-                    }
-                    self.goes();
-                }
+                END => self.goes(u8::try_from(item.value).ok().map(LastWord::End)),
                 UPGRADE => {
                     let note = descriptors.split_off(descriptors.len().min(1));
                     if let Some(image) = descriptors.pop() {
-                        let until = Instant::now() + AT_MOST;
-                        self.table.deposit(item.key, note, 0);
-                        self.fate = None;
-                        self.trial = Trial::Yielding { key: item.key, image, until };
+                        self.table.deposit(item.key, Entry { descriptors: note, ..Entry::default() });
+                        (self.trial, self.fate) = (None, None);
+                        self.goes(Some(LastWord::Upgrade(item.key, image)));
                     }
                 }
                 // Said by a newer one than we are.
@@ -292,36 +292,31 @@ impl Keeper {
     }
 
     /// The broker process has no more to say, and is to be gone soon.
-    pub(crate) fn goes(&mut self) {
+    fn goes(&mut self, last_word: Option<LastWord>) {
         if let Some(broker) = &mut self.broker {
             broker.gone_by.get_or_insert(Instant::now() + AT_MOST);
+            broker.last_word = last_word.or(broker.last_word.take());
         }
     }
 
-    pub(crate) fn is_ready(&mut self, format: u64, code: u64) {
-        let now = Instant::now();
+    fn is_ready(&mut self, format: u64, code: u64) {
         self.begun = true;
-        if let Some(broker) = &mut self.broker {
-            broker.ready.get_or_insert(now);
+        if let Some(broker) = self.broker.as_mut().filter(|broker| broker.ready.is_none()) {
+            let now = Instant::now();
+            broker.ready = Some(now);
             // A keeper that would not know what we write down is none that we can become.
             broker.code = if format == crate::STATE_FORMAT { code } else { crate::CODE };
+            if let Some(trial) = &mut self.trial {
+                trial.until = now + PROOF;
+            }
         }
-        self.trial = match std::mem::replace(&mut self.trial, Trial::None) {
-            Trial::Starting { key, old, .. } => Trial::Proving { key, old, until: now + PROOF },
-            other @ (Trial::None | Trial::Yielding { .. } | Trial::Proving { .. }) => other,
-        };
         // While it was not there nobody was reaped, so that no pid it was told of could be anybody else's.
         self.reap();
     }
 
     fn look_at_clock(&mut self, now: Instant) {
-        if self.start_at.is_some_and(|at| at <= now) {
-            self.start_at = None;
-            self.start(match self.failures {
-                _ if self.table.is_empty() => GO_BEGIN,
-                SALVAGE_AFTER.. => GO_SALVAGE,
-                _ => GO_ADOPT,
-            });
+        if self.start_at.take_if(|at| *at <= now).is_some() {
+            self.start();
         }
         if self.owed >= hung() {
             say("the broker process hangs: replacing it");
@@ -330,35 +325,28 @@ impl Keeper {
         if self.broker.as_ref().is_some_and(|broker| broker.gone_by.is_some_and(|at| at <= now)) {
             self.kill_broker();
         }
-        match self.trial.deadline() {
+        match &mut self.trial {
             // All of us were stopped: the new image has had no time.
-            Some(at) if now.saturating_duration_since(at) > TICK => self.trial.wait_until(now + PROOF),
-            Some(at) if at <= now => self.trial_is_over(now),
+            Some(trial) if now.saturating_duration_since(trial.until) > TICK => trial.until = now + PROOF,
+            Some(trial) if trial.until <= now => self.trial_is_over(now),
             Some(_) | None => {}
         }
     }
 
     fn trial_is_over(&mut self, now: Instant) {
-        match std::mem::replace(&mut self.trial, Trial::None) {
-            Trial::None => {}
-            Trial::Yielding { key, image, .. } => {
-                self.trial = Trial::Yielding { key, image, until: now + AT_MOST };
-                self.kill_broker();
-            }
-            Trial::Starting { key, old, .. } => {
-                self.fate = Some((key, Fate::NotReady));
-                self.trial = Trial::Starting { key, old, until: now + AT_MOST };
-                self.kill_broker();
-            }
-            Trial::Proving { key, .. } => {
-                self.fate = Some((key, Fate::TookOver));
-                self.outbox.push_back(Item::new(FATE, key, Fate::TookOver.value()));
-                self.flush();
-                let other = |broker: &Broker| broker.code != crate::CODE && broker.gone_by.is_none();
-                if self.outbox.is_empty() && self.broker.as_ref().is_some_and(other) {
-                    say(&format!("cannot renew itself and goes on as it is: {}", self.renew()));
-                }
-            }
+        let Some(trial) = self.trial.take() else { return };
+        let key = trial.key;
+        if self.is_alone() {
+            self.fate = Some((key, Fate::NotReady));
+            self.trial = Some(Trial { until: now + AT_MOST, ..trial });
+            return self.kill_broker();
+        }
+        self.fate = Some((key, Fate::TookOver));
+        self.outbox.push_back(Item::new(FATE, key, Fate::TookOver.value()));
+        self.flush();
+        let other = |broker: &Broker| broker.code != crate::CODE && broker.gone_by.is_none();
+        if self.outbox.is_empty() && self.broker.as_ref().is_some_and(other) {
+            say(&format!("cannot renew itself and goes on as it is: {}", self.renew()));
         }
     }
 }
@@ -378,23 +366,22 @@ pub(crate) fn say(text: &str) {
     line.truncate(LONGEST_LINE);
     line.push(b'\n');
     let errors = rustix::stdio::stderr();
-    let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
     // Whoever does not read it, or has stopped the terminal, must not stop us.
-    if matches!(poll(&mut [PollFd::new(&errors, PollFlags::OUT)], Some(&no_wait)), Ok(1)) {
+    if matches!(poll(&mut [PollFd::new(&errors, PollFlags::OUT)], Some(&Timespec::default())), Ok(1)) {
         let _ = rustix::io::write(errors, &line);
     }
 }
 
 const HEARD: [i32; 6] =
     [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP, libc::SIGUSR2, libc::SIGCHLD];
-const LOUD: PollFlags = PollFlags::IN.union(PollFlags::HUP).union(PollFlags::ERR);
 pub(crate) const FAILED: u8 = 1;
-/// Deaths in a row after which whatever is under way is dropped.
-pub(crate) const SALVAGE_AFTER: u32 = 3;
-pub(crate) const BACKOFF: Duration = Duration::from_millis(100);
 /// Something owed for so long means that it hangs.
 const HUNG: Duration = Duration::from_secs(60);
-/// Fits into a pipe at once (PIPE_BUF, pipe(7)).
-const LONGEST_LINE: usize = 500;
+/// For a broker process that has said its last word to go, and for a new image to become ready.
+pub(crate) const AT_MOST: Duration = Duration::from_secs(10);
+/// For a new image to stay alive once it is ready.
+const PROOF: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_secs(1);
 pub(crate) const BRIEFLY: Duration = Duration::from_millis(1);
+/// Fits into a pipe at once (PIPE_BUF, pipe(7)).
+const LONGEST_LINE: usize = 500;

@@ -21,7 +21,6 @@ mod renew;
 pub mod signals;
 mod start;
 mod table;
-mod trial;
 pub mod wire;
 
 pub use fate::Fate;
@@ -29,14 +28,9 @@ pub use inherit::packet_socket;
 pub use keeper::{Program, keep, keep_on};
 
 /// Which code this is: equal in images whose keepers are the same.
-pub const CODE: u64 = {
-    let digits = env!("KEEPER_CODE").as_bytes();
-    let (mut value, mut at) = (0u64, 0);
-    while at < digits.len() {
-        value = value.wrapping_mul(10).wrapping_add((digits[at] - b'0') as u64);
-        at += 1;
-    }
-    value
+pub const CODE: u64 = match u64::from_str_radix(env!("KEEPER_CODE"), 10) {
+    Ok(code) => code,
+    Err(_) => panic!("build.rs writes a number"),
 };
 
 /// The format of what a keeper writes down for the image that it executes.

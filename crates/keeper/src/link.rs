@@ -1,7 +1,6 @@
 //! The socket between keeper and broker process (`SOCK_SEQPACKET`, unix(7)): whole packets in order, with descriptors.
 
-use std::io;
-use std::io::IoSlice;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -64,11 +63,8 @@ impl Link {
     /// EAGAIN if there is no room and `wait` is not set; EPIPE if the other side is gone; ETOOMANYREFS if too many
     /// descriptors are on their way (unix(7)).
     pub fn say(&self, items: &[Item], descriptors: &[BorrowedFd<'_>], wait: bool) -> io::Result<()> {
-        let mut bytes = [0; SIZE * MOST_ITEMS];
-        for (place, item) in bytes.chunks_exact_mut(SIZE).zip(items) {
-            place.copy_from_slice(&item.encode());
-        }
-        let said = [IoSlice::new(&bytes[..SIZE * items.len().min(MOST_ITEMS)])];
+        let bytes: Vec<u8> = items.iter().flat_map(|item| item.encode()).collect();
+        let said = [IoSlice::new(&bytes)];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
@@ -94,7 +90,7 @@ impl Link {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         let got = loop {
-            let mut room = [io::IoSliceMut::new(&mut bytes)];
+            let mut room = [IoSliceMut::new(&mut bytes)];
             match recvmsg(&self.socket, &mut room, &mut ancillary, flags) {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(Heard::Nothing),
@@ -103,12 +99,11 @@ impl Link {
                 Ok(got) => break got,
             }
         };
-        let mut descriptors = Vec::new();
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                descriptors.extend(rights);
-            }
-        }
+        let rights = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+            _ => None,
+        });
+        let descriptors = rights.flatten().collect();
         if got.bytes == 0 {
             return Ok(Heard::End);
         }

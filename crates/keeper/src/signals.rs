@@ -1,22 +1,17 @@
-//! Signals sent to us, as something to read (`signalfd(2)`), and the dispositions we were started with.
+//! Signals sent to us, as something to read (`signalfd(2)`).
 //!
-//! Only for a process of our own: masks and dispositions belong to a host program otherwise. What a signal means is
-//! the driver's to say. SIGPIPE stays ignored, as Rust has it.
+//! Only for a process of our own: its mask belongs to a host program otherwise. What a signal means is its reader's to
+//! say.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::thread::{self, ThreadId};
 
-/// The chosen signals, blocked and read from a descriptor. Dropped on its own thread it restores the mask from before;
-/// signals that came in between and were not read are forgotten.
+/// The chosen signals, blocked and read from a descriptor. They stay blocked.
 pub struct SignalFd {
     descriptor: OwnedFd,
-    before: libc::sigset_t,
-    thread: ThreadId,
-    ignored: Vec<i32>,
 }
 
 impl SignalFd {
@@ -27,9 +22,8 @@ impl SignalFd {
     /// # Errors
     /// EINVAL for a number that is no signal, EMFILE or ENFILE at the limit of open files; the mask is then unchanged.
     pub fn new(numbers: &[i32]) -> io::Result<Self> {
-        let (ignored, heard): (Vec<i32>, Vec<i32>) =
-            numbers.iter().partition(|number| **number != libc::SIGTERM && is_ignored(**number));
-        let set = set_of(&heard)?;
+        let heard = |number: &i32| *number == libc::SIGTERM || !is_ignored(*number);
+        let set = set_of(numbers.iter().copied().filter(heard))?;
         // SAFETY: `set` is an initialised signal set.
         let descriptor =
             unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
@@ -38,13 +32,11 @@ impl SignalFd {
         }
         // SAFETY: just opened, known to nobody else.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        let mut before = empty_set();
-        // SAFETY: both sets live until the call returns.
-        let failed = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) };
-        if failed != 0 {
-            return Err(io::Error::from_raw_os_error(failed));
+        // SAFETY: the set lives until the call returns.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) } {
+            0 => Ok(SignalFd { descriptor }),
+            error => Err(io::Error::from_raw_os_error(error)),
         }
-        Ok(SignalFd { descriptor, before, thread: thread::current().id(), ignored })
     }
 
     /// The next signal's number; none if there is no more. The same signal twice before it is read is told once, except
@@ -52,24 +44,10 @@ impl SignalFd {
     #[must_use]
     pub fn read(&self) -> Option<i32> {
         let mut record = [0; size_of::<libc::signalfd_siginfo>()];
-        loop {
-            match rustix::io::read(&self.descriptor, &mut record) {
-                // The record begins with the number, in the machine's byte order.
-                Ok(_) => {
-                    return i32::try_from(u32::from_ne_bytes(*record.first_chunk()?))
-                        .ok()
-                        .filter(|it| *it > 0);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return None,
-            }
-        }
-    }
-
-    /// Those of the wanted signals that were ignored when we were started and so are not heard.
-    #[must_use]
-    pub fn ignored(&self) -> &[i32] {
-        &self.ignored
+        // It does not wait, so nothing interrupts it.
+        rustix::io::read(&self.descriptor, &mut record).ok()?;
+        // The record begins with the number, in the machine's byte order.
+        i32::try_from(u32::from_ne_bytes(*record.first_chunk()?)).ok()
     }
 }
 
@@ -79,65 +57,31 @@ impl AsFd for SignalFd {
     }
 }
 
-impl Drop for SignalFd {
-    fn drop(&mut self) {
-        if thread::current().id() != self.thread {
-            return;
-        }
-        // One still pending would be delivered now, and end us on our way out.
-        while self.read().is_some() {}
-        // SAFETY: the mask this very thread had.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
-    }
-}
-
-/// Whether signal `number` is ignored by this process; false for a number that is no signal.
-#[must_use]
-pub fn is_ignored(number: i32) -> bool {
-    disposition(number).is_some_and(|action| action.sa_sigaction == libc::SIG_IGN)
-}
-
-/// Whether exit statuses of children are thrown away before we can read them: SIGCHLD is ignored or has SA_NOCLDWAIT
-/// (`wait(2)`, notes). A host program must change that before workers are started in it.
-#[must_use]
-pub fn child_signal_is_ignored() -> bool {
-    disposition(libc::SIGCHLD).is_some_and(|action| {
-        action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0
-    })
-}
-
-/// Undoes an ignored SIGCHLD, which is inherited through `execve(2)`; leaves any other disposition alone.
-pub fn restore_child_signal() {
-    if child_signal_is_ignored() {
-        // SAFETY: sets no handler.
-        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-    }
-}
-
-fn disposition(number: i32) -> Option<libc::sigaction> {
+/// Whether this process ignores a signal; false for a number that is no signal.
+fn is_ignored(number: i32) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: only reads the disposition, into memory of the right type; all zero is a valid value of it.
-    unsafe { (libc::sigaction(number, ptr::null(), action.as_mut_ptr()) == 0).then(|| action.assume_init()) }
+    let action = unsafe {
+        libc::sigaction(number, ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
-fn set_of(numbers: &[i32]) -> io::Result<libc::sigset_t> {
-    let mut set = empty_set();
+fn set_of(numbers: impl Iterator<Item = i32>) -> io::Result<libc::sigset_t> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: initialises the whole set and cannot fail.
+    let mut set = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    };
     for number in numbers {
         // SAFETY: `set` is initialised; a wrong number is refused.
-        if unsafe { libc::sigaddset(&raw mut set, *number) } != 0 {
+        if unsafe { libc::sigaddset(&raw mut set, number) } != 0 {
             return Err(io::Error::last_os_error());
         }
     }
     Ok(set)
-}
-
-fn empty_set() -> libc::sigset_t {
-    let mut set = MaybeUninit::uninit();
-    // SAFETY: initialises the whole set and cannot fail.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        set.assume_init()
-    }
 }
 
 #[cfg(test)]
@@ -151,7 +95,7 @@ mod tests {
     }
 
     fn blocked(number: i32) -> bool {
-        let mut mask = empty_set();
+        let mut mask = set_of(std::iter::empty()).unwrap();
         // SAFETY: reads this thread's mask into `mask`, which is then an initialised set.
         unsafe {
             libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask);
@@ -172,16 +116,6 @@ mod tests {
     }
 
     #[test]
-    fn the_old_mask_is_restored_and_what_was_unread_does_not_kill() {
-        assert!(!blocked(libc::SIGTERM));
-        let signals = SignalFd::new(&[libc::SIGTERM]).unwrap();
-        assert!(blocked(libc::SIGTERM));
-        raise(libc::SIGTERM);
-        drop(signals);
-        assert!(!blocked(libc::SIGTERM));
-    }
-
-    #[test]
     fn a_number_that_is_no_signal_changes_nothing() {
         assert!(SignalFd::new(&[libc::SIGTERM, 1000]).is_err());
         assert!(!blocked(libc::SIGTERM));
@@ -198,24 +132,10 @@ mod tests {
             unsafe { libc::signal(number, libc::SIG_IGN) };
         }
         let signals = SignalFd::new(&[libc::SIGHUP, libc::SIGTERM, libc::SIGINT]).unwrap();
-        assert_eq!(signals.ignored(), [libc::SIGHUP]);
         for number in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT] {
             raise(number);
         }
         assert_eq!([(); 3].map(|()| signals.read()), [Some(libc::SIGINT), Some(libc::SIGTERM), None]);
-    }
-
-    #[test]
-    fn an_ignored_sigchld_is_restored() {
-        if elsewhere("an_ignored_sigchld_is_restored") {
-            return;
-        }
-        assert!(!child_signal_is_ignored());
-        // SAFETY: sets no handler.
-        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-        assert!(child_signal_is_ignored());
-        restore_child_signal();
-        assert!(!child_signal_is_ignored());
     }
 
     fn readable(fd: BorrowedFd<'_>) -> bool {

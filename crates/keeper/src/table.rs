@@ -12,20 +12,19 @@ use crate::wire::{LOST, RECORDS};
 /// All deposits, by key.
 #[derive(Default)]
 pub(crate) struct Table {
-    entries: BTreeMap<u64, Entry>,
+    pub(crate) entries: BTreeMap<u64, Entry>,
     /// Where the pids stand.
     records: Option<OwnedFd>,
-    /// How many of them have an end.
-    exits: usize,
 }
 
 /// One deposit.
+#[derive(Default)]
 pub(crate) struct Entry {
     pub(crate) descriptors: Vec<OwnedFd>,
-    /// Where in the records the pid stands, if it is a worker's.
-    pub(crate) word: Option<u64>,
+    /// Where in the records the pid stands, if it is a worker's; 0 otherwise.
+    pub(crate) word: u64,
     /// As far as it was looked up.
-    pid: Option<Pid>,
+    pub(crate) pid: Option<Pid>,
     /// How the worker ended; kept until it is forgotten.
     pub(crate) exit: Option<u64>,
     /// The number of the last signal that it was sent.
@@ -33,57 +32,24 @@ pub(crate) struct Entry {
 }
 
 impl Table {
-    pub(crate) fn deposit(&mut self, key: u64, descriptors: Vec<OwnedFd>, word: u64) {
+    /// Holds this instead of what was there.
+    pub(crate) fn deposit(&mut self, key: u64, entry: Entry) {
         if key == RECORDS {
-            self.records = descriptors.first().and_then(|records| records.try_clone().ok());
+            self.records = entry.descriptors.first().and_then(|records| records.try_clone().ok());
         }
-        let word = (word > 0).then_some(word);
-        self.forget(key);
-        self.entries.insert(key, Entry { descriptors, word, pid: None, exit: None, signals: 0 });
-    }
-
-    /// Drops what is held.
-    pub(crate) fn forget(&mut self, key: u64) {
-        if self.entries.remove(&key).is_some_and(|entry| entry.exit.is_some()) {
-            self.exits -= 1;
-        }
-    }
-
-    pub(crate) fn get(&self, key: u64) -> Option<&Entry> {
-        self.entries.get(&key)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
-        self.entries.iter().map(|(key, entry)| (*key, entry))
-    }
-
-    /// The living worker that has this pid.
-    pub(crate) fn worker(&mut self, pid: Pid) -> Option<u64> {
-        self.read_pids();
-        let found = self.entries.iter().find(|(_, entry)| entry.exit.is_none() && entry.pid == Some(pid));
-        found.map(|(key, _)| *key)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.insert(key, entry);
     }
 
     /// Whether an end was not taken in yet.
     pub(crate) fn has_exits(&self) -> bool {
-        self.exits > 0
+        self.entries.values().any(|entry| entry.exit.is_some())
     }
 
-    pub(crate) fn note_exit(&mut self, key: u64, exit: u64) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.exit = Some(exit);
-            self.exits += 1;
-        }
-    }
-
-    pub(crate) fn note_signals(&mut self, key: u64, signals: u64) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.signals = signals;
-        }
+    /// The living worker that has this pid.
+    pub(crate) fn worker(&mut self, pid: Pid) -> Option<(u64, &mut Entry)> {
+        self.read_pids();
+        let found = self.entries.iter_mut().find(|(_, entry)| entry.exit.is_none() && entry.pid == Some(pid));
+        found.map(|(key, entry)| (*key, entry))
     }
 
     /// Sends a worker a signal, unless this request or a later one was acted on.
@@ -103,25 +69,12 @@ impl Table {
         self.entries.values().filter(|entry| entry.exit.is_none()).filter_map(|entry| entry.pid).collect()
     }
 
-    /// Looks up the pids that are not known yet.
-    fn read_pids(&mut self) {
-        let Some(records) = &self.records else { return };
-        for entry in self.entries.values_mut() {
-            if let (Some(word), None) = (entry.word, entry.pid) {
-                entry.pid = read_pid(records.as_fd(), word);
-            }
-        }
-    }
-
     /// Whether a worker may still be about to appear: somebody has the other end of its first descriptor, and it has
     /// no pid yet. Asked once the broker process, which had it too, is reaped.
     pub(crate) fn is_expecting(&mut self) -> bool {
         self.read_pids();
-        let unborn = |entry: &&Entry| entry.word.is_some() && entry.pid.is_none();
-        self.entries
-            .values()
-            .filter(unborn)
-            .any(|entry| entry.descriptors.first().is_some_and(|descriptor| !is_hung_up(descriptor.as_fd())))
+        let mut unborn = self.entries.values().filter(|entry| entry.is_unborn());
+        unborn.any(|entry| entry.descriptors.first().is_some_and(|descriptor| !is_hung_up(descriptor)))
     }
 
     /// The end of each worker that is no child of ours is lost; then all that have a pid and no end are ours.
@@ -131,9 +84,23 @@ impl Table {
                 && children::has_ended(pid).is_err()
             {
                 entry.exit = Some(LOST);
-                self.exits += 1;
             }
         }
+    }
+
+    /// Looks up the pids that are not known yet.
+    fn read_pids(&mut self) {
+        let Some(records) = &self.records else { return };
+        for entry in self.entries.values_mut().filter(|entry| entry.is_unborn()) {
+            entry.pid = read_pid(records.as_fd(), entry.word);
+        }
+    }
+}
+
+impl Entry {
+    /// A worker's, and none is known to have been cloned.
+    fn is_unborn(&self) -> bool {
+        self.word > 0 && self.pid.is_none()
     }
 }
 
@@ -143,8 +110,8 @@ fn read_pid(records: BorrowedFd<'_>, offset: u64) -> Option<Pid> {
     if read == bytes.len() { Pid::from_raw(i32::from_ne_bytes(bytes)) } else { None }
 }
 
-fn is_hung_up(descriptor: BorrowedFd<'_>) -> bool {
-    let mut polled = [PollFd::new(&descriptor, PollFlags::empty())];
-    let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
-    matches!(poll(&mut polled, Some(&no_wait)), Ok(1)) && polled[0].revents().contains(PollFlags::HUP)
+fn is_hung_up(descriptor: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(descriptor, PollFlags::empty())];
+    let polling = poll(&mut polled, Some(&Timespec::default()));
+    matches!(polling, Ok(1)) && polled[0].revents().contains(PollFlags::HUP)
 }

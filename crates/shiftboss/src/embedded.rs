@@ -9,9 +9,8 @@ use crate::driver::Chief;
 use crate::handle::Order;
 use crate::log::Log;
 use crate::options::AppOptions;
-use crate::os::kernel;
+use crate::os::{kernel, signals};
 use crate::run::{self, RunError, Setting};
-use shiftboss_keeper::signals;
 
 /// An app that runs in this process. Its workers end with the process, and with the thread that it runs on.
 #[derive(Debug)]

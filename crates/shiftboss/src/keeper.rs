@@ -20,12 +20,13 @@ use shiftboss_keeper::wire::{
     DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, LACKS, MOST_ITEMS,
     ORDER, READY, SIGNAL, UPGRADE,
 };
-use shiftboss_keeper::{CODE, Fate, LINK, Program, STATE, STATE_FORMAT, packet_socket, signals};
+use shiftboss_keeper::{CODE, Fate, LINK, Program, STATE, STATE_FORMAT, packet_socket};
 
 use crate::adopt;
 use crate::keys::Key;
 use crate::os::kill_points::{self, Part};
 use crate::os::rlimit::{self, Nofile};
+use crate::os::signals;
 
 /// The right to run an app in this process, under a keeper: see [`own_process`].
 #[derive(Debug)]

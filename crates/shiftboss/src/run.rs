@@ -8,7 +8,6 @@ use std::time::Duration;
 use shiftboss_core::App;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId};
 use shiftboss_core::spec::BrokerSpec;
-use shiftboss_keeper::signals::{self, SignalFd};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::adopt::{self, Left};
@@ -28,6 +27,7 @@ use crate::os::leftovers::{self, Haste};
 use crate::os::listener::BindError;
 use crate::os::random::random;
 use crate::os::rlimit::{self, Nofile};
+use crate::os::signals::{self, Signals};
 use crate::os::{clock, heirs, kernel, kill_points};
 use crate::recorder::Recorder;
 use crate::sockets::Sockets;
@@ -118,7 +118,7 @@ pub fn run(options: &AppOptions, setting: &Setting, log: Box<dyn Log>) -> Result
     let nofile = rlimit::raise_nofile().map_err(os("cannot read the limit of open files"))?;
     let hang_up_stops = hang_up_stops();
     // From here on a signal waits for the driver, and nothing of ours is left behind by one.
-    let signals = SignalFd::new(&HEARD).map_err(os("cannot take signals"))?;
+    let signals = Signals::new(&HEARD).map_err(os("cannot take signals"))?;
     start(options, setting, Some(nofile), hang_up_stops, Chief::Signals(signals), log, mpsc::channel(ORDERS))
 }
 

@@ -2,14 +2,13 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use shiftboss_keeper::signals::SignalFd;
-
 use crate::keeper::Keeper;
+use crate::os::signals::Signals;
 
 /// Who tells the app to end, and reaps its workers.
 pub(crate) enum Chief {
     /// The operating system.
-    Signals(SignalFd),
+    Signals(Signals),
     /// The keeper above us.
     Keeper(Keeper),
     /// The program that the app is embedded in; it says so by an order.

@@ -20,5 +20,6 @@ pub mod poll;
 pub mod random;
 pub mod reaper;
 pub mod rlimit;
+pub mod signals;
 pub mod spawn;
 pub mod usage;

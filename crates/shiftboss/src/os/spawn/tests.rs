@@ -103,7 +103,7 @@ fn the_child_ignores_and_blocks_nothing_whatever_we_do() {
     if elsewhere(module_path!(), "the_child_ignores_and_blocks_nothing_whatever_we_do") {
         return;
     }
-    let signals = shiftboss_keeper::signals::SignalFd::new(&[libc::SIGTERM, libc::SIGUSR2, 40]).unwrap();
+    let signals = crate::os::signals::Signals::new(&[libc::SIGTERM, libc::SIGUSR2, 40]).unwrap();
     for number in [libc::SIGHUP, libc::SIGPIPE, 45, 64] {
         // SAFETY: sets no handler.
         unsafe { libc::signal(number, libc::SIG_IGN) };
