@@ -40,6 +40,8 @@ pub(crate) struct Left {
     pub(crate) inherited: Inherited,
     pub(crate) estate: Estate,
     pub(crate) upgrade: Upgrade,
+    /// Keys of what is held for a broker that was about to join.
+    pub(crate) stale: Vec<u64>,
 }
 
 /// Whether this image could go on with what it was given to read.
@@ -97,15 +99,25 @@ pub(crate) fn to_read(estate: &Estate, recorder: &Recorder, shells: &[Shell]) ->
 impl Left {
     pub(crate) fn claim(mut inherited: Inherited) -> io::Result<Left> {
         let mut estate = Estate::new();
-        let app = AppRecord::claim(&mut inherited, &mut estate)?;
+        let held: Vec<u64> = inherited.keys().collect();
+        let mut app = AppRecord::claim(&mut inherited, &mut estate)?;
         let specs = SpecRecord::claim_all(&mut inherited, &mut estate)?;
         let mut one = |key| inherited.claim_one(key).ok_or_else(|| missing(key));
         let instance = Instance::adopt(&app.socket(), one(Key::Control)?, one(Key::Lock)?)?;
         let (memory, mut ring, mut events, told) = recorder::open(one(Key::Records)?, one(Key::Ring)?)?;
-        let shells = shells(&app, &specs, &mut inherited)?;
+        let mut shells = shells(&app, &specs, &mut inherited)?;
         let addresses =
             |broker: BrokerId| shells.get(broker.0 as usize).map(|shell| shell.sockets.addresses());
         let core = restore(memory.bytes(), &specs, addresses).map_err(|error| refused(&error))?;
+        // One that was about to join has not.
+        let joined = core.status().brokers.len();
+        shells.truncate(joined);
+        app.brokers.truncate(joined);
+        let is_stale = |key: &u64| match Key::of(*key) {
+            Some(Key::Listener(broker, _) | Key::Spec(broker, _)) => broker.0 as usize >= joined,
+            _ => false,
+        };
+        let stale = held.into_iter().filter(is_stale).collect();
         ring.cut_after(core.last_event());
         events.retain(|event| event.seq <= core.last_event());
         let recorder = Recorder::adopt(memory, ring)?;
@@ -128,6 +140,7 @@ impl Left {
             inherited,
             estate,
             upgrade,
+            stale,
         })
     }
 }

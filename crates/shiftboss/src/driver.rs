@@ -5,6 +5,7 @@
 
 mod chief;
 mod hear;
+mod join;
 mod perform;
 mod post;
 mod succession;
@@ -23,7 +24,8 @@ use shiftboss_core::{Adoption, App, Effect, Input};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::feed::Feed;
-use crate::handle::Order;
+use crate::handle::{Names, Order};
+use crate::join::Founder;
 use crate::keeper::Inherited;
 use crate::launch::Launch;
 use crate::log::{Log, Told};
@@ -48,6 +50,9 @@ pub(crate) struct Driver {
     chief: Chief,
     quieting: BTreeMap<BrokerId, (u32, Quieting)>,
     feed: Feed,
+    names: Names,
+    /// Makes the brokers that join.
+    founder: Founder,
     log: Box<dyn Log>,
     /// If the log does not note it itself.
     told: Option<Told>,
@@ -91,6 +96,8 @@ pub(crate) struct Parts {
     pub(crate) shells: Vec<Shell>,
     pub(crate) launches: BTreeMap<LaunchId, Launch>,
     pub(crate) feed: Feed,
+    pub(crate) names: Names,
+    pub(crate) founder: Founder,
     pub(crate) log: Box<dyn Log>,
     pub(crate) chief: Chief,
     pub(crate) succession: Succession,
@@ -125,6 +132,8 @@ impl Driver {
             chief: parts.chief,
             quieting: BTreeMap::new(),
             feed: parts.feed,
+            names: parts.names,
+            founder: parts.founder,
             log: parts.log,
             told,
             orders,

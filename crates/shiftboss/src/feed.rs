@@ -10,11 +10,12 @@ use shiftboss_core::{Event, Status};
 use tokio::sync::broadcast;
 
 use crate::convert::{self, Moment};
+use crate::handle::Names;
 use crate::mail::Said;
 use crate::usages::Usages;
 
 pub(crate) struct Feed {
-    names: Arc<[String]>,
+    names: Names,
     status: Status,
     kept: VecDeque<Arc<api::Event>>,
     /// The number of the next event.
@@ -35,7 +36,7 @@ pub(crate) struct Subscription {
 }
 
 impl Feed {
-    pub(crate) fn new(names: Arc<[String]>) -> Self {
+    pub(crate) fn new(names: Names) -> Self {
         Feed {
             names,
             status: Status::default(),
@@ -62,7 +63,8 @@ impl Feed {
 
     /// An event as the wire has it.
     pub(crate) fn convert(&self, event: &Event) -> api::Event {
-        let broker = event.broker.and_then(|BrokerId(at)| self.names.get(at as usize));
+        let names = self.names.now();
+        let broker = event.broker.and_then(|BrokerId(at)| names.get(at as usize));
         convert::event(event, broker.map(String::as_str), Moment::now())
     }
 
@@ -105,7 +107,7 @@ impl Feed {
         self.status
             .brokers
             .iter()
-            .zip(self.names.iter())
+            .zip(self.names.now().iter())
             .map(|(status, name)| convert::broker(name, status, &mut self.usages, moment))
             .collect()
     }

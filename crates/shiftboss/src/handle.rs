@@ -10,6 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::feed::Subscription;
 use crate::mail::Errand;
+use crate::options::BrokerOptions;
+use crate::run::RunError;
 
 /// Gives orders to the app; cheap to clone.
 #[derive(Clone)]
@@ -28,7 +30,26 @@ pub(crate) struct Info {
     pub(crate) environment: String,
     pub(crate) started_at: String,
     /// Types in order of declaration: the position is the broker's id.
-    pub(crate) brokers: Arc<[String]>,
+    pub(crate) brokers: Names,
+}
+
+/// The brokers' types, as they are now: one may join.
+#[derive(Clone, Default)]
+pub(crate) struct Names(Arc<Mutex<Arc<[String]>>>);
+
+impl Names {
+    pub(crate) fn of(names: Arc<[String]>) -> Names {
+        Names(Arc::new(Mutex::new(names)))
+    }
+
+    pub(crate) fn now(&self) -> Arc<[String]> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn join(&self, name: &str) {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *names = names.iter().map(String::as_str).chain([name]).map(str::to_owned).collect();
+    }
 }
 
 /// One order.
@@ -50,6 +71,12 @@ pub(crate) enum Order {
     },
     /// Something with the workers' channels.
     Errand(Errand),
+    /// One more broker; the one of that type if there is one already.
+    Join {
+        name: String,
+        options: Box<BrokerOptions>,
+        reply: oneshot::Sender<Result<BrokerId, RunError>>,
+    },
     Status(oneshot::Sender<Vec<api::Broker>>),
     Pulse(oneshot::Sender<Pulse>),
     Subscribe {
@@ -78,7 +105,7 @@ impl Handle {
     }
 
     pub(crate) fn broker(&self, name: &str) -> Option<BrokerId> {
-        let at = self.info.brokers.iter().position(|known| known == name)?;
+        let at = self.info.brokers.now().iter().position(|known| known == name)?;
         u32::try_from(at).ok().map(BrokerId)
     }
 

@@ -1,6 +1,5 @@
 //! Our side of the keeper: becoming one, what it has left us, and what is said to it.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -10,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{getppid, set_parent_process_death_signal};
 use shiftboss_core::id::WorkerId;
@@ -51,10 +50,10 @@ pub(crate) struct Inherited {
 /// The keeper, to be spoken to.
 #[derive(Clone, Debug)]
 pub(crate) struct Keeper {
-    link: Rc<Link>,
+    link: Arc<Link>,
     pid: i32,
     /// What can be said together with more.
-    later: Rc<RefCell<Vec<Item>>>,
+    later: Arc<Mutex<Vec<Item>>>,
 }
 
 /// What the keeper says while the app runs.
@@ -146,7 +145,7 @@ impl OwnProcess {
         // Should the keeper have ended before, the link says so.
         set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         let pid = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        let keeper = Keeper { link: Rc::new(Link::from_descriptor(link)), pid, later: Rc::default() };
+        let keeper = Keeper { link: Arc::new(Link::from_descriptor(link)), pid, later: Arc::default() };
         let mut inherited = Inherited::default();
         while !inherited.take(keeper.hear_all()?) {}
         match inherited.go {
@@ -248,12 +247,12 @@ impl Keeper {
     }
 
     pub(crate) fn forget_value(&self, key: u64) {
-        self.later.borrow_mut().push(Item::new(FORGET, key, 0));
+        self.later().push(Item::new(FORGET, key, 0));
     }
 
     /// An order is taken in; said with the next [`Keeper::flush`].
     pub(crate) fn done(&self, order: u64) {
-        self.later.borrow_mut().push(Item::new(DONE, order, 0));
+        self.later().push(Item::new(DONE, order, 0));
     }
 
     /// All that the keeper has told is taken in, and we act.
@@ -281,9 +280,13 @@ impl Keeper {
         self.link.say(&[item], &[image, note], true)
     }
 
+    fn later(&self) -> MutexGuard<'_, Vec<Item>> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Says what can be said together.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        let mut later = self.later.borrow_mut();
+        let mut later = self.later();
         for items in later.chunks(MOST_ITEMS) {
             kill_points::point("FORGET or DONE is said");
             self.link.say(items, &[], true)?;

@@ -42,6 +42,7 @@ mod feed;
 mod handle;
 mod in_flight;
 mod inheritance;
+mod join;
 mod keeper;
 mod keys;
 mod launch;

@@ -1,8 +1,9 @@
 //! Runs an app in a process of its own: checks everything, claims the app's name, then hands over to the driver.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use shiftboss_core::App;
@@ -12,10 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::adopt::{self, Left};
 use crate::convert::Moment;
-use crate::driver::{Beginning, Chief, Driver, Parts, Shell, Succession};
+use crate::driver::{Beginning, Chief, Driver, Parts, Succession};
 use crate::feed::Feed;
-use crate::handle::{Handle, Info, Order};
-use crate::inheritance::{AppRecord, SpecRecord};
+use crate::handle::{Handle, Info, Names, Order};
+use crate::inheritance::AppRecord;
+use crate::join::{Founded, Founder};
 use crate::keeper::{Keeper, OwnProcess};
 use crate::keys::Key;
 use crate::launch::{Launch, LaunchError};
@@ -30,7 +32,6 @@ use crate::os::rlimit::{self, Nofile};
 use crate::os::signals::{self, Signals};
 use crate::os::{clock, heirs, kernel, kill_points};
 use crate::recorder::Recorder;
-use crate::sockets::Sockets;
 use crate::trace::{Trace, TraceError};
 use crate::upgrade::{Estate, Upgrade};
 
@@ -83,6 +84,12 @@ pub enum RunError {
     /// What happens was to be written down, and cannot be.
     #[error("{0}")]
     Trace(#[from] TraceError),
+    /// It ends, so nothing joins it.
+    #[error("the app is ending")]
+    Ending,
+    /// An app has room for 256 brokers.
+    #[error("there is no room for another broker: an app has at most {0}")]
+    TooMany(usize),
     /// The operating system refused something that running needs.
     #[error("{what}: {source}")]
     Os {
@@ -142,8 +149,12 @@ pub fn begin(
 ///
 /// # Errors
 /// [`RunError`] if what was left cannot be taken over; it stays as it is then, with the keeper.
-pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
-    let keeper = own.keeper;
+pub fn go_on(own: OwnProcess, log: Box<dyn Log>) -> Result<(), RunError> {
+    go_on_with(own, log, mpsc::channel(ORDERS))
+}
+
+pub(crate) fn go_on_with(own: OwnProcess, mut log: Box<dyn Log>, orders: Orders) -> Result<(), RunError> {
+    let (keeper, nofile) = (own.keeper, own.nofile);
     heirs::expect(true);
     let left = Left::claim(own.inherited).map_err(os("cannot go on with the app"))?;
     let trace = left.app.trace.as_ref().map(|path| Trace::go_on(Path::new(path), left.recorder.steps()));
@@ -154,7 +165,8 @@ pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
             None
         }
     };
-    let names = adopt::names(&left.shells);
+    left.stale.iter().for_each(|key| keeper.forget_value(*key));
+    let names = Names::of(adopt::names(&left.shells));
     let image = PathBuf::from(&left.app.image);
     let watch = watch(left.app.upgrades_itself, &image, left.upgrade.failed_image(), &mut *log);
     let parts = Parts {
@@ -163,7 +175,9 @@ pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
         recorder: Some(left.recorder),
         shells: left.shells,
         launches: left.launches,
-        feed: Feed::new(Arc::clone(&names)),
+        feed: Feed::new(names.clone()),
+        names: names.clone(),
+        founder: Founder { nofile: Some(nofile), mark: mark(&left.instance), record: left.app.clone() },
         log,
         chief: Chief::Keeper(keeper),
         succession: Succession { image, order: None, watch, estate: left.estate, upgrade: left.upgrade },
@@ -174,11 +188,11 @@ pub fn go_on(own: OwnProcess, mut log: Box<dyn Log>) -> Result<(), RunError> {
         app: left.app.app,
         environment: left.app.environment,
         started_at: left.app.started_at,
-        brokers: names,
+        brokers: names.clone(),
     };
     let beginning =
         Beginning::Adopt { how: left.how, inherited: left.inherited, told: left.told, events: left.events };
-    drive(parts, left.instance, info, beginning, mpsc::channel(ORDERS))
+    drive(parts, left.instance, info, beginning, orders)
 }
 
 pub(crate) fn start(
@@ -190,30 +204,11 @@ pub(crate) fn start(
     mut log: Box<dyn Log>,
     orders: Orders,
 ) -> Result<(), RunError> {
-    let mut launches = options
-        .brokers
-        .iter()
-        .map(|(name, broker)| Launch::prepare(name, &setting.environment, broker, nofile))
-        .collect::<Result<Vec<_>, _>>()?;
+    // What is wrong with a command is told before anything is touched.
+    check(options).map_err(|mut wrong| wrong.swap_remove(0))?;
     enough_descriptors(options)?;
     let instance = Instance::claim_for(&setting.socket, chief.pid())?;
     end_leftovers(instance.socket(), &mut *log);
-    let mark = leftovers::mark(instance.socket(), &format!("{:016x}", random() & u128::from(u64::MAX)));
-    launches.iter_mut().for_each(|launch| launch.mark(&mark));
-    let shells =
-        options.brokers.iter().map(|(name, broker)| shell(name, broker)).collect::<Result<Vec<_>, _>>()?;
-    let specs: Vec<BrokerSpec> = (0..)
-        .map(LaunchId)
-        .zip(&options.brokers)
-        .map(|(launch, (name, broker))| spec(name, broker, launch))
-        .collect();
-    let trace = setting.trace.as_ref().map(|path| Trace::begin(path, &specs)).transpose()?;
-    for ((name, _), launch) in options.brokers.iter().zip(&launches) {
-        log.note(&format!("{name} runs {}", launch.program().display()));
-        if launch.outlives_us() {
-            log.note(&format!("{name}: set-uid or with capabilities, its workers live on if we are killed"));
-        }
-    }
     let record = AppRecord {
         app: options.app.clone(),
         environment: setting.environment.clone(),
@@ -225,30 +220,36 @@ pub(crate) fn start(
         image: std::env::current_exe().unwrap_or_default().into_os_string(),
         upgrades_itself: options.upgrade == UpgradeWhen::Auto && chief.keeper().is_some(),
     };
+    let founder = Founder { nofile, mark: mark(&instance), record };
+    let brokers = (0..).map(LaunchId).zip(&options.brokers);
+    let mut founded = brokers
+        .map(|(launch, (name, broker))| founder.found(name, broker, launch, &mut *log))
+        .collect::<Result<Vec<_>, _>>()?;
+    let specs: Vec<BrokerSpec> = founded.iter().map(|founded| founded.spec.clone()).collect();
+    let trace = setting.trace.as_ref().map(|path| Trace::begin(path, &specs)).transpose()?;
+    let record = &founder.record;
     let image = PathBuf::from(&record.image);
     let mut estate = Estate::new();
-    let mut shells = shells;
     let recorder = match chief.keeper() {
         None => None,
         Some(keeper) => {
-            let all = options.brokers.iter().zip(&specs).zip(&launches);
-            let records = all.map(|(((_, broker), spec), launch)| SpecRecord {
-                spec: spec.clone(),
-                listen: broker.listen.clone(),
-                launch: launch.clone(),
-            });
-            let deposited = deposit(keeper, &record, records, &instance, &mut shells, &mut estate);
+            let deposited = deposit(keeper, record, options, &mut founded, &instance, &mut estate);
             Some(deposited.map_err(os("the keeper does not take what it has to hold"))?)
         }
     };
+    let (mut launches, mut shells) = (BTreeMap::new(), Vec::new());
+    for Founded { launch, shell, spec } in founded {
+        launches.insert(spec.launch, launch);
+        shells.push(shell);
+    }
     let watch = watch(record.upgrades_itself, &image, None, &mut *log);
-    let names: Arc<[String]> = record.brokers.into();
+    let names = Names::of(record.brokers.clone().into());
     let info = Info {
         pid: chief.pid(),
-        app: record.app,
-        environment: record.environment,
-        started_at: record.started_at,
-        brokers: Arc::clone(&names),
+        app: record.app.clone(),
+        environment: record.environment.clone(),
+        started_at: record.started_at.clone(),
+        brokers: names.clone(),
     };
     let seed = clock::now().0 ^ u64::from(std::process::id());
     let parts = Parts {
@@ -256,8 +257,10 @@ pub(crate) fn start(
         trace,
         recorder,
         shells,
-        launches: (0..).map(LaunchId).zip(launches).collect(),
-        feed: Feed::new(names),
+        launches,
+        feed: Feed::new(names.clone()),
+        names,
+        founder,
         log,
         chief,
         succession: Succession { image, estate, upgrade: Upgrade::default(), order: None, watch },
@@ -306,22 +309,25 @@ fn end_leftovers(socket: &Path, log: &mut dyn Log) {
 fn deposit(
     keeper: &Keeper,
     app: &AppRecord,
-    specs: impl Iterator<Item = SpecRecord>,
+    options: &AppOptions,
+    founded: &mut [Founded],
     instance: &Instance,
-    shells: &mut [Shell],
     estate: &mut Estate,
 ) -> std::io::Result<Recorder> {
-    for (broker, spec) in (0..).map(BrokerId).zip(specs) {
-        spec.deposit(keeper, broker, Generation(1), estate)?;
-    }
-    for (broker, shell) in (0..).map(BrokerId).zip(shells) {
-        shell.sockets.deposit(keeper, broker)?;
+    for ((broker, founded), (_, options)) in (0..).map(BrokerId).zip(founded).zip(&options.brokers) {
+        founded.record(options).deposit(keeper, broker, Generation(1), estate)?;
+        founded.shell.sockets.deposit(keeper, broker)?;
     }
     let (control, lock) = instance.descriptors();
     keeper.deposit(Key::Control, &[control], 0)?;
     keeper.deposit(Key::Lock, &[lock], 0)?;
     app.deposit(keeper, estate)?;
     Recorder::new(keeper)
+}
+
+/// By which processes of this run are known.
+fn mark(instance: &Instance) -> OsString {
+    leftovers::mark(instance.socket(), &format!("{:016x}", random() & u128::from(u64::MAX)))
 }
 
 /// A hang-up means "stop" only for somebody who sits at a terminal; for everybody else it means "renew". To be asked
@@ -385,29 +391,6 @@ pub(crate) fn os(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError 
 /// Lets clients read their last answers, but not for ever.
 async fn within(wait: Duration, work: impl Future) {
     let _ = tokio::time::timeout(wait, work).await;
-}
-
-fn shell(name: &str, options: &BrokerOptions) -> Result<Shell, RunError> {
-    let mut sockets = Sockets::new(options.listen.clone());
-    match sockets.bind() {
-        // An address that is not there yet is waited for; one that is taken is not.
-        Err(source) if !source.is_temporary() => Err(RunError::Listen { broker: name.to_owned(), source }),
-        Ok(()) | Err(_) => Ok(Shell { name: name.into(), ready: options.effective_ready(), sockets }),
-    }
-}
-
-fn spec(name: &str, options: &BrokerOptions, launch: LaunchId) -> BrokerSpec {
-    BrokerSpec {
-        name: name.to_owned(),
-        workers: options.workers,
-        launch,
-        listens: !options.listen.is_empty(),
-        ready: options.effective_ready(),
-        recycle: options.recycle.clone(),
-        stop: options.stop.clone(),
-        backoff: options.backoff,
-        drained: options.drained,
-    }
 }
 
 /// Numbers of INT, TERM, HUP and QUIT.

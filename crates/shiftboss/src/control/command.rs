@@ -31,7 +31,7 @@ pub(super) async fn broker(
 ) -> Response {
     let Some(broker) = handle.broker(&name) else {
         let error = format!("`{name}` is not a type of this app");
-        let known = handle.info().brokers.join(", ");
+        let known = handle.info().brokers.now().join(", ");
         return failure(StatusCode::NOT_FOUND, error, Some(format!("its types are: {known}")));
     };
     let verb = match read_verb(&verb, &body) {

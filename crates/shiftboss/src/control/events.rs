@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::convert::Moment;
 use crate::feed::Subscription;
-use crate::handle::{Gone, Handle};
+use crate::handle::{Gone, Handle, Names};
 use crate::mail::{Kind, Said};
 use crate::os::clock;
 
@@ -35,7 +35,7 @@ type Lines = mpsc::Sender<String>;
 
 async fn send_all(
     subscription: Subscription,
-    names: &[String],
+    names: &Names,
     lines: Lines,
 ) -> Result<(), mpsc::error::SendError<String>> {
     let Subscription { lost, kept, mut live, mut said } = subscription;
@@ -54,7 +54,7 @@ async fn send_all(
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
             },
             said = said.recv() => match said {
-                Ok(said) => said_lines(&said, names),
+                Ok(said) => said_lines(&said, &names.now()),
                 // Messages may be missed, and nobody counts on them.
                 Err(broadcast::error::RecvError::Lagged(_)) => continue,
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),

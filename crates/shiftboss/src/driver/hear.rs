@@ -152,6 +152,10 @@ impl Driver {
                 self.waiting.entry(request).or_default().push(reply);
                 self.inputs.push_back(Input::Command { request, command });
             }
+            Order::Join { name, options, reply } => {
+                // Whoever has stopped listening needs no answer.
+                let _ = reply.send(self.join(&name, &options));
+            }
             Order::Errand(errand) => self.run_errand(errand),
             Order::Stop { now } => self.inputs.push_back(Input::Stop { now }),
             Order::Upgrade { request, check, reply } => self.upgrade(request, check, reply),

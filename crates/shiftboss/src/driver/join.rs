@@ -1,0 +1,53 @@
+//! A broker joins the running app.
+
+use shiftboss_core::Input;
+use shiftboss_core::id::{BrokerId, Generation, LaunchId};
+
+use super::Driver;
+use crate::options::BrokerOptions;
+use crate::os::kill_points;
+use crate::os::random::random;
+use crate::run::{RunError, os};
+
+impl Driver {
+    /// The broker of this type; made of these options if there is none.
+    pub(super) fn join(&mut self, name: &str, options: &BrokerOptions) -> Result<BrokerId, RunError> {
+        let known = self.names.now();
+        let id = BrokerId(u32::try_from(known.len()).unwrap_or(u32::MAX));
+        if let Some(at) = known.iter().position(|other| other == name) {
+            return Ok(BrokerId(u32::try_from(at).unwrap_or(u32::MAX)));
+        }
+        if self.ended || self.core.status().stopping {
+            return Err(RunError::Ending);
+        }
+        if known.len() >= MOST {
+            return Err(RunError::TooMany(MOST));
+        }
+        let launch = LaunchId(self.launches.keys().next_back().map_or(0, |last| last.0 + 1));
+        let mut founded = self.founder.found(name, options, launch, &mut *self.log)?;
+        self.founder.record.brokers.push(name.to_owned());
+        if let Some(keeper) = self.chief.keeper() {
+            let estate = &mut self.succession.estate;
+            let deposited = founded
+                .record(options)
+                .deposit(keeper, id, Generation(1), estate)
+                .and_then(|()| founded.shell.sockets.deposit(keeper, id))
+                // Last: a successor looks for all whom it names.
+                .and_then(|()| self.founder.record.deposit(keeper, estate));
+            if let Err(error) = deposited {
+                self.founder.record.brokers.pop();
+                return Err(os("the keeper does not take what it has to hold")(error));
+            }
+            kill_points::point("a broker is about to join");
+        }
+        self.names.join(name);
+        self.launches.insert(launch, founded.launch);
+        self.shells.push(founded.shell);
+        let seed = u64::try_from(random() & u128::from(u64::MAX)).unwrap_or(0);
+        self.inputs.push_back(Input::Begun { spec: Box::new(founded.spec), seed });
+        Ok(id)
+    }
+}
+
+/// As many as the records have room for.
+const MOST: usize = 256;

@@ -1,0 +1,79 @@
+//! A broker is made of its options: looked up, bound, written down. At the start of an app, and when one joins later.
+
+use std::ffi::OsString;
+
+use shiftboss_core::id::LaunchId;
+use shiftboss_core::spec::BrokerSpec;
+
+use crate::driver::Shell;
+use crate::inheritance::{AppRecord, SpecRecord};
+use crate::launch::Launch;
+use crate::log::Log;
+use crate::options::BrokerOptions;
+use crate::os::rlimit::Nofile;
+use crate::run::RunError;
+use crate::sockets::Sockets;
+
+/// What all brokers of an app have in common.
+pub(crate) struct Founder {
+    pub(crate) nofile: Option<Nofile>,
+    /// By which its processes are known.
+    pub(crate) mark: OsString,
+    pub(crate) record: AppRecord,
+}
+
+/// A broker, before it begins.
+pub(crate) struct Founded {
+    pub(crate) launch: Launch,
+    pub(crate) shell: Shell,
+    pub(crate) spec: BrokerSpec,
+}
+
+impl Founder {
+    /// Looks up what is to be launched, and binds what is to be listened on.
+    pub(crate) fn found(
+        &self,
+        name: &str,
+        options: &BrokerOptions,
+        id: LaunchId,
+        log: &mut dyn Log,
+    ) -> Result<Founded, RunError> {
+        let mut launch = Launch::prepare(name, &self.record.environment, options, self.nofile)?;
+        launch.mark(&self.mark);
+        log.note(&format!("{name} runs {}", launch.program().display()));
+        if launch.outlives_us() {
+            log.note(&format!("{name}: set-uid or with capabilities, its workers live on if we are killed"));
+        }
+        Ok(Founded { launch, shell: shell(name, options)?, spec: spec(name, options, id) })
+    }
+}
+
+impl Founded {
+    /// For successors.
+    pub(crate) fn record(&self, options: &BrokerOptions) -> SpecRecord {
+        SpecRecord { spec: self.spec.clone(), listen: options.listen.clone(), launch: self.launch.clone() }
+    }
+}
+
+fn shell(name: &str, options: &BrokerOptions) -> Result<Shell, RunError> {
+    let mut sockets = Sockets::new(options.listen.clone());
+    match sockets.bind() {
+        // An address that is not there yet is waited for; one that is taken is not.
+        Err(source) if !source.is_temporary() => Err(RunError::Listen { broker: name.to_owned(), source }),
+        Ok(()) | Err(_) => Ok(Shell { name: name.into(), ready: options.effective_ready(), sockets }),
+    }
+}
+
+fn spec(name: &str, options: &BrokerOptions, launch: LaunchId) -> BrokerSpec {
+    BrokerSpec {
+        name: name.to_owned(),
+        workers: options.workers,
+        launch,
+        listens: !options.listen.is_empty(),
+        ready: options.effective_ready(),
+        recycle: options.recycle.clone(),
+        stop: options.stop.clone(),
+        backoff: options.backoff,
+        drained: options.drained,
+    }
+}
