@@ -9,7 +9,7 @@ pub(super) struct Level {
 
 /// Environments are taken out before the keys are looked at.
 pub(super) const TOP: Level = Level {
-    known: &["app", "upgrade", "broker", SETTINGS],
+    known: &["app", "upgrade", "broker", "env", SETTINGS],
     later: &["control", "metrics", "sentry", "fleet", "dashboard"],
 };
 

@@ -129,6 +129,31 @@ fn a_server_that_is_away_or_hangs_delays_no_report_and_no_end() {
 }
 
 #[test]
+fn an_https_address_is_spoken_to_by_tls_and_a_server_that_cannot_is_survived() {
+    let name = "sentry::an_https_address_is_spoken_to_by_tls_and_a_server_that_cannot_is_survived";
+    if is_child() {
+        let app = App::new("shop");
+        assert!(app.report("told").event_id.is_some());
+        assert!(app.flush(Duration::from_secs(60)));
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dsn = dsn(&listener).replace("http:", "https:");
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut hello = [0; 3];
+        stream.read_exact(&mut hello).unwrap();
+        hello
+    });
+    let output = in_child(name, &[("SENTRY_DSN", &dsn)]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!said(&output).contains("panicked"), "{}", said(&output));
+    // A handshake's record of TLS 1.x (RFC 8446, 5.1).
+    let hello = server.join().unwrap();
+    assert_eq!(hello[..2], [0x16, 3]);
+}
+
+#[test]
 fn a_dsn_that_is_none_is_refused_and_not_shown() {
     let name = "sentry::a_dsn_that_is_none_is_refused_and_not_shown";
     if is_child() {
