@@ -124,7 +124,11 @@ impl Launch {
             environment: environment.into_iter().collect(),
             own: options.environment.clone(),
             listeners: options.listen.iter().map(|listen| listen.name.clone()).collect(),
-            notifies: options.kind == Kind::Notify || options.effective_ready() == Ready::Notify,
+            notifies: match options.kind {
+                Kind::Notify => true,
+                Kind::Plain => options.effective_ready() == Ready::Notify,
+                Kind::Worker => false,
+            },
             notice: options.notice.to_string(),
             nofile,
         })

@@ -29,7 +29,9 @@
 
 pub mod address;
 mod adopt;
+mod answer;
 pub mod app;
+mod broker;
 mod channel;
 mod children;
 #[cfg(feature = "config")]
@@ -38,6 +40,7 @@ mod control;
 mod convert;
 mod driver;
 mod embedded;
+mod engine;
 mod feed;
 mod handle;
 mod in_flight;
@@ -48,25 +51,35 @@ mod keys;
 mod launch;
 pub mod log;
 mod mail;
+mod members;
 pub mod options;
 pub mod os;
 mod output;
+mod print;
 mod readiness;
 mod recorder;
 mod ring;
 mod run;
 mod sockets;
+mod subscription;
 mod trace;
 mod upgrade;
 mod usages;
+mod worker;
 mod workers;
 
 #[cfg(feature = "sentry")]
 pub use app::SentryOptions;
 pub use app::{App, AppBuilder, AppError, ConfigError, Report, Reported, ServiceError};
+pub use answer::{Answer, Answers, AskError, Call, CallAll, Done};
+pub use broker::Broker;
 pub use embedded::{Embedded, embed};
 pub use keeper::{OwnProcess, keep_if_asked, own_process, own_process_anew};
 pub use launch::LaunchError;
+pub use mail::{CallError, Untold};
+pub use members::Member;
 pub use options::{AppOptions, BrokerOptions};
 pub use run::{RunError, Setting, begin, check, go_on, run};
+pub use subscription::{BrokerEvent, Message, Subscription, WorkerExit};
 pub use trace::TraceError;
+pub use worker::{Busy, Listener, Messages, Worker, WorkerContext, WorkerError, work, worker_type};

@@ -31,6 +31,10 @@ pub trait Log: Send {
     fn line(&mut self, line: &Line<'_>);
     /// Something that is no event and that somebody should read.
     fn note(&mut self, text: &str);
+    /// A worker could not be spoken to, or talks nonsense. Default: a note.
+    fn channel_error(&mut self, broker: &str, worker: u64, error: &str) {
+        self.note(&format!("{broker}: worker {worker}: {error}"));
+    }
     /// All is said for now: what was held back, to be written at once, is to be written. Default: nothing.
     fn flush(&mut self) {}
     /// A log that writes later takes this and notes what is written, so that a successor of a killed process tells the

@@ -54,16 +54,22 @@ pub(crate) struct Subscriber {
 
 /// What is to be done with workers' channels.
 pub(crate) enum Errand {
-    /// Who could be spoken to.
+    /// Who could be spoken to: with process and slot.
     Listeners {
         broker: BrokerId,
-        reply: oneshot::Sender<Vec<(WorkerId, u32)>>,
+        reply: oneshot::Sender<Vec<(WorkerId, u32, u32)>>,
     },
     /// One line to one worker.
     Tell {
         worker: WorkerId,
         line: Vec<u8>,
         reply: Option<oneshot::Sender<Result<(), Untold>>>,
+    },
+    /// One line to all workers of a broker; how many were told.
+    Broadcast {
+        broker: BrokerId,
+        line: Vec<u8>,
+        reply: oneshot::Sender<u32>,
     },
     /// A question to one worker.
     Call {

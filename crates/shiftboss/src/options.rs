@@ -38,6 +38,8 @@ pub enum Kind {
     Notify,
     /// Any program.
     Plain,
+    /// One that uses this library: it says on its channel that it is ready.
+    Worker,
 }
 
 /// One broker's options. [`BrokerOptions::new`] gives every default.
@@ -72,7 +74,37 @@ pub struct BrokerOptions {
     pub clean_environment: bool,
 }
 
+impl Default for BrokerOptions {
+    /// One worker, which is this very program started again with the same arguments, and says on its channel when it is
+    /// ready: see [`WorkerContext`](crate::WorkerContext).
+    fn default() -> Self {
+        BrokerOptions { kind: Kind::Worker, ..BrokerOptions::new([""; 0]) }
+    }
+}
+
 impl BrokerOptions {
+    /// As okanjo-app-broker has it: a worker that is told to leave has 2 s, then TERM, and 1 s later it is killed. It cuts
+    /// requests that take longer.
+    #[must_use]
+    pub fn seed() -> Self {
+        let rungs = vec![
+            Rung::notice(Duration::from_secs(2)),
+            Rung::signal(Signal::TERM, Duration::from_secs(1)),
+        ];
+        BrokerOptions { stop: StopLadder(rungs), ..BrokerOptions::default() }
+    }
+
+    /// Without a command it is this program.
+    pub(crate) fn of_this_program(mut self) -> std::io::Result<Self> {
+        if self.command.is_empty() {
+            let program = std::env::current_exe()?.to_string_lossy().into_owned();
+            let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+            self.command = [program].into_iter().chain(arguments).collect();
+            self.kind = Kind::Worker;
+        }
+        Ok(self)
+    }
+
     /// One plain worker of this command, every other option at its default.
     #[must_use]
     pub fn new<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Self {
@@ -99,7 +131,7 @@ impl BrokerOptions {
     pub fn effective_ready(&self) -> Ready {
         match (self.ready, self.kind) {
             (Some(asked), _) => asked,
-            (None, Kind::Notify) => Ready::Notify,
+            (None, Kind::Notify | Kind::Worker) => Ready::Notify,
             (None, Kind::Plain) if self.accepts_connections() => Ready::Accepting,
             (None, Kind::Plain) => Ready::After(Duration::from_secs(1)),
         }

@@ -332,7 +332,7 @@ fn mark(instance: &Instance) -> OsString {
 
 /// A hang-up means "stop" only for somebody who sits at a terminal; for everybody else it means "renew". To be asked
 /// before a hang-up is waited for: once it has hung up, a terminal is none any more.
-fn hang_up_stops() -> bool {
+pub(crate) fn hang_up_stops() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdin())
 }
 

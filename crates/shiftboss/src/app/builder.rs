@@ -1,6 +1,7 @@
 //! Puts an app together: name, environment, configuration, where reports go.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +11,10 @@ use serde_json::Value;
 #[cfg(feature = "sentry")]
 use super::sentry::{Sentry, SentryOptions};
 use super::{App, ConfigError, Configuration, Inner, Services};
+use crate::engine::Engines;
+use crate::keeper::{self, OwnProcess};
 use crate::options::BrokerOptions;
+use crate::worker::is_worker;
 
 /// Why there is no app.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +30,9 @@ pub enum AppError {
     /// The address of Sentry is none. It is not shown: a part of it is secret.
     #[error("the DSN of Sentry is not valid: {0}")]
     Dsn(String),
+    /// A keeper cannot be had.
+    #[error("cannot run in a process of its own: {0}")]
+    Keeper(std::io::Error),
 }
 
 /// What an app is made of. [`App::builder`] begins one.
@@ -34,6 +41,9 @@ pub struct AppBuilder {
     name: String,
     environment: Option<String>,
     from: From,
+    socket: Option<PathBuf>,
+    /// Under a keeper.
+    is_own: bool,
     #[cfg(feature = "sentry")]
     sentry: SentryOptions,
 }
@@ -52,6 +62,8 @@ impl AppBuilder {
             name,
             environment: None,
             from: From::Nowhere,
+            socket: None,
+            is_own: false,
             #[cfg(feature = "sentry")]
             sentry: SentryOptions::default(),
         }
@@ -84,11 +96,33 @@ impl AppBuilder {
         self
     }
 
+    /// Where its control socket is; default where the `shiftboss` command looks for an app of this name. Two apps cannot
+    /// have the same.
+    pub fn control_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.socket = Some(path.into());
+        self
+    }
+
+    /// Gives the brokers a process of their own, whose workers outlive it: [`AppBuilder::build`] makes the calling process
+    /// the *keeper*, runs the same program again as its child, and returns there. If that child is killed, the keeper
+    /// starts it again, and [`Broker::start`](crate::Broker::start) then finds the same workers. Signals are the keeper's:
+    /// the first INT or TERM asks the app to end, the second kills. In a worker of this program it does nothing.
+    ///
+    /// `build` is then to be called first thing in `main`, before any thread is started.
+    pub fn own_process(mut self) -> Self {
+        self.is_own = true;
+        self
+    }
+
     /// The app.
     ///
     /// # Errors
     /// [`AppError`]: what is wrong with its configuration.
     pub fn build(mut self) -> Result<App, AppError> {
+        let own = match self.is_own && !is_worker() {
+            true => Some(keeper::own_process().map_err(AppError::Keeper)?),
+            false => None,
+        };
         let environment = self.environment.take().unwrap_or_else(chosen);
         let (configuration, brokers) = match std::mem::replace(&mut self.from, From::Nowhere) {
             From::Nowhere => (Configuration::default(), Vec::new()),
@@ -109,6 +143,7 @@ impl AppBuilder {
             environment,
             configuration,
             brokers,
+            own,
             #[cfg(feature = "sentry")]
             sentry,
         ))
@@ -125,6 +160,7 @@ impl AppBuilder {
             chosen(),
             Configuration::default(),
             Vec::new(),
+            None,
             #[cfg(feature = "sentry")]
             sentry,
         );
@@ -140,6 +176,7 @@ impl AppBuilder {
         environment: String,
         configuration: Configuration,
         brokers: Vec<(String, BrokerOptions)>,
+        own: Option<OwnProcess>,
         #[cfg(feature = "sentry")] sentry: Option<Sentry>,
     ) -> App {
         let worker_type = worker_type();
@@ -151,6 +188,7 @@ impl AppBuilder {
             name: self.name,
             environment,
             worker_type,
+            engines: Engines::new(self.socket, own),
             brokers,
             configuration,
             context: Mutex::new(context),

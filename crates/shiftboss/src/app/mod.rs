@@ -66,6 +66,7 @@ pub use self::services::ServiceError;
 
 use self::config::Configuration;
 use self::services::Services;
+use crate::engine::Engines;
 use crate::options::BrokerOptions;
 
 /// A service of one name, in one environment. A clone is the same app.
@@ -79,6 +80,8 @@ pub(crate) struct Inner {
     name: String,
     environment: String,
     worker_type: String,
+    /// What runs its brokers.
+    pub(crate) engines: Engines,
     brokers: Vec<(String, BrokerOptions)>,
     configuration: Configuration,
     /// Added to every report.

@@ -128,6 +128,8 @@ fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Notify => "\"notify\"",
         Kind::Plain => "\"plain\"",
+        // Only programs that use the library have such.
+        Kind::Worker => "a worker of this program",
     }
 }
 
@@ -141,7 +143,7 @@ fn ready(ready: Ready) -> String {
 
 fn default_ready(options: &BrokerOptions) -> &'static str {
     match (options.kind, options.listen.is_empty()) {
-        (Kind::Notify, _) => "default of kind \"notify\"",
+        (Kind::Notify | Kind::Worker, _) => "default of kind \"notify\"",
         (Kind::Plain, true) => "default without listeners",
         (Kind::Plain, false) => "default with these listeners",
     }

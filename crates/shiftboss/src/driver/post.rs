@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Driver;
 use crate::channel::Word;
-use crate::mail::{Answer, CallError, Errand, Happening, Kind, Message, Said, Subscriber};
+use crate::mail::{Answer, CallError, Errand, Happening, Kind, Message, Said, Subscriber, Untold};
 use crate::os::clock;
 use crate::os::random::random;
 use crate::workers::Mail;
@@ -132,10 +132,9 @@ impl Driver {
             self.hand_on(mail);
         }
         for worker in self.workers.take_cut() {
-            self.log.note(&format!(
-                "worker {}: a message to it was cut off with a broker process: it is replaced",
-                worker.0
-            ));
+            let name = self.workers.broker_of(worker).unwrap_or_default();
+            let error = "a message to it was cut off with a broker process: it is replaced";
+            self.log.channel_error(&name, worker.0, error);
             self.inputs.push_back(Input::HungUp { worker });
         }
         let full = self.post.full();
@@ -183,9 +182,16 @@ impl Driver {
             }
             Errand::Tell { worker, line, reply } => {
                 let told = self.workers.tell(worker, &line);
-                if let Some(reply) = reply {
-                    let _ = reply.send(told);
+                let unheard = reply.is_none_or(|reply| reply.send(told).is_err());
+                if let (true, Err(error @ Untold::Full)) = (unheard, told) {
+                    let name = self.workers.broker_of(worker).unwrap_or_default();
+                    self.log.channel_error(&name, worker.0, &error.to_string());
                 }
+            }
+            Errand::Broadcast { broker, line, reply } => {
+                let all = self.workers.listeners(broker);
+                let told = all.iter().filter(|(worker, ..)| self.workers.tell(*worker, &line).is_ok());
+                let _ = reply.send(u32::try_from(told.count()).unwrap_or(u32::MAX));
             }
             Errand::Call { worker, message, within, reply } => {
                 let id = self.post.next_call();

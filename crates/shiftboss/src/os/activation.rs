@@ -65,6 +65,15 @@ pub fn inherited() -> Result<Vec<(String, OwnedFd)>, InheritError> {
     Ok((FIRST..).zip(names).map(|(descriptor, name)| (name, take(descriptor))).collect())
 }
 
+/// For a worker: the descriptor of this number that was passed to this very process, from now on close-on-exec.
+///
+/// # Errors
+/// [`InheritError`] if there is none, or another part of the process has taken it over.
+pub fn passed(descriptor: RawFd) -> Result<OwnedFd, InheritError> {
+    check(descriptor)?;
+    Ok(take(descriptor))
+}
+
 /// As many names as there are descriptors.
 fn names(count: &str, names: Option<&str>) -> Result<Vec<String>, InheritError> {
     let descriptors = count.parse().ok().filter(|count| *count <= MOST);

@@ -53,6 +53,16 @@ impl Drop for Signals {
     }
 }
 
+/// Keeps all signals from the calling thread: whoever else is there gets them.
+pub fn leave_to_others() {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: initialises the whole set, which the next call reads.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), ptr::null_mut());
+    }
+}
+
 /// Whether exit statuses of children are thrown away before we can read them: SIGCHLD is ignored or has SA_NOCLDWAIT
 /// (`wait(2)`, notes). A host program must change that before workers are started in it.
 #[must_use]

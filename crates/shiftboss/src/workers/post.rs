@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shiftboss_channel::{QueueFull, Reading, Rest};
@@ -90,18 +91,23 @@ impl Workers {
         std::mem::take(&mut self.post.cut)
     }
 
+    /// The type of a worker.
+    pub(crate) fn broker_of(&self, worker: WorkerId) -> Option<Arc<str>> {
+        self.processes.get(&worker).map(|process| Arc::clone(&process.broker))
+    }
+
     /// What a worker last said of itself.
     pub(crate) fn numbers(&self, worker: WorkerId) -> Option<&crate::channel::Letter> {
         self.post.numbers.get(&worker)
     }
 
-    /// Those of a broker that can be spoken to, with their slots.
-    pub(crate) fn listeners(&self, broker: BrokerId) -> Vec<(WorkerId, u32)> {
+    /// Those of a broker that can be spoken to, with their processes and slots.
+    pub(crate) fn listeners(&self, broker: BrokerId) -> Vec<(WorkerId, u32, u32)> {
         let hears = |process: &&super::Process| {
             process.of == broker && process.channel.as_ref().is_some_and(|channel| !channel.has_ended())
         };
         let all = self.processes.iter().filter(|(_, process)| hears(process));
-        all.map(|(worker, process)| (*worker, process.slot.0)).collect()
+        all.map(|(worker, process)| (*worker, process.pid, process.slot.0)).collect()
     }
 
     /// Tells a worker something: one line of JSON.
@@ -204,8 +210,7 @@ impl Workers {
                 Word::Ready => inputs.push_back(Input::Ready { worker }),
                 Word::HungUp => inputs.push_back(Input::HungUp { worker }),
                 Word::Garbled => {
-                    let broker = &process.broker;
-                    log.note(&format!("{broker}: worker {worker} wrote too much that is no message"));
+                    log.channel_error(&process.broker, worker.0, "it wrote too much that is no message");
                     inputs.push_back(Input::Garbled { worker });
                 }
                 Word::Numbers(letter) => drop(self.post.numbers.insert(worker, letter)),

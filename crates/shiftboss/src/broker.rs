@@ -1,0 +1,237 @@
+//! A [`Broker`]: keeps the workers of one type on shift, for the program that it is in.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use shiftboss_core::id::{BrokerId, RequestId, Slot};
+use shiftboss_core::{Command, Verb};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::answer::{Answer, Call, CallAll, Done};
+use crate::app::App;
+use crate::engine::{Engine, Shift};
+use crate::handle::Order;
+use crate::mail::{Errand, Subscriber};
+use crate::members::{Member, Members};
+use crate::options::BrokerOptions;
+use crate::os::random::random;
+use crate::run::RunError;
+use crate::subscription::{BrokerEvent, Message, Subscription};
+
+/// Keeps the workers of one type alive, replaces the dead at once, and the whole shift without dropping a request.
+///
+/// A clone is the same broker. It runs until the app ends, whether or not anybody has a handle of it.
+#[derive(Clone)]
+pub struct Broker {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    app: App,
+    worker_type: String,
+    pub(crate) id: BrokerId,
+    workers: u32,
+    recycle_rate: Option<Duration>,
+    shift: Arc<Shift>,
+    pub(crate) engine: Arc<Engine>,
+}
+
+impl Broker {
+    /// Starts a broker, and with it its workers. They are this very program, started again with the same arguments,
+    /// unless the options name a command: see [`BrokerOptions::default`].
+    ///
+    /// In a process of its own that goes on after another (see [`AppBuilder::own_process`](crate::AppBuilder)) the broker
+    /// is there already, with its workers: then this is the way to it, and the options are not looked at.
+    ///
+    /// # Errors
+    /// [`RunError`] if no worker could ever be started, an address cannot be listened on, or the app cannot run.
+    pub fn start(
+        app: &App,
+        worker_type: impl Into<String>,
+        options: BrokerOptions,
+    ) -> Result<Broker, RunError> {
+        let worker_type = worker_type.into();
+        let engine = app.engine()?;
+        let options = options.of_this_program().map_err(crate::run::os("cannot find this program"))?;
+        let (workers, recycle_rate) = (options.workers, options.recycle.every);
+        let join = |reply| Order::Join { name: worker_type.clone(), options: Box::new(options), reply };
+        let id = engine.ask(join)??;
+        let shift = engine.shift(&worker_type);
+        let app = app.clone();
+        let shared = Shared { app, worker_type, id, workers, recycle_rate, shift, engine };
+        Ok(Broker { shared: Arc::new(shared) })
+    }
+
+    /// The app that it belongs to.
+    #[must_use]
+    pub fn app(&self) -> &App {
+        &self.shared.app
+    }
+
+    /// The type of its workers: its name.
+    #[must_use]
+    pub fn worker_type(&self) -> &str {
+        &self.shared.worker_type
+    }
+
+    /// How many workers it was started with.
+    #[must_use]
+    pub fn worker_count(&self) -> u32 {
+        self.shared.workers
+    }
+
+    /// After which time all workers are recycled; none = only when asked.
+    #[must_use]
+    pub fn recycle_rate(&self) -> Option<Duration> {
+        self.shared.recycle_rate
+    }
+
+    /// Whether its workers are being sent home, or are.
+    #[must_use]
+    pub fn drain_open(&self) -> bool {
+        self.shared.shift.drained.load(Ordering::Acquire)
+    }
+
+    /// Whether what it does is told on standard error.
+    #[must_use]
+    pub fn debug(&self) -> bool {
+        self.shared.shift.debug.load(Ordering::Relaxed)
+    }
+
+    /// Tells on standard error what it does, or no more.
+    pub fn set_debug(&self, debug: bool) {
+        self.shared.shift.debug.store(debug, Ordering::Relaxed);
+    }
+
+    /// Replaces all workers by new ones, each ready before the one before it is asked to leave.
+    pub fn recycle_workers(&self) -> Answer<Done> {
+        self.command(Verb::Recycle(None))
+    }
+
+    /// Replaces the worker of one slot.
+    pub fn recycle_slot(&self, slot: u32) -> Answer<Done> {
+        self.command(Verb::Recycle(Some(Slot(slot))))
+    }
+
+    /// Sends all workers home and starts none: resolves when the last one has gone.
+    pub fn drain_workers(&self) -> Answer<Done> {
+        self.command(Verb::Drain)
+    }
+
+    /// Starts workers again: resolves when all of them are ready.
+    pub fn resume_workers(&self) -> Answer<Done> {
+        self.command(Verb::Resume)
+    }
+
+    /// Keeps so many workers from now on: resolves when they are ready, or the surplus has gone.
+    pub fn scale(&self, workers: u32) -> Answer<Done> {
+        self.command(Verb::Scale(workers))
+    }
+
+    /// Its workers at this moment, in order of their slots.
+    pub fn workers(&self) -> Answer<Vec<Member>> {
+        Members::of(self.clone())
+    }
+
+    /// Tells all workers that have an open channel; resolves to how many were told.
+    ///
+    /// # Panics
+    /// Never; a message that cannot be JSON is told to nobody and is the answer's error.
+    pub fn broadcast<T: Serialize + ?Sized>(&self, message: &T) -> Answer<u32> {
+        let Ok(message) = json(message) else { return Answer::refused("the message cannot be JSON") };
+        let (reply, answer) = oneshot::channel();
+        let broker = self.shared.id;
+        self.run(Errand::Broadcast { broker, line: message.get().as_bytes().to_vec(), reply });
+        Answer::of(answer, Ok)
+    }
+
+    /// Asks all workers that have an open channel; resolves to their answers, in order of their ids.
+    pub fn call_all<T: Serialize + ?Sized, R>(&self, message: &T) -> CallAll<R> {
+        CallAll::new(self.clone(), json(message))
+    }
+
+    /// From now on, everything that its workers say and that happens to them, in order. A subscriber that does not keep up
+    /// slows its workers down: what they say waits in their channels.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        self.subscription(false)
+    }
+
+    /// Calls `act` with everything that [`Broker::subscribe`] gives, on a thread of its own, until the app ends.
+    pub fn on_event(&self, mut act: impl FnMut(BrokerEvent) + Send + 'static) {
+        let mut subscription = self.subscribe();
+        let act = move || {
+            while let Some(event) = subscription.blocking_recv() {
+                act(event);
+            }
+        };
+        // Without a thread there is nobody to act; the channels are then not held up either.
+        drop(std::thread::Builder::new().name("shiftboss-events".to_owned()).spawn(act));
+    }
+
+    /// Answers what workers ask (`ctx.call`), on a thread of its own. One answerer a broker: with several, each question
+    /// goes to all, and the first answer counts.
+    pub fn on_call<R: Serialize, E: std::fmt::Display>(
+        &self,
+        mut answer: impl FnMut(Message, Member) -> Result<R, E> + Send + 'static,
+    ) {
+        let mut subscription = self.subscription(true);
+        let broker = self.clone();
+        let act = move || {
+            while let Some(event) = subscription.blocking_recv() {
+                let BrokerEvent::Call { id, message, worker } = event else { continue };
+                let number = worker.number();
+                let line = match answer(message, worker).map(|answer| json(&answer)) {
+                    Ok(Ok(answer)) => shiftboss_channel::reply(id, &answer),
+                    Ok(Err(error)) => shiftboss_channel::error_reply(id, &error.to_string()),
+                    Err(error) => shiftboss_channel::error_reply(id, &error.to_string()),
+                };
+                broker.run(Errand::Tell { worker: number, line: line.into_bytes(), reply: None });
+            }
+        };
+        drop(std::thread::Builder::new().name("shiftboss-calls".to_owned()).spawn(act));
+    }
+
+    fn subscription(&self, answers: bool) -> Subscription {
+        let (queue, happenings) = mpsc::channel(QUEUE);
+        self.run(Errand::Subscribe(Subscriber { broker: self.shared.id, queue, answers }));
+        Subscription::new(self.clone(), happenings, answers)
+    }
+
+    pub(crate) fn run(&self, errand: Errand) {
+        self.shared.engine.give(Order::Errand(errand));
+    }
+
+    fn command(&self, verb: Verb) -> Answer<Done> {
+        let (reply, outcome) = oneshot::channel();
+        let request = RequestId(random());
+        let command = Command::Broker(self.shared.id, verb);
+        self.shared.engine.give(Order::Command { request, command, reply });
+        Answer::of(outcome, Done::of)
+    }
+
+    pub(crate) fn call_member<R>(&self, member: Member, message: serde_json::Result<Box<RawValue>>) -> Call<R> {
+        Call::new(self.clone(), member, message)
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("worker_type", &self.worker_type()).finish_non_exhaustive()
+    }
+}
+
+/// As one line of JSON.
+pub(crate) fn json<T: Serialize + ?Sized>(message: &T) -> serde_json::Result<Box<RawValue>> {
+    let raw = serde_json::value::to_raw_value(message)?;
+    match shiftboss_channel::one_line(&raw) {
+        std::borrow::Cow::Borrowed(_) => Ok(raw),
+        std::borrow::Cow::Owned(line) => RawValue::from_string(line),
+    }
+}
+
+/// Portions that a subscriber may lag behind.
+const QUEUE: usize = 64;

@@ -1,0 +1,105 @@
+//! One worker of a broker, as the program that has the broker sees it.
+
+use serde::Serialize;
+use shiftboss_core::id::WorkerId;
+use shiftboss_core::spec::Signal;
+use tokio::sync::oneshot;
+
+use crate::answer::{Answer, AskError, Call};
+use crate::broker::{Broker, json};
+use crate::handle::Order;
+use crate::mail::Errand;
+
+/// A worker of a [`Broker`]. It may be gone: then what is asked of it says so.
+#[derive(Clone, Debug)]
+pub struct Member {
+    broker: Broker,
+    worker: WorkerId,
+    pid: u32,
+    slot: u32,
+}
+
+impl Member {
+    pub(crate) fn of(broker: Broker, worker: WorkerId, pid: u32, slot: u32) -> Member {
+        Member { broker, worker, pid, slot }
+    }
+
+    pub(crate) fn number(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Its id, unique in the app's life.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.worker.to_string()
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its slot.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// The broker that it is of.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Sends it a message: any value that serialises to JSON. It is on its way when the answer is there; whether it is read
+    /// nobody knows. To be dropped if that does not matter: a failure is then reported.
+    pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Answer<()> {
+        let Ok(message) = json(message) else { return Answer::refused("the message cannot be JSON") };
+        let (reply, told) = oneshot::channel();
+        let line = message.get().as_bytes().to_vec();
+        self.broker.run(Errand::Tell { worker: self.worker, line, reply: Some(reply) });
+        Answer::of(told, |told| told.map_err(AskError::from))
+    }
+
+    /// Asks it something: see [`WorkerContext::on_call`](crate::WorkerContext::on_call) for its side.
+    pub fn call<T: Serialize + ?Sized, R>(&self, message: &T) -> Call<R> {
+        self.broker.call_member(self.clone(), json(message))
+    }
+
+    /// Sends its process a signal, as `Signal::TERM`. It is replaced like any that leaves unasked.
+    pub fn kill(&self, signal: Signal) {
+        self.broker.run(Errand::Signal { worker: self.worker, signal: signal.0 });
+    }
+
+    /// Ends its channel: it sees that, and has a second to leave before it is asked to by its ladder.
+    pub fn disconnect(&self) {
+        self.broker.run(Errand::HangUp { worker: self.worker });
+    }
+}
+
+/// Equal if they are the same worker of the same app.
+impl PartialEq for Member {
+    fn eq(&self, other: &Member) -> bool {
+        self.worker == other.worker
+    }
+}
+
+/// All of a broker.
+pub(crate) struct Members;
+
+impl Members {
+    pub(crate) fn of(broker: Broker) -> Answer<Vec<Member>> {
+        let (reply, status) = oneshot::channel();
+        broker.shared.engine.give(Order::Status(reply));
+        Answer::of(status, move |brokers: Vec<shiftboss_api::Broker>| {
+            let own = brokers.into_iter().find(|status| status.name == broker.worker_type());
+            let workers = own.map(|own| own.workers).unwrap_or_default();
+            let member = |worker: shiftboss_api::Worker| {
+                let id = WorkerId(worker.id?.parse().ok()?);
+                Some(Member::of(broker.clone(), id, worker.pid?, worker.slot.unwrap_or_default()))
+            };
+            Ok(workers.into_iter().filter_map(member).collect())
+        })
+    }
+}

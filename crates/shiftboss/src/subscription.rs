@@ -1,0 +1,196 @@
+//! What a broker's workers say, and what happens to them, in one order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use shiftboss_api::{Event, EventName};
+use shiftboss_core::id::WorkerId;
+use tokio::sync::mpsc;
+
+use crate::broker::Broker;
+use crate::mail::{Happening, Kind, Said};
+use crate::members::Member;
+
+/// Everything that happens to a [`Broker`] from a moment on: to be awaited in any runtime, or waited for outside of one.
+pub struct Subscription {
+    broker: Broker,
+    happenings: mpsc::Receiver<Happening>,
+    next: VecDeque<BrokerEvent>,
+    answers: bool,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum BrokerEvent {
+    /// A worker left as it was asked to, or by itself with 0.
+    WorkerEnded(WorkerExit),
+    /// A worker ended in any other way. It is replaced, and was reported.
+    WorkerDeath(WorkerExit),
+    /// A worker said something.
+    WorkerMessage {
+        /// What.
+        message: Message,
+        /// Which worker.
+        worker: Member,
+    },
+    /// A worker said how it does: a message whose `type` is `"ops"`.
+    WorkerOps {
+        /// What.
+        message: Message,
+        /// Which worker.
+        worker: Member,
+    },
+    /// A worker asks something; only for those who answer.
+    #[doc(hidden)]
+    Call {
+        /// The number of the question.
+        id: u64,
+        /// What.
+        message: Message,
+        /// Which worker.
+        worker: Member,
+    },
+    /// Something else: see the names of events.
+    Other(Arc<Event>),
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WorkerExit {
+    /// Its id.
+    pub id: String,
+    /// Its exit code, if it had one.
+    pub code: Option<i32>,
+    /// The signal that ended it, as "SIGKILL".
+    pub signal: Option<String>,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// The worker, which is gone.
+    pub worker: Member,
+}
+
+/// A JSON value that was said, as it was written.
+#[derive(Clone)]
+pub struct Message(Inner);
+
+#[derive(Clone)]
+enum Inner {
+    /// One of those that came together.
+    Of(Arc<Said>, usize),
+    Alone(Arc<RawValue>),
+}
+
+impl Message {
+    pub(crate) fn alone(raw: Box<RawValue>) -> Message {
+        Message(Inner::Alone(raw.into()))
+    }
+
+    /// The JSON.
+    #[must_use]
+    pub fn get(&self) -> &str {
+        match &self.0 {
+            Inner::Of(said, at) => said.messages.get(*at).map_or("null", |message| message.letter.get()),
+            Inner::Alone(raw) => raw.get(),
+        }
+    }
+
+    /// The value, in a form of the caller's.
+    ///
+    /// # Errors
+    /// If it is of another form.
+    pub fn parse<'m, T: Deserialize<'m>>(&'m self) -> serde_json::Result<T> {
+        serde_json::from_str(self.get())
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.get())
+    }
+}
+
+impl std::fmt::Display for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.get())
+    }
+}
+
+impl Subscription {
+    pub(crate) fn new(broker: Broker, happenings: mpsc::Receiver<Happening>, answers: bool) -> Self {
+        Subscription { broker, happenings, next: VecDeque::new(), answers }
+    }
+
+    /// The next event; none once the app has ended. Dropping the future loses nothing.
+    pub async fn recv(&mut self) -> Option<BrokerEvent> {
+        loop {
+            if let Some(event) = self.next.pop_front() {
+                return Some(event);
+            }
+            let happening = self.happenings.recv().await?;
+            self.take(happening);
+        }
+    }
+
+    /// The same, blocking: not to be called from asynchronous code.
+    pub fn blocking_recv(&mut self) -> Option<BrokerEvent> {
+        loop {
+            if let Some(event) = self.next.pop_front() {
+                return Some(event);
+            }
+            let happening = crate::engine::block_on(self.happenings.recv())?;
+            self.take(happening);
+        }
+    }
+
+    /// The next event if there is one already.
+    pub fn try_recv(&mut self) -> Option<BrokerEvent> {
+        while self.next.is_empty() {
+            let happening = self.happenings.try_recv().ok()?;
+            self.take(happening);
+        }
+        self.next.pop_front()
+    }
+
+    fn take(&mut self, happening: Happening) {
+        match happening {
+            Happening::Event(event) => self.next.push_back(self.event(event)),
+            Happening::Said(said) => {
+                let worker = Member::of(self.broker.clone(), said.worker, said.pid, said.slot);
+                let answers = self.answers;
+                self.next.extend(said.messages.iter().enumerate().filter_map(|(at, one)| {
+                    let message = Message(Inner::Of(Arc::clone(&said), at));
+                    let worker = worker.clone();
+                    match one.kind {
+                        Kind::Message => Some(BrokerEvent::WorkerMessage { message, worker }),
+                        Kind::Ops => Some(BrokerEvent::WorkerOps { message, worker }),
+                        Kind::Call(id) if answers => Some(BrokerEvent::Call { id, message, worker }),
+                        Kind::Call(_) => None,
+                    }
+                }));
+            }
+        }
+    }
+
+    fn event(&self, event: Arc<Event>) -> BrokerEvent {
+        let exit = || {
+            let id = event.worker.clone()?;
+            let number = WorkerId(id.parse().ok()?);
+            let (pid, slot) = (event.pid.unwrap_or_default(), event.slot.unwrap_or_default());
+            let worker = Member::of(self.broker.clone(), number, pid, slot);
+            let (code, signal, reason) = (event.code, event.signal.clone(), event.reason.clone());
+            Some(WorkerExit { id, code, signal, reason, worker })
+        };
+        let is_ending = self.broker.app().graceful_shutdown();
+        match (event.event, exit()) {
+            (EventName::WorkerEnded, Some(exit)) => BrokerEvent::WorkerEnded(exit),
+            // Whoever ends has asked for it.
+            (EventName::WorkerDeath, Some(exit)) if is_ending => BrokerEvent::WorkerEnded(exit),
+            (EventName::WorkerDeath, Some(exit)) => BrokerEvent::WorkerDeath(exit),
+            _ => BrokerEvent::Other(event),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The thread that hears the channel.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::Ordering;
+
+use shiftboss_channel::{self as channel, Framer, Heard, LONGEST, socket};
+use tokio::sync::mpsc;
+
+use super::{WorkerContext, lock};
+use crate::mail::CallError;
+use crate::os::signals;
+use crate::subscription::Message;
+
+pub(super) fn begin(context: &WorkerContext, messages: mpsc::Sender<Message>) -> io::Result<()> {
+    let context = context.clone();
+    let hear = move || {
+        signals::leave_to_others();
+        hear_all(&context, messages);
+    };
+    std::thread::Builder::new().name("shiftboss-hear".to_owned()).spawn(hear).map(drop)
+}
+
+fn hear_all(context: &WorkerContext, messages: mpsc::Sender<Message>) {
+    let mut framer = Framer::new(LONGEST);
+    let mut buffer = vec![0; AT_ONCE];
+    let mut descriptors = VecDeque::new();
+    while let Ok(count @ 1..) =
+        socket::take(context.shared.socket.as_fd(), &mut buffer, &mut descriptors, true)
+    {
+        // No message of ours has any.
+        descriptors.clear();
+        framer.feed(&buffer[..count], |heard| {
+            if let Heard::Line(line) = heard {
+                hear(context, &messages, line);
+            }
+        });
+    }
+    // Nobody answers any more, and nobody is there to work for.
+    lock(&context.shared.calls).clear();
+    drop(messages);
+    context.leave();
+}
+
+fn hear(context: &WorkerContext, messages: &mpsc::Sender<Message>, line: &[u8]) {
+    let shared = &context.shared;
+    // Words of a later version, and what is no JSON, are passed over.
+    match channel::Message::of(line) {
+        Ok(channel::Message::Plain(raw)) if raw.get() == NOTICE => context.leave(),
+        Ok(channel::Message::Plain(raw) | channel::Message::Ops(raw)) => {
+            if shared.is_heard.load(Ordering::Acquire) {
+                // One that does not take them makes us, and so the broker, wait.
+                let _ = messages.blocking_send(Message::alone(raw.to_owned()));
+            }
+        }
+        Ok(channel::Message::Call { id, message }) => {
+            let mut answers = lock(&shared.answers);
+            let line = match &mut *answers {
+                Some(answer) => answer(id, Message::alone(message.to_owned())),
+                None => channel::error_reply(id, "this worker answers no questions"),
+            };
+            drop(answers);
+            let _ = context.write(&line);
+        }
+        Ok(channel::Message::Reply { id, result }) => {
+            if let Some(reply) = lock(&shared.calls).remove(&id) {
+                let result = result.map(ToOwned::to_owned);
+                let words = |raw: &serde_json::value::RawValue| {
+                    serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+                };
+                let _ = reply.send(result.map_err(|error| CallError::Refused(words(error))));
+            }
+        }
+        Ok(
+            channel::Message::Ready | channel::Message::Numbers(_) | channel::Message::Unknown,
+        )
+        | Err(_) => {}
+    }
+}
+
+const AT_ONCE: usize = 64 * 1024;
+/// The message that tells a worker to leave, as okanjo-app-broker has it.
+const NOTICE: &str = "\"suicide\"";

@@ -1,0 +1,277 @@
+//! The worker's side: what a process that a broker has started can say, ask and be told.
+
+mod hear;
+mod listener;
+mod numbers;
+mod run;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shiftboss_channel::{self as channel, socket};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::broker::json;
+use crate::engine::block_on;
+use crate::mail::CallError;
+use crate::os::activation;
+use crate::subscription::Message;
+
+pub use listener::Listener;
+pub use numbers::Busy;
+pub use run::{Worker, work};
+
+/// The type of worker that this process is; none if it is no worker: that takes `worker_type` *and* an open channel.
+#[must_use]
+pub fn worker_type() -> Option<String> {
+    if is_worker() { env::var("worker_type").ok() } else { None }
+}
+
+pub(crate) fn is_worker() -> bool {
+    env::var_os("worker_type").is_some() && env::var_os(channel::VARIABLE).is_some()
+}
+
+/// A worker's way to its broker. A clone is the same one.
+#[derive(Clone)]
+pub struct WorkerContext {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    worker_type: String,
+    environment: String,
+    socket: OwnedFd,
+    /// One line at a time.
+    writing: Mutex<()>,
+    is_ready: AtomicBool,
+    calls: Mutex<BTreeMap<u64, oneshot::Sender<Result<Box<serde_json::value::RawValue>, CallError>>>>,
+    last_call: AtomicU64,
+    answers: Mutex<Option<Answerer>>,
+    /// It has been told to leave, or nobody is there any more.
+    leaving: watch::Sender<bool>,
+    messages: Mutex<Option<mpsc::Receiver<Message>>>,
+    /// Somebody takes them.
+    is_heard: AtomicBool,
+    listeners: Mutex<Vec<(String, OwnedFd)>>,
+    numbers: numbers::Numbers,
+}
+
+/// Answers a question with a line.
+type Answerer = Box<dyn FnMut(u64, Message) -> String + Send>;
+
+/// Why this process cannot be a worker.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// It was not started by a broker.
+    #[error("this process is no worker: it has no `worker_type`, or no channel")]
+    NoWorker,
+    /// The channel or a listener was passed wrongly, or is taken already: a process has one context.
+    #[error("what a broker passes cannot be taken over: {0}")]
+    Inherit(#[from] activation::InheritError),
+    /// A thread cannot be had.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// What the broker sends, in order; taken by [`WorkerContext::messages`].
+pub struct Messages(mpsc::Receiver<Message>);
+
+impl WorkerContext {
+    /// Takes over what the broker has passed to this process. Once in a process, before anything else in it may take the
+    /// descriptors.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub fn from_environment() -> Result<WorkerContext, WorkerError> {
+        let text = |name: &str| env::var(name).ok();
+        let (Some(worker_type), Some(number)) = (worker_type(), text(channel::VARIABLE)) else {
+            return Err(WorkerError::NoWorker);
+        };
+        let number = number.parse().map_err(|_| WorkerError::NoWorker)?;
+        let socket = activation::passed(number)?;
+        let listeners = activation::inherited()?;
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let shared = Shared {
+            worker_type,
+            environment: text("env").unwrap_or_else(|| "default".to_owned()),
+            socket,
+            writing: Mutex::new(()),
+            is_ready: AtomicBool::new(false),
+            calls: Mutex::default(),
+            last_call: AtomicU64::new(0),
+            answers: Mutex::default(),
+            leaving: watch::Sender::new(false),
+            messages: Mutex::new(Some(receiver)),
+            is_heard: AtomicBool::new(false),
+            listeners: Mutex::new(listeners),
+            numbers: numbers::Numbers::default(),
+        };
+        let context = WorkerContext { shared: Arc::new(shared) };
+        hear::begin(&context, sender).map_err(WorkerError::Thread)?;
+        Ok(context)
+    }
+
+    /// Its type: the broker's.
+    #[must_use]
+    pub fn worker_type(&self) -> &str {
+        &self.shared.worker_type
+    }
+
+    /// Its id, unique in the app's life.
+    #[must_use]
+    pub fn id(&self) -> String {
+        env::var("SHIFTBOSS_WORKER_ID").unwrap_or_default()
+    }
+
+    /// Its slot.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        env::var("SHIFTBOSS_SLOT").ok().and_then(|slot| slot.parse().ok()).unwrap_or_default()
+    }
+
+    /// The name of the environment that the app runs in.
+    #[must_use]
+    pub fn environment(&self) -> &str {
+        &self.shared.environment
+    }
+
+    /// Says that this worker serves from now on: only then its predecessor is asked to leave. Once is enough.
+    ///
+    /// # Errors
+    /// Those of [`WorkerContext::send`].
+    pub fn ready(&self) -> io::Result<()> {
+        if self.shared.is_ready.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.write(&channel::ready())
+    }
+
+    /// Sends the broker a message: any value that serialises to JSON. When it returns the message is the operating system's,
+    /// and the broker gets it even if this process ends at once. It waits while the broker does not take what was sent
+    /// before.
+    ///
+    /// # Errors
+    /// `InvalidData` if the value cannot be JSON, `BrokenPipe` if the channel is closed.
+    pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> io::Result<()> {
+        self.write(json(message)?.get())
+    }
+
+    /// Asks the broker something, which a `Broker::on_call` answers.
+    ///
+    /// # Errors
+    /// [`CallError`]: nobody answers, the answer is of another form, or the channel is closed.
+    pub async fn call<T: Serialize + ?Sized, R: DeserializeOwned>(&self, message: &T) -> Result<R, CallError> {
+        let message = json(message).map_err(|error| CallError::Unreadable(error.to_string()))?;
+        let id = self.shared.last_call.fetch_add(1, Ordering::Relaxed) + 1;
+        let (reply, answer) = oneshot::channel();
+        lock(&self.shared.calls).insert(id, reply);
+        if self.write(&channel::call(id, &message)).is_err() {
+            lock(&self.shared.calls).remove(&id);
+            return Err(CallError::AppEnded);
+        }
+        let answer = answer.await.map_err(|_| CallError::AppEnded)??;
+        serde_json::from_str(answer.get()).map_err(|error| CallError::Unreadable(error.to_string()))
+    }
+
+    /// The same, blocking: not to be called from asynchronous code.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn call_blocking<T, R>(&self, message: &T) -> Result<R, CallError>
+    where
+        T: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        block_on(self.call(message))
+    }
+
+    /// Answers what the broker asks (`member.call`), on the thread that hears the channel: it must not take long.
+    pub fn on_call<R: Serialize, E: std::fmt::Display>(
+        &self,
+        mut answer: impl FnMut(Message) -> Result<R, E> + Send + 'static,
+    ) {
+        let line = move |id: u64, message: Message| match answer(message).map(|answer| json(&answer)) {
+            Ok(Ok(answer)) => channel::reply(id, &answer),
+            Ok(Err(error)) => channel::error_reply(id, &error.to_string()),
+            Err(error) => channel::error_reply(id, &error.to_string()),
+        };
+        *lock(&self.shared.answers) = Some(Box::new(line));
+    }
+
+    /// What the broker sends from now on; what was sent before anybody took it is lost, as with Node's `cluster`. A program
+    /// that stops taking it makes the broker wait. None if it was taken before.
+    #[must_use]
+    pub fn messages(&self) -> Option<Messages> {
+        let messages = lock(&self.shared.messages).take()?;
+        self.shared.is_heard.store(true, Ordering::Release);
+        Some(Messages(messages))
+    }
+
+    /// Resolves when this worker is to leave: the broker has told it, a signal has, or the broker is gone.
+    pub async fn leaving(&self) {
+        let mut leaving = self.shared.leaving.subscribe();
+        // The sender is in this very context.
+        let _ = leaving.wait_for(|leaving| *leaving).await;
+    }
+
+    /// The same, blocking: not to be called from asynchronous code.
+    pub fn wait_until_leaving(&self) {
+        block_on(self.leaving());
+    }
+
+    /// Whether it is to leave.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        *self.shared.leaving.borrow()
+    }
+
+    fn leave(&self) {
+        self.shared.leaving.send_replace(true);
+    }
+
+    /// One line, whole, before any other.
+    pub(crate) fn write(&self, line: &str) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(line.len() + 1);
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.push(b'\n');
+        let _one_at_a_time = lock(&self.shared.writing);
+        let mut left = &bytes[..];
+        while !left.is_empty() {
+            let written = socket::write(self.shared.socket.as_fd(), left, true)?;
+            left = &left[written..];
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for WorkerContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerContext").field("worker_type", &self.worker_type()).finish_non_exhaustive()
+    }
+}
+
+impl Messages {
+    /// The next message; none once the broker has closed the channel.
+    pub async fn recv(&mut self) -> Option<Message> {
+        self.0.recv().await
+    }
+
+    /// The same, blocking: not to be called from asynchronous code.
+    pub fn blocking_recv(&mut self) -> Option<Message> {
+        block_on(self.0.recv())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// So many messages may wait for a program that takes them.
+const WAITING: usize = 1024;
