@@ -12,4 +12,4 @@ mod status;
 
 pub use command::{CommandReply, Failure, Outcome, Progress, Recycle, Scale, Upgrade};
 pub use event::{Event, EventName, EventsLost, MessageEvent, MessageName};
-pub use status::{Broker, BrokerState, Status, Worker, WorkerState};
+pub use status::{Broker, BrokerState, Numbers, Status, Worker, WorkerState};

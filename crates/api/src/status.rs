@@ -1,5 +1,7 @@
 //! `GET /v1/status`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// All of an app, as `shiftboss status --json` prints it.
@@ -95,6 +97,19 @@ pub struct Worker {
     pub rss_bytes: Option<u64>,
     /// CPU used by its process since the last look, 100 = one core.
     pub cpu_percent: Option<f64>,
+    /// What it last said of itself on its channel, if it ever did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub numbers: Option<Numbers>,
+}
+
+/// What a worker says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Numbers {
+    /// Pieces of work in hand.
+    pub busy: u64,
+    /// Numbers of its own, by name.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// Where a worker is in its life.

@@ -239,6 +239,7 @@ pub(crate) mod tests {
             retry_at: None,
             rss_bytes: Some(160_432_128),
             cpu_percent: Some(10.6),
+            numbers: None,
         }
     }
 

@@ -213,7 +213,11 @@ impl Broker {
         Answer::of(outcome, Done::of)
     }
 
-    pub(crate) fn call_member<R>(&self, member: Member, message: serde_json::Result<Box<RawValue>>) -> Call<R> {
+    pub(crate) fn call_member<R>(
+        &self,
+        member: Member,
+        message: serde_json::Result<Box<RawValue>>,
+    ) -> Call<R> {
         Call::new(self.clone(), member, message)
     }
 }

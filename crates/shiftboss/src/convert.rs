@@ -226,6 +226,7 @@ fn worker(id: WorkerId, status: &WorkerStatus, usages: &mut Usages, moment: Mome
         retry_at: None,
         rss_bytes,
         cpu_percent,
+        numbers: None,
     }
 }
 
@@ -241,6 +242,7 @@ fn backoff(slot: Slot, retry_at: Time, status: &BrokerStatus, moment: Moment) ->
         retry_at: Some(moment.wall(retry_at)),
         rss_bytes: None,
         cpu_percent: None,
+        numbers: None,
     }
 }
 

@@ -68,10 +68,10 @@ mod usages;
 mod worker;
 mod workers;
 
+pub use answer::{Answer, Answers, AskError, Call, CallAll, Done};
 #[cfg(feature = "sentry")]
 pub use app::SentryOptions;
 pub use app::{App, AppBuilder, AppError, ConfigError, Report, Reported, ServiceError};
-pub use answer::{Answer, Answers, AskError, Call, CallAll, Done};
 pub use broker::Broker;
 pub use embedded::{Embedded, embed};
 pub use keeper::{OwnProcess, keep_if_asked, own_process, own_process_anew};

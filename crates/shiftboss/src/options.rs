@@ -87,10 +87,8 @@ impl BrokerOptions {
     /// requests that take longer.
     #[must_use]
     pub fn seed() -> Self {
-        let rungs = vec![
-            Rung::notice(Duration::from_secs(2)),
-            Rung::signal(Signal::TERM, Duration::from_secs(1)),
-        ];
+        let rungs =
+            vec![Rung::notice(Duration::from_secs(2)), Rung::signal(Signal::TERM, Duration::from_secs(1))];
         BrokerOptions { stop: StopLadder(rungs), ..BrokerOptions::default() }
     }
 

@@ -1,17 +1,18 @@
 //! What an app of a program tells is written by a thread of its own, so that whoever does not read it holds up nobody.
 
 use std::io::{self, Write as _};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use serde_json::json;
 use shiftboss_api::Event;
 
 use crate::app::{App, Report};
 
-/// The way to that thread.
-#[derive(Clone)]
+/// The way to that thread. Dropped it waits until all is written, but not for ever.
 pub(crate) struct Printer {
-    items: SyncSender<Item>,
+    items: Option<SyncSender<Item>>,
+    over: Receiver<()>,
 }
 
 enum Item {
@@ -22,8 +23,14 @@ enum Item {
 impl Printer {
     pub(crate) fn new() -> io::Result<Printer> {
         let (items, taken) = sync_channel(WAITING);
-        std::thread::Builder::new().name("shiftboss-log".to_owned()).spawn(move || print(&taken))?;
-        Ok(Printer { items })
+        let (end, over) = sync_channel(1);
+        let print = move || {
+            print(&taken);
+            // Nobody may wait any longer.
+            let _ = end.send(());
+        };
+        std::thread::Builder::new().name("shiftboss-log".to_owned()).spawn(print)?;
+        Ok(Printer { items: Some(items), over })
     }
 
     /// A line as it is. One that there is no room for is dropped.
@@ -53,9 +60,15 @@ impl Printer {
     }
 
     fn put(&self, item: Item) {
-        match self.items.try_send(item) {
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-        }
+        // What there is no room for is dropped.
+        let _ = self.items.as_ref().map(|items| items.try_send(item));
+    }
+}
+
+impl Drop for Printer {
+    fn drop(&mut self) {
+        self.items = None;
+        let _ = self.over.recv_timeout(LAST);
     }
 }
 
@@ -73,5 +86,7 @@ fn print(items: &Receiver<Item>) {
     }
 }
 
+/// For what was said last to be written.
+const LAST: Duration = Duration::from_secs(1);
 /// So much may wait to be written.
 const WAITING: usize = 4096;

@@ -237,7 +237,9 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
         }
         RunError::OpenFiles { .. } => Trouble::new(Exit::Failed, text)
             .help("raise it: `ulimit -n`, or LimitNOFILE= in a unit of systemd"),
-        RunError::Kernel(_)
+        RunError::Ending
+        | RunError::TooMany(_)
+        | RunError::Kernel(_)
         | RunError::Listen { .. }
         | RunError::ChildSignal
         | RunError::Panicked

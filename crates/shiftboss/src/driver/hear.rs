@@ -161,7 +161,12 @@ impl Driver {
             Order::Upgrade { request, check, reply } => self.upgrade(request, check, reply),
             // Whoever has stopped listening needs no answer.
             Order::Status(reply) => {
-                let _ = reply.send(self.feed.brokers());
+                let mut brokers = self.feed.brokers();
+                for worker in brokers.iter_mut().flat_map(|broker| &mut broker.workers) {
+                    let id = worker.id.as_ref().and_then(|id| id.parse().ok());
+                    worker.numbers = id.and_then(|id| self.workers.numbers(WorkerId(id))).cloned();
+                }
+                let _ = reply.send(brokers);
             }
             Order::Pulse(reply) => {
                 let _ = reply.send(Pulse { ready: self.feed.is_ready() });

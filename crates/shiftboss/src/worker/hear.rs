@@ -72,10 +72,7 @@ fn hear(context: &WorkerContext, messages: &mpsc::Sender<Message>, line: &[u8]) 
                 let _ = reply.send(result.map_err(|error| CallError::Refused(words(error))));
             }
         }
-        Ok(
-            channel::Message::Ready | channel::Message::Numbers(_) | channel::Message::Unknown,
-        )
-        | Err(_) => {}
+        Ok(channel::Message::Ready | channel::Message::Numbers(_) | channel::Message::Unknown) | Err(_) => {}
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::broker::json;
 use crate::engine::block_on;
-use crate::mail::CallError;
+use crate::mail::{Answer, CallError};
 use crate::os::activation;
 use crate::subscription::Message;
 
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     /// One line at a time.
     writing: Mutex<()>,
     is_ready: AtomicBool,
-    calls: Mutex<BTreeMap<u64, oneshot::Sender<Result<Box<serde_json::value::RawValue>, CallError>>>>,
+    calls: Mutex<BTreeMap<u64, oneshot::Sender<Answer>>>,
     last_call: AtomicU64,
     answers: Mutex<Option<Answerer>>,
     /// It has been told to leave, or nobody is there any more.
@@ -167,7 +167,10 @@ impl WorkerContext {
     ///
     /// # Errors
     /// [`CallError`]: nobody answers, the answer is of another form, or the channel is closed.
-    pub async fn call<T: Serialize + ?Sized, R: DeserializeOwned>(&self, message: &T) -> Result<R, CallError> {
+    pub async fn call<T: Serialize + ?Sized, R: DeserializeOwned>(
+        &self,
+        message: &T,
+    ) -> Result<R, CallError> {
         let message = json(message).map_err(|error| CallError::Unreadable(error.to_string()))?;
         let id = self.shared.last_call.fetch_add(1, Ordering::Relaxed) + 1;
         let (reply, answer) = oneshot::channel();

@@ -118,10 +118,8 @@ fn hear_signals(context: &WorkerContext, signals: &SignalFd) {
     use std::os::fd::AsFd as _;
     let mut asked = 0;
     loop {
-        let mut polled = [rustix::event::PollFd::from_borrowed_fd(
-            signals.as_fd(),
-            rustix::event::PollFlags::IN,
-        )];
+        let mut polled =
+            [rustix::event::PollFd::from_borrowed_fd(signals.as_fd(), rustix::event::PollFlags::IN)];
         let _ = rustix::event::poll(&mut polled, None);
         while let Some(signal) = signals.read() {
             asked += 1;

@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shiftboss_api::Numbers;
 use shiftboss_channel::{QueueFull, Reading, Rest};
 use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, WorkerId};
@@ -38,7 +39,7 @@ pub(super) struct Post {
     /// They have half a line of a process before this one.
     cut: Vec<WorkerId>,
     /// What they last said of themselves.
-    numbers: BTreeMap<WorkerId, crate::channel::Letter>,
+    numbers: BTreeMap<WorkerId, Numbers>,
 }
 
 /// What one worker has said, in order.
@@ -97,7 +98,7 @@ impl Workers {
     }
 
     /// What a worker last said of itself.
-    pub(crate) fn numbers(&self, worker: WorkerId) -> Option<&crate::channel::Letter> {
+    pub(crate) fn numbers(&self, worker: WorkerId) -> Option<&Numbers> {
         self.post.numbers.get(&worker)
     }
 
@@ -213,7 +214,14 @@ impl Workers {
                     log.channel_error(&process.broker, worker.0, "it wrote too much that is no message");
                     inputs.push_back(Input::Garbled { worker });
                 }
-                Word::Numbers(letter) => drop(self.post.numbers.insert(worker, letter)),
+                // Numbers of another form are no numbers.
+                Word::Numbers(letter) => {
+                    if letter.get().len() <= MOST_NUMBERS
+                        && let Ok(numbers) = serde_json::from_str(letter.get())
+                    {
+                        self.post.numbers.insert(worker, numbers);
+                    }
+                }
                 Word::Message { .. } | Word::Call { .. } | Word::Reply { .. } => left.push(word),
             }
         }
@@ -322,6 +330,8 @@ impl Workers {
     }
 }
 
+/// Bytes of what a worker may say of itself, kept for each.
+const MOST_NUMBERS: usize = 4096;
 /// Bytes taken from one channel at a time.
 const PORTION: usize = 64 * 1024;
 /// Portions taken from a dead worker's channel: more than a socket holds.
