@@ -94,6 +94,8 @@ pub(crate) fn spec(config: &Config) -> BrokerSpec {
         stop: StopLadder(vec![Rung { signal: Signal::TERM, wait: TICK }; config.rungs]),
         backoff: BackoffSpec { base: TICK, cap: TICK, healthy_after },
         drained: config.drained,
+        scheduled: false,
+        watch: None,
     }
 }
 

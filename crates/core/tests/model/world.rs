@@ -302,7 +302,7 @@ impl<'a> World<'a> {
             Effect::QuietListeners { round, .. } => drop(self.owed.insert(Answer::Quiet(*round))),
             Effect::ShutListeners { round, .. } => drop(self.owed.insert(Answer::Shut(*round))),
             Effect::Exit => self.ended = true,
-            Effect::Emit(_) | Effect::Reply { .. } => {}
+            Effect::WatchClock { .. } | Effect::Emit(_) | Effect::Reply { .. } => {}
         }
     }
 

@@ -109,6 +109,7 @@ impl World {
                 }
                 Effect::Signal { .. }
                 | Effect::KillTree { .. }
+                | Effect::WatchClock { .. }
                 | Effect::Emit(_)
                 | Effect::Reply { .. }
                 | Effect::Exit => {}
@@ -313,6 +314,8 @@ pub(crate) fn spec(workers: u32) -> BrokerSpec {
         stop: StopLadder(vec![Rung { signal: Signal::TERM, wait: secs(30) }]),
         backoff: BackoffSpec::default(),
         drained: Drained::Refuse,
+        scheduled: false,
+        watch: None,
     }
 }
 

@@ -46,11 +46,15 @@ pub(crate) struct Faults {
     pub(crate) massacres: f64,
     /// Another process goes on with the app's records.
     pub(crate) takeovers: f64,
+    /// Windows begin and end, at any moment.
+    pub(crate) windows: f64,
+    /// Files change.
+    pub(crate) changes: f64,
 }
 
 impl Faults {
     /// Every one of them.
-    pub(crate) fn all(&mut self) -> [&mut f64; 21] {
+    pub(crate) fn all(&mut self) -> [&mut f64; 23] {
         [
             &mut self.spawn_fails,
             &mut self.spawn_slow,
@@ -73,6 +77,8 @@ impl Faults {
             &mut self.storm,
             &mut self.massacres,
             &mut self.takeovers,
+            &mut self.windows,
+            &mut self.changes,
         ]
     }
 }
@@ -119,6 +125,8 @@ impl Options {
                 storm: if storm { 0.9 } else { 0.0 },
                 massacres: if massacre { 0.05 } else { 0.0 },
                 takeovers: rng.pick(&[0.0, 0.0, 0.0, 0.02]),
+                windows: rng.pick(&[0.2, 0.9, 1.0]),
+                changes: rng.pick(&[0.0, 0.01, 0.05]),
             },
             steps: match rng.chance(0.02) {
                 true => 12_000,
@@ -134,7 +142,8 @@ impl Options {
 pub(crate) fn redraw(rng: &mut Rng, spec: &BrokerSpec, launch: LaunchId) -> BrokerSpec {
     let fresh = draw_spec(rng, launch.0, spec.recycle.every.is_some());
     let workers = if rng.chance(0.7) { spec.workers } else { fresh.workers };
-    BrokerSpec { name: spec.name.clone(), listens: spec.listens, drained: spec.drained, workers, ..fresh }
+    let BrokerSpec { name, listens, drained, scheduled, watch, .. } = spec.clone();
+    BrokerSpec { name, listens, drained, scheduled, watch, workers, ..fresh }
 }
 
 fn draw_spec(rng: &mut Rng, launch: u32, every: bool) -> BrokerSpec {
@@ -169,6 +178,8 @@ fn draw_spec(rng: &mut Rng, launch: u32, every: bool) -> BrokerSpec {
             healthy_after: millis(rng, 100, 3000),
         },
         drained: if rng.chance(0.7) { Drained::Refuse } else { Drained::Hold },
+        scheduled: rng.chance(0.15),
+        watch: if rng.chance(0.3) { Some(millis(rng, 1, 1000)) } else { None },
     }
 }
 
