@@ -49,10 +49,14 @@ mod readiness;
 mod recorder;
 mod ring;
 mod run;
+#[cfg(feature = "schedule")]
+mod schedule;
 mod sockets;
 mod trace;
 mod upgrade;
 mod usages;
+#[cfg(feature = "watch")]
+mod watch;
 mod workers;
 
 pub use embedded::{Embedded, embed};
@@ -60,4 +64,8 @@ pub use keeper::{OwnProcess, keep_if_asked, own_process, own_process_anew};
 pub use launch::LaunchError;
 pub use options::{AppOptions, BrokerOptions};
 pub use run::{RunError, Setting, begin, check, go_on, run};
+#[cfg(feature = "schedule")]
+pub use schedule::{Schedule, ScheduleError, When};
 pub use trace::TraceError;
+#[cfg(feature = "watch")]
+pub use watch::{Watch, WatchError};

@@ -236,6 +236,10 @@ pub(crate) fn start(
                 spec: spec.clone(),
                 listen: broker.listen.clone(),
                 launch: launch.clone(),
+                #[cfg(feature = "schedule")]
+                schedule: broker.schedule.clone(),
+                #[cfg(feature = "watch")]
+                watch: broker.settled_watch(),
             });
             let deposited = deposit(keeper, &record, records, &instance, &mut shells, &mut estate);
             Some(deposited.map_err(os("the keeper does not take what it has to hold"))?)
@@ -392,7 +396,15 @@ fn shell(name: &str, options: &BrokerOptions) -> Result<Shell, RunError> {
     match sockets.bind() {
         // An address that is not there yet is waited for; one that is taken is not.
         Err(source) if !source.is_temporary() => Err(RunError::Listen { broker: name.to_owned(), source }),
-        Ok(()) | Err(_) => Ok(Shell { name: name.into(), ready: options.effective_ready(), sockets }),
+        Ok(()) | Err(_) => Ok(Shell {
+            name: name.into(),
+            ready: options.effective_ready(),
+            sockets,
+            #[cfg(feature = "schedule")]
+            schedule: options.schedule.clone(),
+            #[cfg(feature = "watch")]
+            watch: options.settled_watch(),
+        }),
     }
 }
 
@@ -407,6 +419,8 @@ fn spec(name: &str, options: &BrokerOptions, launch: LaunchId) -> BrokerSpec {
         stop: options.stop.clone(),
         backoff: options.backoff,
         drained: options.drained,
+        scheduled: options.is_scheduled(),
+        watch: options.debounce(),
     }
 }
 

@@ -34,6 +34,14 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     options.stop = table.read("stop", findings, policy::stop).or(options.stop);
     options.backoff = table.read("backoff", findings, policy::backoff).or(options.backoff);
     options.drained = table.read("drained", findings, drained).or(options.drained);
+    #[cfg(feature = "schedule")]
+    {
+        options.schedule = table.read("schedule", findings, super::hours::schedule).value();
+    }
+    #[cfg(feature = "watch")]
+    {
+        options.watch = table.read("watch", findings, super::watched::watch).value();
+    }
     options.cwd = table
         .read("cwd", findings, |cell, findings| value::plain_text(cell, findings).map(PathBuf::from))
         .value();

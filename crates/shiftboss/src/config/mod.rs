@@ -7,6 +7,8 @@ mod app;
 mod broker;
 mod explain;
 mod file;
+#[cfg(feature = "schedule")]
+mod hours;
 mod keys;
 mod listen;
 mod policy;
@@ -18,6 +20,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod value;
+#[cfg(feature = "watch")]
+mod watched;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -62,7 +66,8 @@ pub struct ConfigErrors {
 /// Everything that is wrong with the file.
 pub fn read(path: &Path) -> Result<Loaded, ConfigErrors> {
     let text = file::text(path)?;
-    load(&path.display().to_string(), &text, file::directory_name(path).as_deref())
+    let loaded = load(&path.display().to_string(), &text, file::directory_name(path).as_deref());
+    loaded.map(|loaded| loaded.beside(path))
 }
 
 /// Reads a configuration from its text; `name` is the file's name in messages, and the directory in it the app's
@@ -136,6 +141,17 @@ fn directories(
 }
 
 impl Loaded {
+    /// What is watched lies beside the file.
+    #[cfg_attr(not(feature = "watch"), expect(unused_mut, unused_variables, reason = "nothing is watched"))]
+    fn beside(mut self, path: &Path) -> Loaded {
+        #[cfg(feature = "watch")]
+        for (_, broker) in &mut self.options.brokers {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            broker.watch = broker.watch.take().map(|watch| watch.relative_to(folder).settled(None));
+        }
+        self
+    }
+
     /// Every key of every broker with its value, and the line it was set on or that it is a default. Variables of
     /// environments are named, their values never shown.
     #[must_use]

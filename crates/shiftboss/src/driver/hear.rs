@@ -33,6 +33,7 @@ impl Driver {
             match self.workers.take(*event, &mut *self.log, &mut self.inputs) {
                 Some(News::Chief) => self.hear_chief()?,
                 Some(News::Image) => self.look_at_image(),
+                Some(News::Clock) => self.outside.clock_has_come(&mut self.inputs),
                 Some(News::Listener(broker)) => {
                     if let Some(shell) = self.shells.get_mut(broker.0 as usize)
                         && !shell.sockets.assert_backlog()
@@ -156,7 +157,9 @@ impl Driver {
             Order::Upgrade { request, check, reply } => self.upgrade(request, check, reply),
             // Whoever has stopped listening needs no answer.
             Order::Status(reply) => {
-                let _ = reply.send(self.feed.brokers());
+                let mut brokers = self.feed.brokers();
+                self.outside.add_changes(&mut brokers);
+                let _ = reply.send(brokers);
             }
             Order::Pulse(reply) => {
                 let _ = reply.send(Pulse { ready: self.feed.is_ready() });

@@ -3,6 +3,8 @@
 pub mod accepting;
 pub mod activation;
 pub mod clock;
+#[cfg(feature = "watch")]
+pub mod file_watch;
 pub mod filter;
 pub mod heirs;
 pub mod holder;
@@ -22,3 +24,5 @@ pub mod reaper;
 pub mod rlimit;
 pub mod spawn;
 pub mod usage;
+#[cfg(feature = "schedule")]
+pub mod wall_timer;
