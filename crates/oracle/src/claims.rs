@@ -123,9 +123,7 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
             opened.is_some_and(|result| result.as_ref().is_ok_and(|bound| bound.contains(address)))
         }
         What::ListenerFailed { .. } => opened.is_some_and(Result::is_err),
-        What::BrokerWaiting { .. } => {
-            opened.is_some_and(Result::is_err) || called
-        }
+        What::BrokerWaiting { .. } => opened.is_some_and(Result::is_err) || called,
         What::BrokerResumed => resumed,
         What::BrokerDraining => {
             facts.stopping || ((broker.sent_home || broker.is_outside()) && !oracle.before(id).held)

@@ -54,7 +54,9 @@ pub(crate) fn i36_a_hand_outlasts_the_clock(oracle: &Oracle, step: &Step) -> Ver
         | Effect::Exit => true,
     };
     match step.effects.iter().find(moves) {
-        Some(effect) => broken(format!("broker {broker} was sent home by hand, and by the clock: {effect:?}")),
+        Some(effect) => {
+            broken(format!("broker {broker} was sent home by hand, and by the clock: {effect:?}"))
+        }
         None => Ok(true),
     }
 }

@@ -106,15 +106,11 @@ impl Feed {
     /// Every broker is open with as many workers ready as it wants, or closed by its schedule, and the app is not
     /// ending.
     pub(crate) fn is_ready(&self) -> bool {
-        let all = self
-            .status
-            .brokers
-            .iter()
-            .all(|broker| match broker.state {
-                BrokerState::Open => broker.ready() >= broker.wanted,
-                BrokerState::Closed => true,
-                BrokerState::Waiting | BrokerState::Draining | BrokerState::Drained => false,
-            });
+        let all = self.status.brokers.iter().all(|broker| match broker.state {
+            BrokerState::Open => broker.ready() >= broker.wanted,
+            BrokerState::Closed => true,
+            BrokerState::Waiting | BrokerState::Draining | BrokerState::Drained => false,
+        });
         self.status.ready && !self.status.stopping && all
     }
 }

@@ -29,7 +29,7 @@ pub(crate) use clocks::Clocks;
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "Words", into = "Words")]
 pub struct Schedule {
     words: Words,
@@ -96,11 +96,8 @@ impl Schedule {
         if opens.1 == closes.1 {
             return Err(ScheduleError::Same);
         }
-        let words = Words {
-            open: open.to_owned(),
-            close: close.to_owned(),
-            timezone: timezone.map(str::to_owned),
-        };
+        let words =
+            Words { open: open.to_owned(), close: close.to_owned(), timezone: timezone.map(str::to_owned) };
         Ok(Schedule { words, open: opens.0, close: closes.0, zone })
     }
 
@@ -148,6 +145,13 @@ impl Schedule {
             }
         }
         None
+    }
+}
+
+impl fmt::Debug for Schedule {
+    /// A pattern that was read is long.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.words.fmt(f)
     }
 }
 
@@ -199,7 +203,7 @@ fn check_steps(text: &str) -> Result<(), String> {
         for part in field.split(',') {
             let step = part.split_once('/').and_then(|(_, step)| u64::from_str(step).ok());
             if let Some(step) = step.filter(|step| step > most) {
-                return Err(format!("`{part}` makes steps of {step}, and a {name} is at most {most}"));
+                return Err(format!("`{part}` makes steps of {step}; a {name} is at most {most}"));
             }
         }
     }
@@ -210,7 +214,9 @@ fn check_steps(text: &str) -> Result<(), String> {
 fn said(error: &CronError) -> String {
     match error {
         CronError::EmptyPattern => "it is empty".to_owned(),
-        CronError::InvalidPattern(why) | CronError::IllegalCharacters(why) | CronError::ComponentError(why) => {
+        CronError::InvalidPattern(why)
+        | CronError::IllegalCharacters(why)
+        | CronError::ComponentError(why) => {
             format!("it is no cron pattern: {}", why.trim_end_matches('.'))
         }
         CronError::InvalidDate | CronError::InvalidTime | CronError::TimeSearchLimitExceeded => {
@@ -220,8 +226,14 @@ fn said(error: &CronError) -> String {
 }
 
 /// Fields from the last one back: a pattern of five has no seconds.
-const FIELDS: [(&str, u64); 6] =
-    [("second", 59), ("minute", 59), ("hour", 23), ("day of the month", 31), ("month", 12), ("day of the week", 7)];
+const FIELDS: [(&str, u64); 6] = [
+    ("second", 59),
+    ("minute", 59),
+    ("hour", 23),
+    ("day of the month", 31),
+    ("month", 12),
+    ("day of the week", 7),
+];
 /// So many times of each pattern are looked at before it is taken.
 const LOOKED_AT: usize = 3;
 /// Ends that are beginnings too, one after the other.
@@ -265,7 +277,8 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_summer_time_leaves_out_begins_when_the_gap_is_over_and_one_that_comes_twice_begins_once() {
+    fn an_hour_that_summer_time_leaves_out_begins_when_the_gap_is_over_and_one_that_comes_twice_begins_once()
+    {
         let hours = paris("30 2 * * *", "0 5 * * *");
         // 28 March 2027: from 2:00 straight to 3:00.
         assert!(!hours.is_open(at("2027-03-28T00:59:59Z")) && hours.is_open(at("2027-03-28T01:00:00Z")));
@@ -290,9 +303,15 @@ mod tests {
     #[test]
     fn what_could_not_be_meant_is_refused() {
         let wrong = |open, close, zone| Schedule::new(open, close, zone).unwrap_err().to_string();
-        assert_eq!(wrong("*/61 * * * *", "0 18 * * *", None), "open: `*/61` makes steps of 61, and a minute is at most 59");
+        assert_eq!(
+            wrong("*/61 * * * *", "0 18 * * *", None),
+            "open: `*/61` makes steps of 61; a minute is at most 59"
+        );
         assert_eq!(wrong("0 8 * * *", "0 0 30 2 *", None), "close: it names no date that ever comes");
-        assert_eq!(wrong("0 8 * * *", "0 18 * * *", Some("Europe/Pariss")), "timezone: there is no time zone `Europe/Pariss`");
+        assert_eq!(
+            wrong("0 8 * * *", "0 18 * * *", Some("Europe/Pariss")),
+            "timezone: there is no time zone `Europe/Pariss`"
+        );
         assert_eq!(
             wrong("0 8 * * *", "00 08 * * *", None),
             "open and close are the same times, so it would never be closed, or never open"

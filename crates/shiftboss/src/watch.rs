@@ -37,7 +37,7 @@ pub enum WatchError {
     #[error("there is no pattern, so nothing would be watched")]
     None,
     /// Nothing between the quotes, or a folder's name.
-    #[error("`{0}` names no file; write what lies in it, as in \"src/**/*.js\"")]
+    #[error("`{0}` names no file; write one like \"src/**/*.js\"")]
     NoFile(String),
     /// It cannot be read.
     #[error("`{0}` is no pattern: {1}")]

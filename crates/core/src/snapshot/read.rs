@@ -71,8 +71,7 @@ pub(super) fn broker(id: BrokerId, fields: &mut Fields<'_>, given: &mut Given<'_
     broker.last_failure = if fields.flag()? { Some(last_failure(fields)?) } else { None };
     if fields.have(Version::CLOCK) {
         broker.hours = hours(fields)?;
-        broker.changed =
-            Changed { due: fields.moment()?, latest: fields.time()?, again: fields.flag()? };
+        broker.changed = Changed { due: fields.moment()?, latest: fields.time()?, again: fields.flag()? };
     } else {
         // Whoever was sent home by an older version was so by hand.
         broker.hours.by_hand = matches!(broker.phase, Phase::Draining(_) | Phase::Drained);

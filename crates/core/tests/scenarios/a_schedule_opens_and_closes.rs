@@ -211,7 +211,8 @@ fn an_app_ends_with_a_closed_broker() {
 fn whoever_takes_over_reads_the_clock_and_goes_on() {
     for how in [Adoption::Whole, Adoption::Salvage] {
         let mut world = told(part_time(1), false);
-        let asks = world.adopt(how).iter().filter(|effect| matches!(effect, Effect::WatchClock { .. })).count();
+        let asks =
+            world.adopt(how).iter().filter(|effect| matches!(effect, Effect::WatchClock { .. })).count();
         assert_eq!(asks, 1);
         assert!(window(&mut world, false).is_empty());
         window(&mut world, true);

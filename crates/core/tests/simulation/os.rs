@@ -168,9 +168,8 @@ impl World {
 
     /// The next change of a window, if none lies ahead; sometimes the clock is only read again.
     fn clock_goes_on(&mut self, broker: BrokerId, open: bool) {
-        let ahead = self.has_plan(|plan| {
-            matches!(plan, Plan::Now(Input::Window { broker: of, .. }) if *of == broker)
-        });
+        let ahead = self
+            .has_plan(|plan| matches!(plan, Plan::Now(Input::Window { broker: of, .. }) if *of == broker));
         if !ahead && self.rng.chance(self.faults.windows) {
             let open = if self.rng.chance(0.1) { open } else { !open };
             let wait = millis(&mut self.rng, 1, 8000);

@@ -146,7 +146,8 @@ impl Loaded {
     fn beside(mut self, path: &Path) -> Loaded {
         #[cfg(feature = "watch")]
         for (_, broker) in &mut self.options.brokers {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let folder =
+                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             broker.watch = broker.watch.take().map(|watch| watch.relative_to(folder).settled(None));
         }
         self

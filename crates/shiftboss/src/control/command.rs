@@ -101,7 +101,9 @@ fn read_verb(verb: &str, body: &[u8]) -> Result<Verb, (StatusCode, String)> {
         "recycle" => read_body::<Recycle>(body).map(|recycle| Verb::Recycle(recycle.slot.map(Slot))),
         "drain" => Ok(Verb::Drain),
         "resume" if body.is_empty() => Ok(Verb::Resume),
-        "resume" => read_body::<Resume>(body).map(|resume| if resume.now { Verb::ResumeNow } else { Verb::Resume }),
+        "resume" => {
+            read_body::<Resume>(body).map(|resume| if resume.now { Verb::ResumeNow } else { Verb::Resume })
+        }
         "scale" => read_body::<Scale>(body).map(|scale| Verb::Scale(scale.workers)),
         other => Err((
             StatusCode::NOT_FOUND,

@@ -223,7 +223,8 @@ impl All {
 
 impl Pattern {
     fn matches_any(&self, files: &BTreeMap<PathBuf, Print>) -> bool {
-        let below = |path: &PathBuf| path.strip_prefix(&self.root).is_ok_and(|rest| self.below.is_match(rest));
+        let below =
+            |path: &PathBuf| path.strip_prefix(&self.root).is_ok_and(|rest| self.below.is_match(rest));
         files.keys().any(below)
     }
 }
@@ -317,7 +318,8 @@ mod tests {
         stage.write("src/a/b.js", "two and more");
         assert_eq!(stage.changed(), "src/a/b.js");
         stage.write("src/a/.b.js.swp", "another");
-        fs::rename(stage.folder.path().join("src/a/.b.js.swp"), stage.folder.path().join("src/a/b.js")).unwrap();
+        fs::rename(stage.folder.path().join("src/a/.b.js.swp"), stage.folder.path().join("src/a/b.js"))
+            .unwrap();
         assert_eq!(stage.changed(), "src/a/b.js");
         fs::remove_file(stage.folder.path().join("src/a/b.js")).unwrap();
         assert_eq!(stage.changed(), "src/a/b.js");
