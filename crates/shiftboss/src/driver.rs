@@ -37,6 +37,7 @@ use crate::workers::Workers;
 pub(crate) use chief::Chief;
 use hear::Taken;
 use outside::Outside;
+#[cfg(feature = "watch")]
 pub(crate) use outside::Seen;
 pub(crate) use succession::Succession;
 

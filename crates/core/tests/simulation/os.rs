@@ -160,7 +160,7 @@ impl World {
             }
             Effect::WatchClock { broker } => {
                 let open = self.rng.chance(0.5);
-                self.plan(Duration::ZERO, Plan::Now(Input::Window { broker: *broker, open }));
+                self.answer_listeners(Input::Window { broker: *broker, open });
             }
             Effect::Emit(_) | Effect::Reply { .. } | Effect::Exit => {}
         }
