@@ -40,7 +40,7 @@ pub use call::{Call, CommandStream};
 pub use error::ClientError;
 pub use events::{EventStream, Item};
 
-use crate::{Recycle, Scale, Status, Upgrade};
+use crate::{Recycle, Resume, Scale, Status, Upgrade};
 use away::{Away, Owner};
 use connection::{Answer, Ask};
 
@@ -122,12 +122,12 @@ impl Client {
         self.call(path(broker, "drain"), NOTHING, options)
     }
 
-    /// Starts the workers of a drained broker again.
+    /// Starts the workers of a drained broker again; of one that is closed by its schedule, when that opens it, or now.
     ///
     /// # Errors
     /// When no random key can be had.
-    pub fn resume(&self, broker: &str, options: &Options) -> Result<Call, ClientError> {
-        self.call(path(broker, "resume"), NOTHING, options)
+    pub fn resume(&self, broker: &str, body: &Resume, options: &Options) -> Result<Call, ClientError> {
+        self.call(path(broker, "resume"), body.now.then_some(body), options)
     }
 
     /// Changes how many workers a broker keeps.

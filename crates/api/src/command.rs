@@ -16,6 +16,14 @@ pub struct Recycle {
     pub slot: Option<u32>,
 }
 
+/// Body of a resume; may be empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resume {
+    /// Also outside of its schedule, where it stays open until its next window has ended.
+    pub now: bool,
+}
+
 /// Body of a scale.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -10,6 +10,6 @@ mod command;
 mod event;
 mod status;
 
-pub use command::{CommandReply, Failure, Outcome, Progress, Recycle, Scale, Upgrade};
+pub use command::{CommandReply, Failure, Outcome, Progress, Recycle, Resume, Scale, Upgrade};
 pub use event::{Event, EventName, EventsLost, MessageEvent, MessageName};
 pub use status::{Broker, BrokerState, Numbers, Status, Worker, WorkerState};

@@ -51,6 +51,9 @@ pub struct Broker {
     pub last_failure: Option<String>,
     /// Addresses it listens on, as bound.
     pub listen: Vec<String>,
+    /// When its schedule opens or closes it next; none without a schedule.
+    #[serde(default)]
+    pub next_change_at: Option<String>,
     /// Every worker and every slot that waits for one, by slot, then id.
     pub workers: Vec<Worker>,
 }

@@ -108,8 +108,11 @@ Examples:
     #[command(before_help = "Example:\n  shiftboss drain api")]
     Drain(Targets),
     /// Start the workers of a drained broker again
-    #[command(before_help = "Example:\n  shiftboss resume api")]
-    Resume(Targets),
+    #[command(before_help = "\
+Examples:
+  shiftboss resume api
+  shiftboss resume jobs --now                    although its schedule has closed it")]
+    Resume(ResumeArgs),
     /// Change how many workers a broker keeps
     #[command(before_help = "Example:\n  shiftboss scale api 6")]
     Scale(ScaleArgs),
@@ -230,6 +233,16 @@ pub(crate) struct Targets {
     /// Do not wait; print the request's id
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+/// `resume`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    /// Also outside of its schedule, until that closes it next
+    #[arg(long)]
+    pub(crate) now: bool,
 }
 
 /// `scale`.

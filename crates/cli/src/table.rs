@@ -20,13 +20,13 @@ pub(crate) fn render(status: &Status, brokers: &[&Broker], look: Look, now: Time
     lines
 }
 
-/// As many workers ready as wanted, and none that keep failing.
+/// As many workers ready as wanted, or closed by its schedule, and none that keep failing.
 pub(crate) fn is_as_wanted(broker: &Broker) -> bool {
-    broker.ready >= broker.wanted && !broker.degraded
+    (broker.ready >= broker.wanted || broker.state == BrokerState::Closed) && !broker.degraded
 }
 
 fn broker_lines(broker: &Broker, name_width: usize, look: Look, now: Timestamp) -> Vec<String> {
-    let mut lines = vec![head(broker, name_width, look)];
+    let mut lines = vec![head(broker, name_width, look, now)];
     lines.extend(workers(broker, look, now));
     if let Some(failure) = &broker.last_failure {
         let style = if broker.degraded { BAD } else { FAINT };
@@ -44,7 +44,7 @@ fn broker_lines(broker: &Broker, name_width: usize, look: Look, now: Timestamp) 
     lines
 }
 
-fn head(broker: &Broker, name_width: usize, look: Look) -> String {
+fn head(broker: &Broker, name_width: usize, look: Look, now: Timestamp) -> String {
     let plain = Style::new();
     let ready = format!("{}/{} ready", broker.ready, broker.wanted);
     let mut parts = vec![(ready, if is_as_wanted(broker) { GOOD } else { BUSY })];
@@ -56,6 +56,7 @@ fn head(broker: &Broker, name_width: usize, look: Look) -> String {
         BrokerState::Waiting => parts.push(("waiting".to_owned(), BUSY)),
         BrokerState::Finished => parts.push(("finished".to_owned(), plain)),
     }
+    parts.extend(next_change(broker, now).map(|change| (change, plain)));
     if broker.degraded {
         parts.push(("degraded".to_owned(), BAD));
     }
@@ -88,6 +89,17 @@ fn head(broker: &Broker, name_width: usize, look: Look) -> String {
         line.push_str(&look.paint(&text, style));
     }
     line
+}
+
+/// What its schedule does next, and when.
+fn next_change(broker: &Broker, now: Timestamp) -> Option<String> {
+    let until = text::until(broker.next_change_at.as_ref()?, now)?;
+    let does = match broker.state {
+        BrokerState::Closed => "opens",
+        BrokerState::Open | BrokerState::Waiting => "closes",
+        BrokerState::Draining | BrokerState::Drained | BrokerState::Finished => return None,
+    };
+    Some(format!("{does} in {}", text::age(until)))
 }
 
 /// CPU and memory of all its workers; none if neither is known.
@@ -258,6 +270,7 @@ pub(crate) mod tests {
             deaths: 0,
             last_failure: None,
             listen: vec!["tcp://:3000".into()],
+            next_change_at: None,
             workers,
         }
     }
@@ -354,6 +367,20 @@ shop: shiftboss 0.1.0, …";
         assert!(!is_as_wanted(&api));
         (api.degraded, api.ready) = (false, 0);
         assert!(!is_as_wanted(&api));
+    }
+
+    #[test]
+    fn what_a_schedule_does_next_is_told() {
+        let mut jobs = broker("jobs", Vec::new());
+        (jobs.state, jobs.wanted) = (BrokerState::Closed, 2);
+        jobs.next_change_at = Some("2026-11-24T09:30:00Z".into());
+        assert!(is_as_wanted(&jobs));
+        let text = shown(&status(vec![jobs]), 80);
+        assert!(text.starts_with("jobs   0/2 ready   closed   opens in 1h 30m"), "{text}");
+        let mut open = broker("jobs", vec![worker(0, 5)]);
+        open.next_change_at = Some("2026-11-24T08:00:40Z".into());
+        let text = shown(&status(vec![open]), 80);
+        assert!(text.starts_with("jobs   1/1 ready   closes in 40s"), "{text}");
     }
 
     #[test]

@@ -159,6 +159,8 @@ fn spec(workers: u32) -> BrokerSpec {
         stop: StopLadder::default(),
         backoff: BackoffSpec::default(),
         drained: Drained::Refuse,
+        scheduled: false,
+        watch: None,
     }
 }
 

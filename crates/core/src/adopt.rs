@@ -55,6 +55,7 @@ impl App {
     /// - `Spawn` for each worker whose spawn is not answered; if its process exists, the answer is `Spawned`, also
     ///   when it has ended since, and then `Exited`;
     /// - the listeners' request that is not answered, with its round;
+    /// - `WatchClock` for each broker that has a schedule: nobody does it any longer;
     /// - `Signal` of the present rung, or `KillTree`, for each worker that is leaving. With [`Adoption::Whole`] it is
     ///   left out by a shell that knows it was sent: on rung r, r + 1 signals have been. With [`Adoption::Salvage`]
     ///   the ladder begins anew, and so does that count;
@@ -133,8 +134,10 @@ impl Broker {
             Phase::Waiting { retry_at: Some(_), .. }
             | Phase::Open
             | Phase::Draining(DrainStep::Leaving)
-            | Phase::Drained => None,
+            | Phase::Drained
+            | Phase::Closed => None,
         });
+        self.ask_clock(cx);
         for (id, worker) in self.workers.iter() {
             cx.effects.extend(unanswered(broker, *id, worker, how));
         }
@@ -156,6 +159,7 @@ impl Broker {
         if let Some(scope) = self.queued.take() {
             scope.mark(cx, self.id);
         }
+        self.forget_changes(cx);
         self.fail_recycle(cx, None, None, GIVEN_UP);
     }
 
@@ -166,6 +170,8 @@ impl Broker {
                 Phase::Waiting { .. } | Phase::Draining(DrainStep::Quieting | DrainStep::Shutting) => false,
                 Phase::Open => true,
                 Phase::Draining(DrainStep::Leaving) | Phase::Drained => !self.refuses(),
+                // It may never have been open.
+                Phase::Closed => !self.refuses(),
             }
     }
 }

@@ -70,6 +70,8 @@ impl App {
             Input::Exited { worker, exit } => {
                 self.with_owner(worker, |broker, cx| broker.exited(cx, worker, exit));
             }
+            Input::Window { broker, open } => self.with(broker, |broker, cx| broker.window(cx, open)),
+            Input::Changed { broker } => self.with(broker, Broker::files_changed),
             Input::Command { request, command } => match self.shared.requests.seen(request) {
                 Seen::New => self.command(request, command),
                 Seen::Open => {}
@@ -151,6 +153,7 @@ impl App {
             Key::Listen(broker) => self.with(broker, Broker::listen_again),
             Key::Recycle(broker) => self.with(broker, Broker::recycle_due),
             Key::Back(broker) => self.with(broker, Broker::back_due),
+            Key::Changed(broker) => self.with(broker, Broker::change_due),
         }
     }
 
@@ -179,7 +182,8 @@ impl App {
         match verb {
             Verb::Recycle(slot) => broker.ask_recycle(cx, request, slot),
             Verb::Drain => broker.drain(cx, request),
-            Verb::Resume => broker.resume(cx, request),
+            Verb::Resume => broker.resume(cx, request, false),
+            Verb::ResumeNow => broker.resume(cx, request, true),
             Verb::Scale(workers) if workers > MAX_WORKERS => {
                 let reason = format!("{workers} workers are too many: at most {MAX_WORKERS}");
                 cx.reply(request, Outcome::Refused(reason));

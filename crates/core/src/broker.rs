@@ -1,7 +1,8 @@
 //! One broker: keeps the workers of one type alive, in slots 0..N-1.
 //!
 //! Here: what a broker is, its listeners, what commands wait for, what is seen. The rules are in `slots` (filling
-//! and scaling), `life` (a worker from spawn to exit), `recycle` and `verdict` (replacing), `drain` (sending home).
+//! and scaling), `life` (a worker from spawn to exit), `recycle` and `verdict` (replacing), `drain` (sending home),
+//! `schedule` and `watch` (what clock and files ask for).
 
 use std::sync::Arc;
 
@@ -16,12 +17,14 @@ use crate::input::ListenFailure;
 use crate::recycle::{Move, Recycle, Scope, Stage};
 use crate::requests::Waits;
 use crate::rng::Rng;
+use crate::schedule::Hours;
 use crate::shared::{Key, Shared};
 use crate::slots::Place;
 use crate::spec::BrokerSpec;
 use crate::status::{self, BrokerState, BrokerStatus, WorkerState, WorkerStatus};
 use crate::table::Table;
 use crate::time::Time;
+use crate::watch::Changed;
 use crate::worker::{State, Why, Worker};
 
 #[derive(Clone)]
@@ -52,6 +55,8 @@ pub(crate) struct Broker {
     pub(crate) recycle_at: Option<Time>,
     /// When to go back once more from a specification that failed.
     pub(crate) back_at: Option<Time>,
+    pub(crate) hours: Hours,
+    pub(crate) changed: Changed,
     /// Workers killed by the present drain because they did not leave in time.
     pub(crate) cut: u32,
     /// The app ends: no way back.
@@ -77,6 +82,8 @@ pub(crate) enum Phase {
     Draining(DrainStep),
     /// None is left; none is started.
     Drained,
+    /// The same, by its schedule, which will open it.
+    Closed,
 }
 
 /// The last death.
@@ -110,7 +117,7 @@ impl Broker {
             good: Arc::clone(&spec),
             target: spec.since,
             wanted: spec.workers,
-            phase: Phase::Open,
+            phase: if spec.scheduled { Phase::Closed } else { Phase::Open },
             round: 0,
             places: Vec::new(),
             workers: Table::new(),
@@ -121,6 +128,8 @@ impl Broker {
             queued: None,
             recycle_at: None,
             back_at: None,
+            hours: Hours::default(),
+            changed: Changed::default(),
             cut: 0,
             closing: false,
             brutal: false,
@@ -133,9 +142,12 @@ impl Broker {
     }
 
     pub(crate) fn start(&mut self, cx: &mut Shared) {
-        let (wanted, generation, listens) = (self.wanted, self.generation, self.spec.listens);
-        self.emit(cx, None, What::BrokerStarted { wanted, generation, listens });
-        if listens {
+        let (wanted, generation) = (self.wanted, self.generation);
+        let (listens, scheduled) = (self.spec.listens, self.spec.scheduled);
+        self.emit(cx, None, What::BrokerStarted { wanted, generation, listens, scheduled });
+        if scheduled {
+            self.ask_clock(cx);
+        } else if listens {
             self.ask_for_listeners(cx, 0, false);
         } else {
             self.begin(cx);
@@ -216,9 +228,10 @@ impl Broker {
         u32::try_from(recycle.under_way.iter().filter(second).count()).unwrap_or(u32::MAX)
     }
 
-    /// Open and full, or closed by hand: nothing is missing.
+    /// Open and full, or sent home by hand or schedule: nothing is missing.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_full() || self.phase == Phase::Drained
+        let closed = self.phase == Phase::Closed && self.hours.window.is_some();
+        self.is_full() || self.phase == Phase::Drained || closed
     }
 
     pub(crate) fn check_goals(&self, cx: &mut Shared) {
@@ -242,6 +255,7 @@ impl Broker {
                 Phase::Open => BrokerState::Open,
                 Phase::Draining(_) => BrokerState::Draining,
                 Phase::Drained => BrokerState::Drained,
+                Phase::Closed => BrokerState::Closed,
             },
             wanted: self.wanted,
             generation: self.generation,
@@ -276,12 +290,13 @@ impl Broker {
         let moves = moves.map(|(slot, moved)| (moved.deadline(), Key::Move(self.id, *slot)));
         let listen = match self.phase {
             Phase::Waiting { retry_at, .. } => retry_at,
-            Phase::Open | Phase::Draining(_) | Phase::Drained => None,
+            Phase::Open | Phase::Draining(_) | Phase::Drained | Phase::Closed => None,
         };
         let own = [
             (listen, Key::Listen(self.id)),
             (self.recycle_at, Key::Recycle(self.id)),
             (self.back_at, Key::Back(self.id)),
+            (self.changed.due, Key::Changed(self.id)),
         ];
         workers.chain(slots).chain(moves).chain(own).filter_map(|(at, key)| Some((at?, key)))
     }

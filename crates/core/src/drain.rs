@@ -27,15 +27,32 @@ impl Broker {
                 let note = Some(Note::DrainedAlready);
                 cx.reply(request, Outcome::Done(Done { note, ..Done::default() }));
             }
-            Phase::Draining(_) => cx.park(request, Waits::Drained(self.id)),
+            Phase::Closed => {
+                self.hold_by_hand(cx);
+                self.phase = Phase::Drained;
+                self.emit(cx, Some(request), What::BrokerDrained { refused: 0, cut: 0 });
+                cx.reply(request, Outcome::Done(Done::default()));
+            }
+            Phase::Draining(_) => {
+                self.hold_by_hand(cx);
+                cx.park(request, Waits::Drained(self.id));
+            }
             Phase::Waiting { .. } | Phase::Open => {
                 cx.park(request, Waits::Drained(self.id));
-                self.begin_drain(cx, Some(request), "the broker was drained");
+                self.hold_by_hand(cx);
+                self.begin_drain(cx, Some(request), DRAINED);
             }
         }
     }
 
-    fn begin_drain(&mut self, cx: &mut Shared, request: Option<RequestId>, why: &str) {
+    /// Only a hand calls it back from now on.
+    fn hold_by_hand(&mut self, cx: &mut Shared) {
+        self.hours.by_hand = true;
+        self.hours.early = false;
+        cx.reply_all(Waits::Full(self.id), &Outcome::Superseded(DRAINED.to_owned()));
+    }
+
+    pub(crate) fn begin_drain(&mut self, cx: &mut Shared, request: Option<RequestId>, why: &str) {
         cx.reply_all(Waits::Full(self.id), &Outcome::Superseded(why.to_owned()));
         self.abandon_recycles(cx, why);
         if let Phase::Waiting { retry_at: Some(at), .. } = self.phase {
@@ -43,6 +60,7 @@ impl Broker {
         }
         cx.rearm(Key::Recycle(self.id), self.recycle_at.take(), None);
         self.arm_back(cx, None);
+        self.forget_changes(cx);
         for slot in self.slots() {
             self.cancel_backoff(cx, slot);
         }
@@ -103,14 +121,24 @@ impl Broker {
     }
 
     fn drained(&mut self, cx: &mut Shared, refused: u64) {
-        self.phase = Phase::Drained;
+        let closed = self.is_outside() && !self.hours.by_hand && !self.closing;
+        self.phase = if closed { Phase::Closed } else { Phase::Drained };
         let cut = self.cut;
         self.emit(cx, None, What::BrokerDrained { refused, cut });
+        if closed {
+            self.emit(cx, None, What::BrokerClosed);
+        }
         let done = Done { cut, refused, ..Done::default() };
         cx.reply_all(Waits::Drained(self.id), &Outcome::Done(done));
     }
 
-    pub(crate) fn resume(&mut self, cx: &mut Shared, request: RequestId) {
+    /// `now` = whatever its schedule says.
+    pub(crate) fn resume(&mut self, cx: &mut Shared, request: RequestId, now: bool) {
+        self.hours.early |= now && self.is_outside();
+        if self.is_outside() {
+            return self.resume_later(cx, request);
+        }
+        self.hours.by_hand = false;
         match self.phase {
             Phase::Open if self.is_full() => {
                 let note = Some(Note::OpenAlready);
@@ -127,22 +155,27 @@ impl Broker {
                 cx.rearm(Key::Listen(self.id), retry_at, None);
                 self.listen_again(cx);
             }
-            Phase::Draining(_) | Phase::Drained => {
+            Phase::Draining(_) | Phase::Drained | Phase::Closed => {
                 let resumed = Outcome::Superseded("the broker was resumed".to_owned());
                 cx.reply_all(Waits::Drained(self.id), &resumed);
                 cx.park(request, Waits::Full(self.id));
-                for slot in self.slots() {
-                    self.set_failures(cx, slot, 0, "");
-                }
-                // Workers that were not asked to leave yet (`Step::Quieting`) stay.
-                if self.spec.listens {
-                    self.emit(cx, Some(request), What::BrokerWaiting { retry_at: None });
-                    self.ask_for_listeners(cx, 0, true);
-                } else {
-                    self.emit(cx, Some(request), What::BrokerResumed);
-                    self.begin(cx);
-                }
+                self.call_back(cx, Some(request), true);
             }
+        }
+    }
+
+    /// Ends a drain, also one under way; `resumed` = by hand.
+    pub(crate) fn call_back(&mut self, cx: &mut Shared, request: Option<RequestId>, resumed: bool) {
+        for slot in self.slots() {
+            self.set_failures(cx, slot, 0, "");
+        }
+        // Workers that were not asked to leave yet (`Step::Quieting`) stay.
+        if self.spec.listens {
+            self.emit(cx, request, What::BrokerWaiting { retry_at: None });
+            self.ask_for_listeners(cx, 0, resumed);
+        } else {
+            self.emit(cx, request, if resumed { What::BrokerResumed } else { What::BrokerOpened });
+            self.begin(cx);
         }
     }
 
@@ -153,10 +186,10 @@ impl Broker {
             self.closing = true;
             match self.phase {
                 Phase::Waiting { .. } | Phase::Open => self.begin_drain(cx, None, "the app stops"),
-                Phase::Drained if self.refuses() && self.spec.drained == Drained::Hold => {
+                Phase::Drained | Phase::Closed if self.refuses() && self.spec.drained == Drained::Hold => {
                     self.begin_drain(cx, None, "the app stops");
                 }
-                Phase::Draining(_) | Phase::Drained => {}
+                Phase::Draining(_) | Phase::Drained | Phase::Closed => {}
             }
         }
         if now {
@@ -169,6 +202,8 @@ impl Broker {
 
     /// Nothing is left to wait for.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closing && self.phase == Phase::Drained
+        self.closing && matches!(self.phase, Phase::Drained | Phase::Closed)
     }
 }
+
+const DRAINED: &str = "the broker was drained";

@@ -33,6 +33,12 @@ pub enum Effect {
         /// To be repeated in the answer.
         round: u32,
     },
+    /// Watch the clock for a broker that has a schedule; answer [`crate::Input::Window`] now and at each change. Asked
+    /// again of a clock that is watched, answer again.
+    WatchClock {
+        /// Whose.
+        broker: BrokerId,
+    },
     /// Start a worker and watch for its readiness; answer `Spawned` or `SpawnFailed`.
     Spawn {
         /// Its id.
@@ -130,6 +136,8 @@ pub enum Note {
     NothingToRecycleWaiting,
     /// A recycle of a drained broker.
     NothingToRecycleDrained,
+    /// A recycle of a closed broker.
+    NothingToRecycleClosed,
     /// A recycle of a broker of which 0 workers are wanted.
     NothingToRecycleNoWorkers,
     /// A drain of a drained broker.
@@ -145,6 +153,7 @@ impl fmt::Display for Note {
         f.write_str(match self {
             Note::NothingToRecycleWaiting => "nothing to recycle: waits for its listeners",
             Note::NothingToRecycleDrained => "nothing to recycle: drained",
+            Note::NothingToRecycleClosed => "nothing to recycle: closed by its schedule",
             Note::NothingToRecycleNoWorkers => "nothing to recycle: no workers are wanted",
             Note::DrainedAlready => "was drained already",
             Note::OpenAlready => "was open already",

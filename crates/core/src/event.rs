@@ -28,8 +28,14 @@ pub struct Event {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[expect(missing_docs, reason = "the fields are those of the wire format, documented there")]
 pub enum What {
-    /// A broker exists; it waits for its listeners, or is open if it has none.
-    BrokerStarted { wanted: u32, generation: Generation, listens: bool },
+    /// A broker exists; it waits for its schedule or its listeners, or is open if it has none.
+    BrokerStarted {
+        wanted: u32,
+        generation: Generation,
+        listens: bool,
+        #[cfg_attr(feature = "serde", serde(default))]
+        scheduled: bool,
+    },
     /// A listener is bound.
     ListenerBound { address: String },
     /// A listener could not be opened.
@@ -44,6 +50,8 @@ pub enum What {
     BrokerDraining,
     /// All are home.
     BrokerDrained { refused: u64, cut: u32 },
+    /// They stay there until its schedule opens it.
+    BrokerClosed,
     /// Another number of workers is wanted.
     BrokerScaled { wanted: u32 },
     /// Another process keeps it from now on, with so many running workers; `salvaged`: without what was under way.
@@ -99,6 +107,8 @@ pub enum RecycleReason {
     Asked,
     /// By time: `every` has passed.
     ByTime,
+    /// Files have changed.
+    FilesChanged,
     /// There is a new specification.
     NewSpecification,
     /// It undoes a failed one.
@@ -110,6 +120,7 @@ impl fmt::Display for RecycleReason {
         f.write_str(match self {
             RecycleReason::Asked => "asked",
             RecycleReason::ByTime => "by time",
+            RecycleReason::FilesChanged => "files changed",
             RecycleReason::NewSpecification => "new specification",
             RecycleReason::GoingBack => "going back",
         })

@@ -41,6 +41,10 @@ impl Broker {
             let reason = format!("`{}`: name and listeners cannot change while it runs", self.spec.name);
             return cx.reply(request, Outcome::Refused(reason));
         }
+        if spec.scheduled != self.spec.scheduled {
+            let reason = format!("`{}`: a schedule cannot come or go while it runs", self.spec.name);
+            return cx.reply(request, Outcome::Refused(reason));
+        }
         let workers = spec.workers;
         self.target = self.next_generation();
         self.spec = Arc::new(Accepted { since: self.target, spec });
@@ -50,6 +54,7 @@ impl Broker {
         if self.phase == Phase::Open {
             self.arm_recycle(cx);
         }
+        self.ask_clock(cx);
         // While drained there is nothing to replace: the recycle is over as soon as it has begun.
         cx.park(request, Waits::Recycle(self.id));
         self.start_recycle(cx, Scope::All, RecycleReason::NewSpecification);

@@ -82,6 +82,19 @@ pub enum Input {
         /// How.
         exit: Exit,
     },
+    /// Whether a broker that has a schedule is inside of its window: answers [`crate::Effect::WatchClock`], and comes
+    /// again at each change. What is known already changes nothing.
+    Window {
+        /// Whose.
+        broker: BrokerId,
+        /// Inside.
+        open: bool,
+    },
+    /// Files have changed that a broker's workers are made of; of one that does not ask for it, nothing follows.
+    Changed {
+        /// Whose.
+        broker: BrokerId,
+    },
     /// Somebody asks for something. The same request again changes nothing and has the same outcome.
     Command {
         /// The command's own number.
@@ -121,8 +134,10 @@ pub enum Verb {
     Recycle(Option<Slot>),
     /// Send all workers home and start none.
     Drain,
-    /// Start them again.
+    /// Start them again; outside of its schedule, once that opens it.
     Resume,
+    /// The same at once; outside of its schedule it stays open until its next window has ended.
+    ResumeNow,
     /// Keep so many workers from now on; at most [`crate::spec::MAX_WORKERS`].
     Scale(u32),
     /// Run a new specification: a new generation, reached by a recycle, given up if it does not become ready.

@@ -29,6 +29,7 @@ mod model;
 mod recycle;
 mod requests;
 mod rng;
+mod schedule;
 mod shared;
 mod slots;
 pub mod snapshot;
@@ -39,6 +40,7 @@ mod table;
 mod text;
 pub mod time;
 mod verdict;
+mod watch;
 mod worker;
 
 pub use adopt::{Adoption, Present};

@@ -77,6 +77,7 @@ impl App {
             Key::Listen(broker) => ("listen", broker, None, None),
             Key::Recycle(broker) => ("recycle", broker, None, None),
             Key::Back(broker) => ("back", broker, None, None),
+            Key::Changed(broker) => ("changed", broker, None, None),
         })
     }
 
@@ -160,6 +161,7 @@ impl Broker {
             Phase::Draining(Step::Leaving) => "leaving",
             Phase::Draining(Step::Shutting) => "shutting",
             Phase::Drained => "drained",
+            Phase::Closed => "closed",
         };
         let workers = self.workers.values().map(life);
         let moves = self.recycle.iter().flat_map(|recycle| recycle.under_way.values());

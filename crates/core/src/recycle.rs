@@ -154,6 +154,8 @@ impl Broker {
         }
         let note = match self.phase {
             Phase::Waiting { .. } => Some(Note::NothingToRecycleWaiting),
+            Phase::Closed => Some(Note::NothingToRecycleClosed),
+            Phase::Draining(_) if !self.hours.by_hand => Some(Note::NothingToRecycleClosed),
             Phase::Draining(_) | Phase::Drained => Some(Note::NothingToRecycleDrained),
             Phase::Open if self.wanted == 0 => Some(Note::NothingToRecycleNoWorkers),
             Phase::Open => None,

@@ -26,6 +26,8 @@ pub(crate) enum Key {
     Recycle(BrokerId),
     /// The next try to go back.
     Back(BrokerId),
+    /// Quiet after changes of files.
+    Changed(BrokerId),
 }
 
 #[derive(Clone)]

@@ -31,6 +31,12 @@ pub struct BrokerSpec {
     pub backoff: BackoffSpec,
     /// What becomes of new connections while drained.
     pub drained: Drained,
+    /// It has windows outside of which it is closed: see [`crate::Input::Window`].
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub scheduled: bool,
+    /// Recycle when files have changed and been quiet for so long: see [`crate::Input::Changed`]; none = never.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub watch: Option<Duration>,
 }
 
 /// When a worker counts as ready.

@@ -56,6 +56,8 @@ pub enum BrokerState {
     Draining,
     /// Has none until resumed.
     Drained,
+    /// Has none until its schedule opens it.
+    Closed,
 }
 
 /// One process.
@@ -92,8 +94,13 @@ impl Status {
         match &event.what {
             What::AppReady => self.ready = true,
             What::AppStopping => self.stopping = true,
-            What::BrokerStarted { wanted, generation, listens } => {
-                self.brokers.push(BrokerStatus::new(*wanted, *generation, *listens));
+            What::BrokerStarted { wanted, generation, listens, scheduled } => {
+                let state = match (scheduled, listens) {
+                    (true, _) => BrokerState::Closed,
+                    (false, true) => BrokerState::Waiting,
+                    (false, false) => BrokerState::Open,
+                };
+                self.brokers.push(BrokerStatus::new(*wanted, *generation, state));
             }
             what => {
                 let broker = event.broker.and_then(|id| self.brokers.get_mut(id.0 as usize));
@@ -106,9 +113,9 @@ impl Status {
 }
 
 impl BrokerStatus {
-    fn new(wanted: u32, generation: Generation, listens: bool) -> Self {
+    fn new(wanted: u32, generation: Generation, state: BrokerState) -> Self {
         BrokerStatus {
-            state: if listens { BrokerState::Waiting } else { BrokerState::Open },
+            state,
             wanted,
             generation,
             target: generation,
@@ -139,6 +146,7 @@ impl BrokerStatus {
                 self.backoff.clear();
             }
             What::BrokerDrained { .. } => self.state = BrokerState::Drained,
+            What::BrokerClosed => self.state = BrokerState::Closed,
             What::BrokerScaled { wanted } => {
                 self.wanted = *wanted;
                 self.backoff.retain(|slot, _| slot.0 < *wanted);

@@ -4,7 +4,7 @@ use crate::broker::{Broker, Phase};
 use crate::effect::{Done, Failed, Note, Outcome};
 use crate::event::{RecycleReason, What};
 use crate::id::{Slot, WorkerId};
-use crate::recycle::{Recycle, Stage};
+use crate::recycle::{Recycle, Scope, Stage};
 use crate::requests::Waits;
 use crate::shared::{Key, Shared};
 use crate::worker::Why;
@@ -23,7 +23,9 @@ impl Broker {
         let note = match self.phase {
             Phase::Open if proved => None,
             Phase::Open => Some(Note::NothingToRecycleNoWorkers),
-            Phase::Waiting { .. } | Phase::Draining(_) | Phase::Drained => Some(Note::EffectiveOnceOpen),
+            Phase::Waiting { .. } | Phase::Draining(_) | Phase::Drained | Phase::Closed => {
+                Some(Note::EffectiveOnceOpen)
+            }
         };
         cx.reply_all(waits, &Outcome::Done(Done { note, total, replaced, cut, ..Done::default() }));
         self.next_recycle(cx);
@@ -32,11 +34,17 @@ impl Broker {
     fn next_recycle(&mut self, cx: &mut Shared) {
         match self.queued.take() {
             Some(scope) => {
+                // Whoever is started by it has all changes.
+                self.changed.again &= scope != Scope::All;
                 scope.mark(cx, self.id);
                 cx.go_on_waiting(Waits::NextRecycle(self.id), Waits::Recycle(self.id));
                 self.start_recycle(cx, scope, RecycleReason::Asked);
             }
-            None => self.go_back_later(cx),
+            None => {
+                if !self.recycle_for_changes(cx) {
+                    self.go_back_later(cx);
+                }
+            }
         }
     }
 

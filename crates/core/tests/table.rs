@@ -46,6 +46,13 @@ fn table() -> String {
             row(&mut table, input, reach, happen);
         }
     }
+    table.push_str("\nA broker with listeners, two workers and a schedule, in each phase.\n");
+    for (phase, reach) in CLOCK_PHASES {
+        let _ = write!(table, "\n{phase}\n");
+        for (input, happen) in CLOCK_INPUTS {
+            row(&mut table, input, reach, happen);
+        }
+    }
     table
 }
 
@@ -186,6 +193,46 @@ const PHASE_INPUTS: [(&str, Act); 16] = [
     ("stop now", |machine| machine.feed(Input::Stop { now: true })),
 ];
 
+const CLOCK_PHASES: [(&str, Act); 7] = [
+    ("the clock was not read", |machine| machine.begin(part_time())),
+    ("closed", |machine| machine.scheduled(false)),
+    ("open, inside", |machine| machine.scheduled(true)),
+    ("open, outside", |machine| {
+        machine.scheduled(false);
+        machine.ask(Verb::ResumeNow);
+        machine.opened(true);
+    }),
+    ("closing", |machine| {
+        machine.scheduled(true);
+        machine.window(false);
+        machine.quiet();
+    }),
+    ("drained, inside", |machine| {
+        machine.scheduled(true);
+        machine.ask(Verb::Drain);
+        machine.quiet();
+        machine.all_leave();
+        machine.shut();
+    }),
+    ("drained, outside", |machine| {
+        machine.scheduled(false);
+        machine.ask(Verb::Drain);
+    }),
+];
+
+const CLOCK_INPUTS: [(&str, Act); 10] = [
+    ("window begins", |machine| machine.window(true)),
+    ("window ends", |machine| machine.window(false)),
+    ("files change", |machine| machine.feed(Input::Changed { broker: API })),
+    ("deadline", Machine::due),
+    ("recycle", |machine| machine.ask(Verb::Recycle(None))),
+    ("drain", |machine| machine.ask(Verb::Drain)),
+    ("resume", |machine| machine.ask(Verb::Resume)),
+    ("resume now", |machine| machine.ask(Verb::ResumeNow)),
+    ("scale 3", |machine| machine.ask(Verb::Scale(3))),
+    ("stop", |machine| machine.feed(Input::Stop { now: false })),
+];
+
 struct Machine {
     app: App,
     now: Time,
@@ -211,6 +258,21 @@ impl Machine {
         self.opened(true);
         self.serving(1);
         self.serving(2);
+    }
+
+    /// Told of its window; if it is inside, all serve.
+    fn scheduled(&mut self, open: bool) {
+        self.begin(part_time());
+        self.window(open);
+        if open {
+            self.opened(true);
+            self.serving(1);
+            self.serving(2);
+        }
+    }
+
+    fn window(&mut self, open: bool) {
+        self.feed(Input::Window { broker: API, open });
     }
 
     fn feed(&mut self, input: Input) {
@@ -301,6 +363,7 @@ fn told(effect: &Effect) -> String {
         Effect::Signal { worker, signal, .. } => {
             format!("{} {worker}", signal.to_string().trim_start_matches("SIG"))
         }
+        Effect::WatchClock { .. } => "CLOCK".to_owned(),
         Effect::KillTree { worker } => format!("KILL {worker}"),
         Effect::Emit(event) => name(&event.what),
         Effect::Reply { outcome, .. } => match outcome {
@@ -321,6 +384,10 @@ fn name(what: &What) -> String {
     all.split([' ', '{']).next().unwrap_or_default().to_owned()
 }
 
+fn part_time() -> BrokerSpec {
+    BrokerSpec { scheduled: true, watch: Some(Duration::from_millis(200)), ..listening() }
+}
+
 fn plain(workers: u32) -> BrokerSpec {
     BrokerSpec {
         name: "api".to_owned(),
@@ -332,6 +399,8 @@ fn plain(workers: u32) -> BrokerSpec {
         stop: StopLadder(vec![Rung::signal(Signal::TERM, Duration::from_secs(30))]),
         backoff: BackoffSpec::default(),
         drained: Drained::Refuse,
+        scheduled: false,
+        watch: None,
     }
 }
 

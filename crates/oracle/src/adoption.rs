@@ -17,6 +17,7 @@ pub(crate) fn owed(facts: &Facts, how: Adoption) -> Vec<Effect> {
         // Whoever says "now" does not wait for the queues.
         let quieting = of.quieting.filter(|_| !facts.brutal);
         owed.extend(quieting.map(|round| Effect::QuietListeners { broker, round }));
+        owed.extend(of.scheduled.then_some(Effect::WatchClock { broker }));
         owed.extend(of.shutting.map(|round| Effect::ShutListeners { broker, round }));
     }
     for (worker, process) in &facts.living {
@@ -98,6 +99,9 @@ impl Facts {
         let now = self.now;
         if how == Adoption::Whole {
             return;
+        }
+        for broker in &mut self.brokers {
+            broker.changes = None;
         }
         for process in self.living.values_mut().filter(|process| !process.killed) {
             process.rungs.clear();

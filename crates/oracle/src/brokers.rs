@@ -200,7 +200,7 @@ pub(crate) fn p4_who_asks_does_not_wait(oracle: &Oracle, step: &Step) -> Verdict
     let Some(broker) = facts.brokers.get(id.0 as usize) else { return Ok(false) };
     let refused = |effect: &Effect| matches!(effect, Effect::Reply { outcome: Outcome::Refused(_), .. });
     let taken = !oracle.repeated && !facts.stopping && !step.effects.iter().any(refused);
-    let asked = taken && matches!(verb, Verb::Resume | Verb::Recycle(None));
+    let asked = taken && matches!(verb, Verb::Resume | Verb::ResumeNow | Verb::Recycle(None));
     let open = !broker.held && !oracle.before(*id).held && (broker.listening || !broker.listens);
     let queued = matches!(verb, Verb::Recycle(_)) && broker.queued;
     if !asked || !open || queued || facts.starts.len() > FEW / 2 || is_crowded(oracle, *id) {

@@ -27,7 +27,8 @@ pub(crate) fn i26_what_happens_to_one_broker_stays_there(
         }
         Effect::OpenListeners { broker, .. }
         | Effect::QuietListeners { broker, .. }
-        | Effect::ShutListeners { broker, .. } => Some(*broker),
+        | Effect::ShutListeners { broker, .. }
+        | Effect::WatchClock { broker } => Some(*broker),
         Effect::Emit(event) => event.broker,
         Effect::Reply { request, .. } => match facts.open.get(request) {
             Some(Command::Broker(broker, _)) => Some(*broker),
@@ -113,20 +114,29 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
     };
     let joins = matches!(step.input, Some(Input::Begun { .. })) && id.0 as usize + 1 == facts.brokers.len();
     let begins = step.is_start() || joins;
-    let resumed = matches!(verb, Some(Verb::Resume)) || opened.is_some_and(Result::is_ok);
+    let begun = step.input == Some(Input::Window { broker: id, open: true }) && !oracle.stale;
+    let called = begun || matches!(verb, Some(Verb::Resume | Verb::ResumeNow));
+    let resumed = called || opened.is_some_and(Result::is_ok);
     let failed = |event: &Event| event.broker == Some(id) && matches!(event.what, What::RecycleFailed { .. });
     match &event.what {
         What::BrokerStarted { .. } => begins,
-        What::BrokerOpened => begins || opened.is_some_and(Result::is_ok),
+        What::BrokerOpened => begins || begun || opened.is_some_and(Result::is_ok),
         What::ListenerBound { address } => {
             opened.is_some_and(|result| result.as_ref().is_ok_and(|bound| bound.contains(address)))
         }
         What::ListenerFailed { .. } => opened.is_some_and(Result::is_err),
-        What::BrokerWaiting { .. } => {
-            opened.is_some_and(Result::is_err) || matches!(verb, Some(Verb::Resume))
-        }
+        What::BrokerWaiting { .. } => opened.is_some_and(Result::is_err) || called,
         What::BrokerResumed => resumed,
-        What::BrokerDraining => facts.stopping || (broker.sent_home && !oracle.before(id).held),
+        What::BrokerDraining => {
+            facts.stopping || ((broker.sent_home || broker.is_outside()) && !oracle.before(id).held)
+        }
+        // A closed one is only no longer the clock's.
+        What::BrokerDrained { refused, cut } if verb == Some(&Verb::Drain) && oracle.before(id).held => {
+            facts.of(id).next().is_none() && (*refused, *cut) == (0, 0)
+        }
+        What::BrokerClosed => {
+            broker.is_outside() && !broker.sent_home && !facts.stopping && facts.of(id).next().is_none()
+        }
         What::BrokerDrained { refused, cut } => {
             let spec = target(broker, &oracle.specs);
             let refuses = spec.listens && (spec.drained == Drained::Refuse || facts.stopping);
@@ -153,6 +163,8 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
             RecycleReason::ByTime => {
                 step.input == Some(Input::Tick) && target(broker, &oracle.specs).recycle.every.is_some()
             }
+            // I49 judges it.
+            RecycleReason::FilesChanged => true,
             RecycleReason::NewSpecification => {
                 matches!(verb, Some(Verb::Respecify(_) | Verb::Scale(_))) || resumed || step.is_start()
             }
@@ -197,8 +209,9 @@ pub(crate) fn i48_a_change_has_its_event(oracle: &Oracle, step: &Step) -> Verdic
         return broken(format!("worker {worker} is told to be leaving: {told}, was asked to: {asked}"));
     }
     for (id, broker) in facts.ids().zip(&facts.brokers) {
-        if broker.held != (broker.sent_home || facts.stopping) {
-            let (held, sent_home) = (broker.held, broker.sent_home);
+        let sent_home = broker.sent_home || broker.is_outside();
+        if broker.held != (sent_home || facts.stopping) {
+            let held = broker.held;
             return broken(format!("broker {id} is told to be sent home: {held}, was: {sent_home}"));
         }
     }

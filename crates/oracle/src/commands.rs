@@ -28,7 +28,7 @@ pub(crate) fn i29_the_answer_is_true(oracle: &Oracle, step: &Step, effect: &Effe
         Verb::Drain if facts.of(*id).next().is_some() => {
             broken(format!("broker {id} is drained and has workers"))
         }
-        Verb::Resume | Verb::Scale(_) if done.note.is_none() => {
+        Verb::Resume | Verb::ResumeNow | Verb::Scale(_) if done.note.is_none() => {
             let wanted = facts.broker(*id).wanted as usize;
             let serving = facts.available(*id, facts.broker(*id).wanted).len();
             let surplus =
@@ -58,7 +58,12 @@ pub(crate) fn i29_the_answer_is_true(oracle: &Oracle, step: &Step, effect: &Effe
                 false => broken(format!("{request} is done and no recycle has finished")),
             }
         }
-        Verb::Drain | Verb::Resume | Verb::Scale(_) | Verb::Recycle(_) | Verb::Respecify(_) => Ok(true),
+        Verb::Drain
+        | Verb::Resume
+        | Verb::ResumeNow
+        | Verb::Scale(_)
+        | Verb::Recycle(_)
+        | Verb::Respecify(_) => Ok(true),
     }
 }
 
@@ -82,6 +87,7 @@ pub(crate) fn i30_a_repeated_command_acts_once(oracle: &Oracle, step: &Step) -> 
         Effect::Emit(_) | Effect::Notice { .. } | Effect::Signal { .. } => true,
         Effect::KillTree { .. } | Effect::Exit => true,
         Effect::QuietListeners { .. } | Effect::OpenListeners { .. } | Effect::ShutListeners { .. } => true,
+        Effect::WatchClock { .. } => true,
     });
     if acted { broken(format!("request {request} came twice and acted twice")) } else { Ok(true) }
 }

@@ -15,7 +15,7 @@ use shiftboss_core::id::{BrokerId, RequestId, Slot, WorkerId};
 use shiftboss_core::spec::BrokerSpec;
 use shiftboss_core::{Command, Input, Outcome, Time};
 
-pub(crate) use broker::Broker;
+pub(crate) use broker::{Broker, Changes};
 pub(crate) use process::{
     Asked, End, GARBLED, HUNG_UP, LEAVES_WITHIN, Process, is_fault, is_unready, ladder, says_ready,
 };
@@ -117,9 +117,11 @@ impl Facts {
             | Input::HungUp { worker }
             | Input::Garbled { worker }
             | Input::Exited { worker, .. } => self.living.get(worker).map(|process| process.broker),
-            Input::Opened { broker, .. } | Input::Quiet { broker, .. } | Input::Shut { broker, .. } => {
-                Some(*broker)
-            }
+            Input::Opened { broker, .. }
+            | Input::Quiet { broker, .. }
+            | Input::Shut { broker, .. }
+            | Input::Window { broker, .. }
+            | Input::Changed { broker } => Some(*broker),
             Input::Command { command: Command::Broker(broker, _), .. } => Some(*broker),
             Input::Begun { .. } => u32::try_from(self.brokers.len()).ok().map(BrokerId),
             Input::Command { command: Command::Stop, .. } | Input::Tick | Input::Stop { .. } => None,
@@ -147,6 +149,11 @@ impl Facts {
             Input::Quiet { broker, round } => of_round(broker, |broker| broker.quieting, round),
             Input::Shut { broker, round, .. } => of_round(broker, |broker| broker.shutting, round),
             Input::Tick | Input::Command { .. } | Input::Stop { .. } | Input::Begun { .. } => false,
+            Input::Window { broker, open } => {
+                let known = |broker: &Broker| !broker.scheduled || broker.window == Some(*open);
+                self.brokers.get(broker.0 as usize).is_none_or(known)
+            }
+            Input::Changed { broker } => !self.brokers.get(broker.0 as usize).is_some_and(Broker::is_open),
         }
     }
 }

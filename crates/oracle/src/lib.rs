@@ -9,6 +9,7 @@
 mod adoption;
 mod brokers;
 mod claims;
+mod clock;
 mod commands;
 mod facts;
 mod model;

@@ -102,6 +102,7 @@ impl Process {
 impl Broker {
     fn identify(&self, ranks: &BTreeMap<WorkerId, usize>, into: &mut impl Hasher) {
         (self.wanted, self.listens, self.listening, self.sent_home, self.held).hash(into);
+        (self.window, self.early).hash(into);
         (self.asked.is_some(), self.quieting.is_some(), self.shutting.is_some(), self.unopened).hash(into);
         (self.recycling, self.queued, self.cut_by_drain * u32::from(self.held)).hash(into);
         if self.recycling {

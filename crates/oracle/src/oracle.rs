@@ -9,7 +9,7 @@ use shiftboss_core::spec::BrokerSpec;
 use shiftboss_core::{Adoption, Command, Effect, Event, Input, Status, Time, Verb, What};
 
 use crate::facts::{Broker, Facts, MOST_OPEN};
-use crate::{adoption, brokers, claims, commands, recycles, workers};
+use crate::{adoption, brokers, claims, clock, commands, recycles, workers};
 
 /// Follows one app from its start.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ type OnEffect = fn(&Oracle, &Step, &Effect) -> Verdict;
 type OnStep = fn(&Oracle, &Step) -> Verdict;
 
 /// Judged before the effect is taken in.
-const ON_EFFECT: [(&str, OnEffect); 30] = [
+const ON_EFFECT: [(&str, OnEffect); 33] = [
     ("I1b", brokers::i1_hard_ceiling),
     ("I4", workers::i4_one_end_for_each_exit),
     ("I5", workers::i5_the_end_told_is_the_end_seen),
@@ -103,14 +103,17 @@ const ON_EFFECT: [(&str, OnEffect); 30] = [
     ("I29b", commands::i29_the_answer_is_true),
     ("I35", brokers::i35_listeners_before_workers),
     ("I35b", brokers::i35_listeners_back_off),
+    ("I36", clock::i36_outside_of_its_window_nobody_is_started),
+    ("I36b", clock::i36_once_a_window),
     ("I38", claims::i38_time_never_goes_back),
     ("I48", claims::i48_every_event_has_its_cause),
+    ("I49", clock::i49_one_recycle_for_many_changes),
     ("P1", recycles::p1_recycles_by_time_keep_their_time),
     ("P3", brokers::p3_queues_are_emptied_before_workers_leave),
 ];
 
 /// Judged after all effects are taken in.
-const ON_STEP: [(&str, OnStep); 25] = [
+const ON_STEP: [(&str, OnStep); 28] = [
     ("I1", brokers::i1_ceiling),
     ("I2", brokers::i2_one_worker_a_slot),
     ("I3", workers::i3_nobody_is_lost),
@@ -128,10 +131,13 @@ const ON_STEP: [(&str, OnStep); 25] = [
     ("I28", commands::i28_few_commands_wait),
     ("I30", commands::i30_a_repeated_command_acts_once),
     ("I33", commands::i33_refused_is_nothing_done),
+    ("I36c", clock::i36_a_hand_outlasts_the_clock),
+    ("I36d", clock::i36_the_clock_is_obeyed),
     ("I37", claims::i37_an_early_call_does_nothing),
     ("I42", adoption::i42_an_adoption_is_complete),
     ("I48b", claims::i48_a_change_has_its_event),
     ("I48c", claims::i48_the_claims_are_the_facts),
+    ("I49b", clock::i49_no_change_is_forgotten),
     ("L7", brokers::l7_one_brokers_failures_delay_no_other),
     ("P3b", brokers::p3_a_drain_begins_with_the_queues),
     ("P4b", brokers::p4_who_asks_does_not_wait),
@@ -188,6 +194,7 @@ impl Oracle {
         let crowded: Vec<BrokerId> = self.facts.ids().filter(|id| brokers::is_crowded(self, *id)).collect();
         self.facts.queue.retain(|(broker, _)| !crowded.contains(broker));
         self.facts.take_turn(&self.claimed);
+        self.facts.forget_vain_changes(step, &self.specs);
         self.facts.deadline = step.deadline;
         if broken.is_empty() { Ok(()) } else { Err(broken) }
     }
@@ -216,7 +223,8 @@ impl Oracle {
                 Effect::Spawn { broker, launch, .. } => (Some(*broker), Some(*launch)),
                 Effect::OpenListeners { broker, .. }
                 | Effect::QuietListeners { broker, .. }
-                | Effect::ShutListeners { broker, .. } => (Some(*broker), None),
+                | Effect::ShutListeners { broker, .. }
+                | Effect::WatchClock { broker } => (Some(*broker), None),
                 Effect::Emit(event) => (event.broker, None),
                 Effect::Notice { .. }
                 | Effect::Signal { .. }

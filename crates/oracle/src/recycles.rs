@@ -159,7 +159,7 @@ pub(crate) fn i19_generations_rise(oracle: &Oracle, step: &Step, effect: &Effect
                 |event: &Event| event.broker == Some(id) && matches!(event.what, What::RecycleFailed { .. });
             events(step).any(failed)
         }
-        RecycleReason::Asked | RecycleReason::ByTime => false,
+        RecycleReason::Asked | RecycleReason::ByTime | RecycleReason::FilesChanged => false,
     };
     if if new { *target <= broker.target } else { *target != broker.target } {
         return broken(format!("generation {target} of broker {id} follows {}", broker.target));

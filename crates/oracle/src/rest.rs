@@ -1,7 +1,7 @@
 //! What is promised once faults have stopped: within a bounded time everything is as wanted, and rests.
 
-use shiftboss_core::Time;
 use shiftboss_core::id::Slot;
+use shiftboss_core::{Command, Time, Verb};
 
 use crate::oracle::{Broken, Oracle, target};
 
@@ -49,8 +49,13 @@ impl Oracle {
                 return at_rest("L1", format!("broker {id} has what is wanted and says: {claim:#?}"));
             }
         }
-        if !facts.open.is_empty() {
-            return at_rest("L3", format!("not answered: {:?}", facts.open));
+        // Who was resumed outside of its window is answered when that begins.
+        let later = |command: &Command| match command {
+            Command::Broker(id, Verb::Resume) => facts.broker(*id).is_outside(),
+            Command::Broker(..) | Command::Stop => false,
+        };
+        if let Some(open) = facts.open.iter().find(|(_, command)| !later(command)) {
+            return at_rest("L3", format!("not answered: {open:?}"));
         }
         if let Some(at) = deadline.filter(|_| !timed) {
             return at_rest("L4", format!("nothing is left to do, and yet a timer is armed for {at}"));

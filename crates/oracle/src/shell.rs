@@ -18,6 +18,8 @@ pub(crate) struct Shell {
     asked: BTreeMap<BrokerId, Request>,
     /// Requests that a later one came in between of; an answer may still be under way.
     superseded: BTreeSet<(BrokerId, Request)>,
+    /// Brokers whose clock is to be watched.
+    clocks: BTreeSet<BrokerId>,
     begun: bool,
     ended: bool,
     now: Time,
@@ -39,7 +41,7 @@ enum Request {
 type Check = fn(&Shell, &Step) -> Verdict;
 
 /// Judged before the step is taken in.
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: [(&str, Check); 9] = [
     ("C1", c1_a_spawn_is_answered_once_and_first),
     ("C2", c2_nothing_is_said_of_the_gone),
     ("C3", c3_listeners_answer_once),
@@ -48,6 +50,7 @@ const CHECKS: [(&str, Check); 8] = [
     ("C6", c6_no_two_have_one_pid),
     ("C7", c7_an_ended_app_only_answers),
     ("C8", c8_it_starts_once),
+    ("C10", c10_a_clock_is_read_for_who_asks),
 ];
 
 /// Every promise of the shell that is judged from a trace.
@@ -123,6 +126,8 @@ impl Shell {
             | Input::HungUp { .. }
             | Input::Garbled { .. }
             | Input::Begun { .. }
+            | Input::Window { .. }
+            | Input::Changed { .. }
             | Input::Command { .. }
             | Input::Stop { .. } => {}
         }
@@ -136,6 +141,9 @@ impl Shell {
             Effect::OpenListeners { broker, round } => self.ask(*broker, Request::Open(*round)),
             Effect::QuietListeners { broker, round } => self.ask(*broker, Request::Quiet(*round)),
             Effect::ShutListeners { broker, round } => self.ask(*broker, Request::Shut(*round)),
+            Effect::WatchClock { broker } => {
+                self.clocks.insert(*broker);
+            }
             Effect::Exit => self.ended = true,
             Effect::Notice { .. }
             | Effect::Signal { .. }
@@ -247,8 +255,18 @@ fn of_a_process(input: &Input) -> Option<WorkerId> {
         | Input::Tick
         | Input::Command { .. }
         | Input::Begun { .. }
+        | Input::Window { .. }
+        | Input::Changed { .. }
         | Input::Stop { .. } => None,
     }
+}
+
+fn c10_a_clock_is_read_for_who_asks(shell: &Shell, step: &Step) -> Verdict {
+    let Some(Input::Window { broker, .. }) = &step.input else { return Ok(false) };
+    if shell.clocks.contains(broker) {
+        return Ok(true);
+    }
+    broken(format!("a window of broker {broker} is told, and nobody asked"))
 }
 
 /// The request to listeners that an input answers.
@@ -267,6 +285,8 @@ fn answered(input: &Input) -> Option<(BrokerId, Request)> {
         | Input::Garbled { .. }
         | Input::Begun { .. }
         | Input::Exited { .. }
+        | Input::Window { .. }
+        | Input::Changed { .. }
         | Input::Command { .. }
         | Input::Stop { .. } => None,
     }

@@ -161,7 +161,15 @@ fn shells(
         let (_, record) = of_broker.next_back().ok_or_else(|| missing(Key::Spec(broker, Generation(1))))?;
         let descriptor = |place| inherited.claim_one(Key::Listener(broker, place));
         let sockets = Sockets::adopt(record.listen.clone(), descriptor)?;
-        shells.push(Shell { name: name.as_str().into(), ready: record.spec.ready, sockets });
+        shells.push(Shell {
+            name: name.as_str().into(),
+            ready: record.spec.ready,
+            sockets,
+            #[cfg(feature = "schedule")]
+            schedule: record.schedule.clone(),
+            #[cfg(feature = "watch")]
+            watch: record.watch.clone(),
+        });
     }
     Ok(shells)
 }
@@ -241,6 +249,7 @@ pub(crate) fn still_to_do(
         | Effect::OpenListeners { .. }
         | Effect::QuietListeners { .. }
         | Effect::ShutListeners { .. }
+        | Effect::WatchClock { .. }
         | Effect::Emit(_)
         | Effect::Reply { .. }
         | Effect::Exit => true,

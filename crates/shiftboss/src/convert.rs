@@ -120,6 +120,7 @@ pub(crate) fn event(event: &Event, broker: Option<&str>, moment: Moment) -> api:
             out.reason = Some(reason.clone());
         }
         What::BrokerOpened
+        | What::BrokerClosed
         | What::BrokerResumed
         | What::BrokerDraining
         | What::BrokerRecovered
@@ -153,6 +154,7 @@ fn name(what: &What) -> api::EventName {
         What::ListenerFailed { .. } => Name::ListenerFailed,
         What::BrokerWaiting { .. } => Name::BrokerWaiting,
         What::BrokerOpened => Name::BrokerOpened,
+        What::BrokerClosed => Name::BrokerClosed,
         What::BrokerResumed => Name::BrokerResumed,
         What::BrokerDraining => Name::BrokerDraining,
         What::BrokerDrained { .. } => Name::BrokerDrained,
@@ -194,6 +196,7 @@ pub(crate) fn broker(name: &str, status: &BrokerStatus, usages: &mut Usages, mom
             BrokerState::Open => api::BrokerState::Open,
             BrokerState::Draining => api::BrokerState::Draining,
             BrokerState::Drained => api::BrokerState::Drained,
+            BrokerState::Closed => api::BrokerState::Closed,
         },
         wanted: status.wanted,
         ready: status.ready(),
@@ -205,6 +208,7 @@ pub(crate) fn broker(name: &str, status: &BrokerStatus, usages: &mut Usages, mom
         deaths: status.deaths,
         last_failure: status.last_failure.clone(),
         listen: status.listen.clone(),
+        next_change_at: None,
         workers,
     }
 }

@@ -6,6 +6,7 @@
 mod chief;
 mod hear;
 mod join;
+mod outside;
 mod perform;
 mod post;
 mod succession;
@@ -38,6 +39,9 @@ use crate::workers::Workers;
 
 pub(crate) use chief::Chief;
 use hear::Taken;
+use outside::Outside;
+#[cfg(feature = "watch")]
+pub(crate) use outside::Seen;
 pub(crate) use succession::Succession;
 
 pub(crate) struct Driver {
@@ -47,6 +51,7 @@ pub(crate) struct Driver {
     shells: Vec<Shell>,
     launches: BTreeMap<LaunchId, Launch>,
     workers: Workers,
+    outside: Outside,
     chief: Chief,
     quieting: BTreeMap<BrokerId, (u32, Quieting)>,
     feed: Feed,
@@ -78,6 +83,10 @@ pub(crate) struct Shell {
     pub(crate) name: Arc<str>,
     pub(crate) ready: Ready,
     pub(crate) sockets: Sockets,
+    #[cfg(feature = "schedule")]
+    pub(crate) schedule: Option<crate::schedule::Schedule>,
+    #[cfg(feature = "watch")]
+    pub(crate) watch: Option<crate::watch::Watch>,
 }
 
 /// How the driver begins.
@@ -120,6 +129,7 @@ impl Driver {
         if let Some(watch) = &parts.succession.watch {
             workers.also_watch(watch.as_fd())?;
         }
+        let outside = Outside::new(&parts.shells, &workers)?;
         let told = parts.recorder.as_ref().map(Recorder::told).transpose()?;
         let told = told.and_then(|told| parts.log.takes_note(told));
         Ok(Driver {
@@ -129,6 +139,7 @@ impl Driver {
             shells: parts.shells,
             launches: parts.launches,
             workers,
+            outside,
             chief: parts.chief,
             quieting: BTreeMap::new(),
             feed: parts.feed,
@@ -226,6 +237,10 @@ impl Driver {
                     return Ok(());
                 }
             },
+            seen = self.outside.seen() => {
+                self.take_seen(seen);
+                return Ok(());
+            }
             // The loop sees to it: what has happened meanwhile comes first.
             () = due => return Ok(()),
         };

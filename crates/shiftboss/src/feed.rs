@@ -112,13 +112,19 @@ impl Feed {
             .collect()
     }
 
-    /// Every broker is open with as many workers ready as it wants, and the app is not ending.
+    /// Whether this broker keeps workers alive.
+    pub(crate) fn is_open(&self, BrokerId(at): BrokerId) -> bool {
+        self.status.brokers.get(at as usize).is_some_and(|broker| broker.state == BrokerState::Open)
+    }
+
+    /// Every broker is open with as many workers ready as it wants, or closed by its schedule, and the app is not
+    /// ending.
     pub(crate) fn is_ready(&self) -> bool {
-        let all = self
-            .status
-            .brokers
-            .iter()
-            .all(|broker| broker.state == BrokerState::Open && broker.ready() >= broker.wanted);
+        let all = self.status.brokers.iter().all(|broker| match broker.state {
+            BrokerState::Open => broker.ready() >= broker.wanted,
+            BrokerState::Closed => true,
+            BrokerState::Waiting | BrokerState::Draining | BrokerState::Drained => false,
+        });
         self.status.ready && !self.status.stopping && all
     }
 }

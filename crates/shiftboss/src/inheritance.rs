@@ -43,6 +43,13 @@ pub(crate) struct SpecRecord {
     pub(crate) spec: BrokerSpec,
     pub(crate) listen: Vec<Listen>,
     pub(crate) launch: Launch,
+    #[cfg(feature = "schedule")]
+    #[serde(default)]
+    pub(crate) schedule: Option<crate::schedule::Schedule>,
+    /// Its paths are absolute.
+    #[cfg(feature = "watch")]
+    #[serde(default)]
+    pub(crate) watch: Option<crate::watch::Watch>,
 }
 
 impl AppRecord {

@@ -51,7 +51,15 @@ impl Founder {
 impl Founded {
     /// For successors.
     pub(crate) fn record(&self, options: &BrokerOptions) -> SpecRecord {
-        SpecRecord { spec: self.spec.clone(), listen: options.listen.clone(), launch: self.launch.clone() }
+        SpecRecord {
+            spec: self.spec.clone(),
+            listen: options.listen.clone(),
+            launch: self.launch.clone(),
+            #[cfg(feature = "schedule")]
+            schedule: options.schedule.clone(),
+            #[cfg(feature = "watch")]
+            watch: options.settled_watch(),
+        }
     }
 }
 
@@ -60,7 +68,15 @@ fn shell(name: &str, options: &BrokerOptions) -> Result<Shell, RunError> {
     match sockets.bind() {
         // An address that is not there yet is waited for; one that is taken is not.
         Err(source) if !source.is_temporary() => Err(RunError::Listen { broker: name.to_owned(), source }),
-        Ok(()) | Err(_) => Ok(Shell { name: name.into(), ready: options.effective_ready(), sockets }),
+        Ok(()) | Err(_) => Ok(Shell {
+            name: name.into(),
+            ready: options.effective_ready(),
+            sockets,
+            #[cfg(feature = "schedule")]
+            schedule: options.schedule.clone(),
+            #[cfg(feature = "watch")]
+            watch: options.settled_watch(),
+        }),
     }
 }
 
@@ -75,5 +91,7 @@ fn spec(name: &str, options: &BrokerOptions, launch: LaunchId) -> BrokerSpec {
         stop: options.stop.clone(),
         backoff: options.backoff,
         drained: options.drained,
+        scheduled: options.is_scheduled(),
+        watch: options.debounce(),
     }
 }

@@ -60,11 +60,15 @@ mod readiness;
 mod recorder;
 mod ring;
 mod run;
+#[cfg(feature = "schedule")]
+mod schedule;
 mod sockets;
 mod subscription;
 mod trace;
 mod upgrade;
 mod usages;
+#[cfg(feature = "watch")]
+mod watch;
 mod worker;
 mod workers;
 
@@ -80,6 +84,10 @@ pub use mail::{CallError, Untold};
 pub use members::Member;
 pub use options::{AppOptions, BrokerOptions};
 pub use run::{RunError, Setting, begin, check, go_on, run};
+#[cfg(feature = "schedule")]
+pub use schedule::{Schedule, ScheduleError, When};
 pub use subscription::{BrokerEvent, Message, Subscription, WorkerExit};
 pub use trace::TraceError;
+#[cfg(feature = "watch")]
+pub use watch::{Watch, WatchError};
 pub use worker::{Busy, Listener, Messages, Worker, WorkerContext, WorkerError, work, worker_type};

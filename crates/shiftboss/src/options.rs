@@ -9,6 +9,10 @@ pub use shiftboss_core::spec::{
 };
 
 use crate::address::{Address, Listen};
+#[cfg(feature = "schedule")]
+use crate::schedule::Schedule;
+#[cfg(feature = "watch")]
+use crate::watch::Watch;
 
 /// An app as asked for: its name and its brokers, in order of declaration.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +70,12 @@ pub struct BrokerOptions {
     pub backoff: BackoffSpec,
     /// New connections while drained; default refused.
     pub drained: Drained,
+    /// When it works; default always.
+    #[cfg(feature = "schedule")]
+    pub schedule: Option<Schedule>,
+    /// Files that recycle it when they change; default none.
+    #[cfg(feature = "watch")]
+    pub watch: Option<Watch>,
     /// Working directory of the workers; default ours.
     pub cwd: Option<PathBuf>,
     /// Added to the inherited environment. Never shown in any output.
@@ -117,6 +127,10 @@ impl BrokerOptions {
             notice: NOTICE.into(),
             backoff: BackoffSpec::default(),
             drained: Drained::default(),
+            #[cfg(feature = "schedule")]
+            schedule: None,
+            #[cfg(feature = "watch")]
+            watch: None,
             cwd: None,
             environment: BTreeMap::new(),
             clean_environment: false,
@@ -142,6 +156,27 @@ impl BrokerOptions {
             Address::Tcp(_) | Address::Unix(_) => true,
             Address::Udp(_) => false,
         })
+    }
+
+    pub(crate) fn is_scheduled(&self) -> bool {
+        #[cfg(feature = "schedule")]
+        return self.schedule.is_some();
+        #[cfg(not(feature = "schedule"))]
+        false
+    }
+
+    /// How long changed files must have been quiet; none = nothing is watched.
+    pub(crate) fn debounce(&self) -> Option<Duration> {
+        #[cfg(feature = "watch")]
+        return self.watch.as_ref().map(Watch::quiet_for);
+        #[cfg(not(feature = "watch"))]
+        None
+    }
+
+    /// What is watched, whoever runs in whichever folder.
+    #[cfg(feature = "watch")]
+    pub(crate) fn settled_watch(&self) -> Option<Watch> {
+        self.watch.as_ref().map(|watch| watch.settled(self.cwd.as_deref()))
     }
 }
 

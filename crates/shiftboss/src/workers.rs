@@ -75,6 +75,8 @@ pub(crate) enum News {
     Chief,
     /// The descriptor of [`Workers::also_watch`].
     Image,
+    /// The descriptor of [`Workers::also_hear_clock`].
+    Clock,
     /// A listener of this broker listens no more.
     Listener(BrokerId),
 }
@@ -112,6 +114,12 @@ impl Workers {
     /// Hears of one more.
     pub(crate) fn also_watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.poller.get_ref().add(fd, Token::IMAGE, Interest::READ)
+    }
+
+    /// Hears of the wall clock.
+    #[cfg(feature = "schedule")]
+    pub(crate) fn also_hear_clock(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.poller.get_ref().add(fd, Token::CLOCK, Interest::READ)
     }
 
     /// Waits for something to happen; may tell that nothing has. Dropping it loses nothing.
@@ -169,6 +177,7 @@ impl Workers {
             (Token::LISTENER, WorkerId(broker)) => {
                 return Some(News::Listener(BrokerId(u32::try_from(broker).unwrap_or(u32::MAX))));
             }
+            (Token::IMAGE, _) if event.token == Token::CLOCK => return Some(News::Clock),
             (Token::IMAGE, _) => return Some(News::Image),
             _ => return Some(News::Chief),
         }
@@ -413,6 +422,8 @@ impl Token {
     const LISTENER: u64 = 5;
     const IMAGE: u64 = 6;
     const CHANNEL: u64 = 7;
+    /// Beside it, with what would be a worker.
+    const CLOCK: u64 = 1 << 3 | Token::IMAGE;
 
     fn of(kind: u64, worker: WorkerId) -> u64 {
         worker.0 << 3 | kind

@@ -230,7 +230,9 @@ mod tests {
     #[tokio::test]
     async fn a_command_that_never_reached_the_app_is_not_repeated() {
         let client = Client::new("/nonexistent/shop.sock");
-        let error = all(client.resume("api", &Options::default()).unwrap().wait()).await.unwrap_err();
+        let error = all(client.resume("api", &crate::Resume::default(), &Options::default()).unwrap().wait())
+            .await
+            .unwrap_err();
         assert!(matches!(error, ClientError::NotRunning { .. }));
     }
 

@@ -1,19 +1,30 @@
-//! `resume`: the workers of a drained broker are started again.
+//! `resume`: the workers of a drained broker are started again, or those of a closed one.
+
+use shiftboss_api::{BrokerState, Resume};
 
 use super::{Session, follow, targets};
-use crate::args::Targets;
+use crate::args::ResumeArgs;
 use crate::exit::{Exit, Trouble};
 use crate::progress::{Doing, Track};
 
 /// Runs the verb.
-pub(crate) async fn run(session: &Session<'_>, asked: &Targets) -> Result<Exit, Trouble> {
+pub(crate) async fn run(session: &Session<'_>, asked: &ResumeArgs) -> Result<Exit, Trouble> {
+    let ResumeArgs { targets: asked, now } = asked;
+    let body = Resume { now: *now };
     let status = session.status().await;
     let targets = targets::resolve(asked, "resume", false, status.as_ref().map_err(Clone::clone))?;
     let status = status?;
     let mut jobs = Vec::new();
     for target in targets {
         let broker = targets::find(&status, &target.name)?;
-        let call = session.client.resume(&target.name, &session.options())?;
+        if broker.state == BrokerState::Closed && !now {
+            let opens = broker.next_change_at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
+            session.output.say(&format!(
+                "{} is closed by its schedule, which opens it{opens}; `--now` opens it at once",
+                target.name
+            ));
+        }
+        let call = session.client.resume(&target.name, &body, &session.options())?;
         jobs.push(follow::Job {
             call,
             track: Track::new(Doing::Resume, broker),

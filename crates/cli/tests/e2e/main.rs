@@ -3,12 +3,14 @@
 
 mod a_bad_version_never_replaces_a_good_one;
 mod a_crash_is_repaired_at_once;
+mod a_schedule_opens_and_closes;
 mod a_worker_cannot_hurt;
 mod app;
 mod bad_input;
 mod demo;
 mod every_state_can_be_seen;
 mod faults_of_keeper_and_broker;
+mod files_that_change_recycle;
 mod kill_points;
 mod listeners_outlive_workers;
 mod load;

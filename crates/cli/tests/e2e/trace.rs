@@ -142,6 +142,8 @@ fn a_lie_in_a_trace_is_seen_where_it_stands() {
     catches("C4", 2, &|lines| lines.insert(2, step(now, "\"Tick\"")));
     catches("C5", end, &|lines| change(&mut lines[end], now, "5"));
     catches("C7", end + 1, &|lines| lines.push(step(now, "{\"Stop\":{\"now\":true}}")));
+    let unasked = "{\"Window\":{\"broker\":0,\"open\":true}}";
+    catches("C10", end, &|lines| lines.insert(end, step(now, unasked)));
     catches("C8", 2, &|lines| lines.insert(1, lines[1].clone()));
 }
 

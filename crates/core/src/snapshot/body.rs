@@ -17,11 +17,13 @@ pub struct Version(pub u16);
 
 impl Version {
     /// The one that this code writes.
-    pub const OWN: Version = if cfg!(feature = "next-records") { Version::NEXT } else { Version(1) };
+    pub const OWN: Version = if cfg!(feature = "next-records") { Version::NEXT } else { Version::CLOCK };
+    /// The first one that knows of schedules and of files that change.
+    pub(super) const CLOCK: Version = Version(2);
     /// One with another field at the end of each record; for tests, which go to and fro between two builds.
-    pub const NEXT: Version = Version(2);
+    pub const NEXT: Version = Version(3);
     /// One that no earlier one may read; for tests.
-    pub const STRANGE: Version = Version(3);
+    pub const STRANGE: Version = Version(4);
 
     fn oldest_reader(self) -> u16 {
         if self < Version::STRANGE { 1 } else { self.0 }
@@ -75,7 +77,12 @@ impl Body {
         body.close()
     }
 
-    /// All fields of the first version are written: those that came later follow.
+    /// Whether it has what came with this version.
+    pub(super) fn has(&self, since: Version) -> bool {
+        self.version >= since
+    }
+
+    /// All fields are written, but that of the next version.
     pub(super) fn finish(mut self) -> Body {
         if self.version >= Version::NEXT {
             self.u64(APPENDED);
@@ -173,7 +180,12 @@ impl<'a> Fields<'a> {
         Fields { rest: body.get(HEAD..).unwrap_or_default(), version: written.min(reader) }
     }
 
-    /// Those that came after the first version, as far as they are there; an older writer had nothing to say there.
+    /// Whether what came with this version is there, for a reader who knows it.
+    pub(super) fn have(&self, since: Version) -> bool {
+        self.version >= since
+    }
+
+    /// What the next version has at the end, as far as it is there; an older writer had nothing to say there.
     pub(super) fn appended(&mut self) -> Field<()> {
         if self.version >= Version::NEXT && self.u64()? != APPENDED {
             return Err("what was appended to it is something else");
@@ -278,6 +290,6 @@ pub(super) const MOST: usize = 496;
 pub(super) const HEAD: usize = 24;
 const LIVES: usize = 3;
 const LENGTH: usize = 4;
-/// What stands in the field that version 2 has and version 1 has not: it only shows that such a field does no harm.
+/// What stands in the field that the next version has and this one has not: it only shows that such a field does no harm.
 const APPENDED: u64 = 0x6e65_7874;
 const SHORT: &str = "it is too short";

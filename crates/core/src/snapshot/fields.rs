@@ -141,6 +141,15 @@ fn encode_broker(broker: &Broker, body: &mut Body) {
         body.u32(last.slot.0);
         body.text(&last.reason);
     }
+    if body.has(Version::CLOCK) {
+        body.flag(broker.hours.window.is_some());
+        body.flag(broker.hours.window.unwrap_or_default());
+        body.flag(broker.hours.early);
+        body.flag(broker.hours.by_hand);
+        body.maybe(broker.changed.due.map(|at| at.0));
+        body.time(broker.changed.latest);
+        body.flag(broker.changed.again);
+    }
 }
 
 fn encode_phase(phase: Phase, body: &mut Body) {
@@ -151,6 +160,7 @@ fn encode_phase(phase: Phase, body: &mut Body) {
         Phase::Draining(Step::Leaving) => (3, 0, None, false),
         Phase::Draining(Step::Shutting) => (4, 0, None, false),
         Phase::Drained => (5, 0, None, false),
+        Phase::Closed => (6, 0, None, false),
     };
     body.u8(code);
     body.u32(attempts);
@@ -287,5 +297,6 @@ fn code_of_note(note: Note) -> u8 {
         Note::DrainedAlready => 4,
         Note::OpenAlready => 5,
         Note::EffectiveOnceOpen => 6,
+        Note::NothingToRecycleClosed => 7,
     }
 }

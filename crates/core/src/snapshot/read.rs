@@ -13,10 +13,12 @@ use crate::id::{BrokerId, Generation, Pid, RequestId, Slot, WorkerId};
 use crate::recycle::{Limit, Move, Recycle, Scope, Stage};
 use crate::requests::{Answered, Open, Waits};
 use crate::rng::Rng;
+use crate::schedule::Hours;
 use crate::slots::{Backoff, Place};
-use crate::snapshot::body::{Field, Fields};
+use crate::snapshot::body::{Field, Fields, Version};
 use crate::snapshot::restore::{Given, Wrong};
 use crate::time::Time;
+use crate::watch::Changed;
 use crate::worker::{Channel, State, Why, Worker};
 
 /// An app without its brokers, and how many those are.
@@ -67,7 +69,19 @@ pub(super) fn broker(id: BrokerId, fields: &mut Fields<'_>, given: &mut Given<'_
         3.. => return Err(UNKNOWN.into()),
     };
     broker.last_failure = if fields.flag()? { Some(last_failure(fields)?) } else { None };
+    if fields.have(Version::CLOCK) {
+        broker.hours = hours(fields)?;
+        broker.changed = Changed { due: fields.moment()?, latest: fields.time()?, again: fields.flag()? };
+    } else {
+        // Whoever was sent home by an older version was so by hand.
+        broker.hours.by_hand = matches!(broker.phase, Phase::Draining(_) | Phase::Drained);
+    }
     Ok(broker)
+}
+
+fn hours(fields: &mut Fields<'_>) -> Field<Hours> {
+    let (told, open) = (fields.flag()?, fields.flag()?);
+    Ok(Hours { window: told.then_some(open), early: fields.flag()?, by_hand: fields.flag()? })
 }
 
 fn phase(fields: &mut Fields<'_>) -> Field<Phase> {
@@ -80,7 +94,8 @@ fn phase(fields: &mut Fields<'_>) -> Field<Phase> {
         3 => Phase::Draining(Step::Leaving),
         4 => Phase::Draining(Step::Shutting),
         5 => Phase::Drained,
-        6.. => return Err(UNKNOWN),
+        6 => Phase::Closed,
+        7.. => return Err(UNKNOWN),
     })
 }
 
@@ -233,7 +248,8 @@ fn done(fields: &mut Fields<'_>) -> Field<Done> {
         4 => Some(Note::DrainedAlready),
         5 => Some(Note::OpenAlready),
         6 => Some(Note::EffectiveOnceOpen),
-        7.. => return Err(UNKNOWN),
+        7 => Some(Note::NothingToRecycleClosed),
+        8.. => return Err(UNKNOWN),
     };
     let (total, replaced, cut) = (fields.u32()?, fields.u32()?, fields.u32()?);
     Ok(Done { note, total, replaced, cut, refused: fields.u64()? })
@@ -247,7 +263,7 @@ const NO_BROKER: &str = "there is no such broker";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::body::{Body, Kind, Version};
+    use crate::snapshot::body::{Body, Kind};
 
     /// What a reader makes of these bytes, however late the version is that wrote them.
     fn read<T>(bytes: &[u8], read: impl FnOnce(&mut Fields<'_>) -> Field<T>) -> Field<T> {
@@ -261,8 +277,8 @@ mod tests {
     fn a_state_that_an_older_version_does_not_know_is_refused_and_never_guessed() {
         let with = |code: u8| [&[code][..], &[0; 31]].concat();
         assert_eq!(read(&with(5), phase), Ok(Phase::Drained));
-        assert_eq!(read(&with(6), phase).err(), Some(UNKNOWN));
-        assert_eq!(read(&with(7), |fields| done(fields).map(|_| ())), Err(UNKNOWN));
+        assert_eq!(read(&with(7), phase).err(), Some(UNKNOWN));
+        assert_eq!(read(&with(8), |fields| done(fields).map(|_| ())), Err(UNKNOWN));
         assert_eq!(read(&with(4), moved).err(), Some(UNKNOWN));
         assert_eq!(read(&[&[1, 6][..], &[0; 30]].concat(), moved).err(), Some(UNKNOWN));
     }

@@ -15,6 +15,7 @@ pub(crate) enum Ask {
     RecycleSlot(u32),
     Drain,
     Resume,
+    ResumeNow,
     Scale(u32),
     /// Another version, as good as the first.
     Good,
@@ -24,6 +25,10 @@ pub(crate) enum Ask {
     Fewer,
     Stop,
     StopNow,
+    /// Of the clock: its window begins.
+    Begins,
+    /// And ends.
+    Ends,
 }
 
 impl Ask {
@@ -34,6 +39,7 @@ impl Ask {
             Ask::RecycleSlot(slot) => Verb::Recycle(Some(Slot(slot))),
             Ask::Drain => Verb::Drain,
             Ask::Resume => Verb::Resume,
+            Ask::ResumeNow => Verb::ResumeNow,
             Ask::Scale(workers) => Verb::Scale(workers),
             Ask::Good => Verb::Respecify(Box::new(BrokerSpec { launch: GOOD, ..spec(config) })),
             Ask::Bad => Verb::Respecify(Box::new(BrokerSpec { launch: BAD, ..spec(config) })),
@@ -43,6 +49,8 @@ impl Ask {
             }
             Ask::Stop => return Input::Command { request, command: Command::Stop },
             Ask::StopNow => return Input::Stop { now: true },
+            Ask::Begins => return Input::Window { broker: BrokerId(0), open: true },
+            Ask::Ends => return Input::Window { broker: BrokerId(0), open: false },
         };
         let command = Command::Broker(BrokerId(0), verb);
         Input::Command { request, command }
@@ -54,11 +62,14 @@ impl Ask {
             Ask::Recycle | Ask::RecycleSlot(_) => "recycle",
             Ask::Drain => "drain",
             Ask::Resume => "resume",
+            Ask::ResumeNow => "resume now",
             Ask::Scale(_) => "scale",
             Ask::Good | Ask::Fewer => "respecify",
             Ask::Bad => "respecify, bad",
             Ask::Stop => "stop",
             Ask::StopNow => "stop now",
+            Ask::Begins => "window begins",
+            Ask::Ends => "window ends",
         }
     }
 }
@@ -94,6 +105,8 @@ pub(crate) fn spec(config: &Config) -> BrokerSpec {
         stop: StopLadder(vec![Rung::signal(Signal::TERM, TICK); config.rungs]),
         backoff: BackoffSpec { base: TICK, cap: TICK, healthy_after },
         drained: config.drained,
+        scheduled: config.scheduled,
+        watch: None,
     }
 }
 

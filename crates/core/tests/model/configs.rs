@@ -16,6 +16,7 @@ pub(crate) struct Config {
     pub(crate) trial: bool,
     pub(crate) listens: bool,
     pub(crate) drained: Drained,
+    pub(crate) scheduled: bool,
     pub(crate) ready: Ready,
     /// Every worker that was ready has proved itself; otherwise one has when its deadline for that has come.
     pub(crate) healthy_at_once: bool,
@@ -63,6 +64,14 @@ pub(crate) fn quick() -> Vec<Config> {
         },
         Config { workers: 1, budget: few(1, 2, 1), asks: ALONE.to_vec(), ..base("one, odd") },
         Config { workers: 1, budget: few(0, 3, 0), asks: ASKED.to_vec(), ..base("one, asked three times") },
+        Config { listens: true, cuts: true, budget: few(0, 3, 0), ..part_time("one, part-time") },
+        Config {
+            listens: true,
+            budget: Budget { listen_errors: 0, ..few(0, 4, 0) },
+            asks: vec![Ask::Begins, Ask::Ends, Ask::Drain],
+            ..part_time("one, part-time, to and fro")
+        },
+        Config { budget: few(1, 3, 1), ..part_time("one, part-time, odd") },
         Config { budget: few(0, 2, 0), ..base("two") },
         Config { budget: few(1, 2, 0), asks: MEETING.to_vec(), ..base("two, one dies") },
         Config { listens: true, cuts: true, budget: few(1, 1, 0), ..base("two, listen, taken over") },
@@ -145,6 +154,7 @@ fn base(name: &str) -> Config {
         trial: false,
         listens: false,
         drained: Drained::Refuse,
+        scheduled: false,
         ready: Ready::Notify,
         healthy_at_once: false,
         rungs: 1,
@@ -153,6 +163,11 @@ fn base(name: &str) -> Config {
         budget: Budget::default(),
         asks: EVERY.to_vec(),
     }
+}
+
+/// One worker, of a broker with a schedule.
+fn part_time(name: &str) -> Config {
+    Config { workers: 1, scheduled: true, asks: CLOCK.to_vec(), ..base(name) }
 }
 
 /// All that may be asked.
@@ -179,6 +194,20 @@ const ALONE: [Ask; 10] = [
     Ask::Scale(1),
     Ask::Good,
     Ask::Fewer,
+    Ask::Bad,
+    Ask::Stop,
+    Ask::StopNow,
+];
+/// What clock and hands do.
+const CLOCK: [Ask; 11] = [
+    Ask::Begins,
+    Ask::Ends,
+    Ask::Drain,
+    Ask::Resume,
+    Ask::ResumeNow,
+    Ask::Recycle,
+    Ask::Scale(0),
+    Ask::Good,
     Ask::Bad,
     Ask::Stop,
     Ask::StopNow,

@@ -121,7 +121,7 @@ fn cannot_meet(phase: &str, kind: &str) -> bool {
         ["spawned", "spawn failed", "ready", "unseen", "dies", "ends by itself", "leaves", "due: worker"];
     match (phase, kind) {
         // All have left.
-        ("drained" | "shutting", kind) if of_worker.contains(&kind) => true,
+        ("drained" | "shutting" | "closed", kind) if of_worker.contains(&kind) => true,
         // All are asked to leave: whatever ends one now counts as "leaves".
         ("leaving", "ready" | "unseen" | "dies" | "ends by itself") => true,
         // These deadlines are armed only while it is open, or waits to try again.
@@ -156,13 +156,13 @@ const CHANGES: [(&str, &str); 22] = [
     ("stopping", GONE),
     ("killed", GONE),
 ];
-const PHASES: [&str; 7] =
-    ["waiting", "waiting to retry", "open", "quieting", "leaving", "shutting", "drained"];
+const PHASES: [&str; 8] =
+    ["waiting", "waiting to retry", "open", "quieting", "leaving", "shutting", "drained", "closed"];
 const LIVES: [&str; 7] =
     ["spawning", "spawning, to be stopped", "starting", "ready", "ready, on trial", "stopping", "killed"];
 /// Not "move: queued", which lasts longer than a step only when the spawn budget is used up.
 const STAGES: [&str; 4] = ["move: retiring", "move: starting", "move: proving", "move: leaving"];
-const KINDS: [&str; 24] = [
+const KINDS: [&str; 27] = [
     "spawned",
     "spawn failed",
     "ready",
@@ -187,9 +187,12 @@ const KINDS: [&str; 24] = [
     "respecify, bad",
     "stop",
     "stop now",
+    "resume now",
+    "window begins",
+    "window ends",
 ];
 /// Promises about the spawn budget (I21), several brokers (I26, L7), and how time passes: whether the clock goes back
-/// (I38), and recycles by time (P1).
-const LEFT_OUT: [&str; 6] = ["I21", "I21b", "I26", "I38", "L7", "P1"];
+/// (I38), recycles by time (P1) and after changes of files (I49).
+const LEFT_OUT: [&str; 8] = ["I21", "I21b", "I26", "I38", "I49", "I49b", "L7", "P1"];
 /// The shape of a worker that has left.
 const GONE: &str = "gone";

@@ -13,7 +13,7 @@ use shiftboss_core::spec::{BrokerSpec, Ready, Signal};
 use shiftboss_core::{Adoption, App, Command, Effect, Exit, Input, ListenFailure, Time, Verb, What};
 use shiftboss_oracle::{Broken, Oracle, Step};
 
-use crate::asks::{Ask, BAD, spec};
+use crate::asks::{BAD, spec};
 use crate::configs::{Budget, Config};
 use crate::happening::{Answer, Due, Happening};
 use crate::seen::{Key, Print};
@@ -156,7 +156,7 @@ impl<'a> World<'a> {
             Happening::Ask(ask) => {
                 self.left.commands -= 1;
                 let input = ask.input(self.config, self.asked.len());
-                if ask != Ask::StopNow {
+                if matches!(input, Input::Command { .. }) {
                     Arc::make_mut(&mut self.asked).push(input.clone());
                 }
                 input
@@ -304,7 +304,7 @@ impl<'a> World<'a> {
             Effect::QuietListeners { round, .. } => drop(self.owed.insert(Answer::Quiet(*round))),
             Effect::ShutListeners { round, .. } => drop(self.owed.insert(Answer::Shut(*round))),
             Effect::Exit => self.ended = true,
-            Effect::Emit(_) | Effect::Reply { .. } => {}
+            Effect::WatchClock { .. } | Effect::Emit(_) | Effect::Reply { .. } => {}
         }
     }
 

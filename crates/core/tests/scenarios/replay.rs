@@ -36,6 +36,8 @@ fn full_means_every_slot() {
                     healthy_after: Duration::from_nanos(764000000),
                 },
                 drained: Drained::Hold,
+                scheduled: false,
+                watch: None,
             },
             BrokerSpec {
                 name: "b1".to_owned(),
@@ -61,6 +63,8 @@ fn full_means_every_slot() {
                     healthy_after: Duration::from_nanos(1457000000),
                 },
                 drained: Drained::Refuse,
+                scheduled: false,
+                watch: None,
             },
         ],
     );
@@ -99,6 +103,8 @@ fn full_means_every_slot() {
                         healthy_after: Duration::from_nanos(1515000000),
                     },
                     drained: Drained::Hold,
+                    scheduled: false,
+                    watch: None,
                 })),
             ),
         },

@@ -110,6 +110,7 @@ impl World {
                 Effect::Notice { .. }
                 | Effect::Signal { .. }
                 | Effect::KillTree { .. }
+                | Effect::WatchClock { .. }
                 | Effect::Emit(_)
                 | Effect::Reply { .. }
                 | Effect::Exit => {}
@@ -314,6 +315,8 @@ pub(crate) fn spec(workers: u32) -> BrokerSpec {
         stop: StopLadder(vec![Rung::signal(Signal::TERM, secs(30))]),
         backoff: BackoffSpec::default(),
         drained: Drained::Refuse,
+        scheduled: false,
+        watch: None,
     }
 }
 

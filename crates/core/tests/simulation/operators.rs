@@ -4,8 +4,8 @@ use shiftboss_core::id::{BrokerId, LaunchId, Pid, RequestId, Slot, WorkerId};
 use shiftboss_core::spec::MAX_WORKERS;
 use shiftboss_core::{Command, Exit, Input, Verb};
 
-use crate::options::{draw_spec, redraw};
-use crate::world::{Failure, World};
+use crate::options::{draw_spec, millis, redraw};
+use crate::world::{Failure, Plan, World};
 
 impl World {
     pub(crate) fn meddle(&mut self) -> Result<(), Failure> {
@@ -41,6 +41,13 @@ impl World {
             let stale = self.stale();
             self.feed(stale)?;
         }
+        if self.rng.chance(self.faults.changes) {
+            let broker = BrokerId(self.rng.below(self.options().specs.len() as u64) as u32);
+            for _ in 0..self.rng.below(4) {
+                let wait = millis(&mut self.rng, 0, 300);
+                self.plan(wait, Plan::Now(Input::Changed { broker }));
+            }
+        }
         if self.rng.chance(self.faults.massacres) {
             self.kill_all();
         }
@@ -57,7 +64,8 @@ impl World {
             0..=5 => Verb::Recycle(None),
             6 | 7 => Verb::Recycle(Some(Slot(self.rng.below(5) as u32))),
             8 | 9 => Verb::Drain,
-            10..=12 => Verb::Resume,
+            10 | 11 => Verb::Resume,
+            12 => Verb::ResumeNow,
             13 | 14 => Verb::Scale(self.rng.below(9) as u32),
             15 => Verb::Scale(MAX_WORKERS + 1),
             _ => {

@@ -50,11 +50,15 @@ pub(crate) struct Faults {
     pub(crate) channels: f64,
     /// Another broker joins.
     pub(crate) joins: f64,
+    /// Windows begin and end, at any moment.
+    pub(crate) windows: f64,
+    /// Files change.
+    pub(crate) changes: f64,
 }
 
 impl Faults {
     /// Every one of them.
-    pub(crate) fn all(&mut self) -> [&mut f64; 23] {
+    pub(crate) fn all(&mut self) -> [&mut f64; 25] {
         [
             &mut self.spawn_fails,
             &mut self.spawn_slow,
@@ -79,6 +83,8 @@ impl Faults {
             &mut self.takeovers,
             &mut self.channels,
             &mut self.joins,
+            &mut self.windows,
+            &mut self.changes,
         ]
     }
 }
@@ -127,6 +133,8 @@ impl Options {
                 takeovers: rng.pick(&[0.0, 0.0, 0.0, 0.02]),
                 channels: rng.pick(&[0.0, 0.3, 1.0]),
                 joins: rng.pick(&[0.0, 0.0, 0.0, 0.002]),
+                windows: rng.pick(&[0.2, 0.9, 1.0]),
+                changes: rng.pick(&[0.0, 0.01, 0.05]),
             },
             steps: match rng.chance(0.02) {
                 true => 12_000,
@@ -142,7 +150,8 @@ impl Options {
 pub(crate) fn redraw(rng: &mut Rng, spec: &BrokerSpec, launch: LaunchId) -> BrokerSpec {
     let fresh = draw_spec(rng, launch.0, spec.recycle.every.is_some());
     let workers = if rng.chance(0.7) { spec.workers } else { fresh.workers };
-    BrokerSpec { name: spec.name.clone(), listens: spec.listens, drained: spec.drained, workers, ..fresh }
+    let BrokerSpec { name, listens, drained, scheduled, watch, .. } = spec.clone();
+    BrokerSpec { name, listens, drained, scheduled, watch, workers, ..fresh }
 }
 
 pub(crate) fn draw_spec(rng: &mut Rng, launch: u32, every: bool) -> BrokerSpec {
@@ -181,6 +190,8 @@ pub(crate) fn draw_spec(rng: &mut Rng, launch: u32, every: bool) -> BrokerSpec {
             healthy_after: millis(rng, 100, 3000),
         },
         drained: if rng.chance(0.7) { Drained::Refuse } else { Drained::Hold },
+        scheduled: rng.chance(0.15),
+        watch: if rng.chance(0.3) { Some(millis(rng, 1, 1000)) } else { None },
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use shiftboss_core::id::{LaunchId, Pid, WorkerId};
+use shiftboss_core::id::{BrokerId, LaunchId, Pid, WorkerId};
 use shiftboss_core::spec::Signal;
 use shiftboss_core::{Effect, Exit, Input, ListenFailure};
 
@@ -170,7 +170,22 @@ impl World {
                 let refused = self.rng.below(4);
                 self.answer_listeners(Input::Shut { broker: *broker, round: *round, refused });
             }
+            Effect::WatchClock { broker } => {
+                let open = self.rng.chance(0.5);
+                self.answer_listeners(Input::Window { broker: *broker, open });
+            }
             Effect::Emit(_) | Effect::Reply { .. } | Effect::Exit => {}
+        }
+    }
+
+    /// The next change of a window, if none lies ahead; sometimes the clock is only read again.
+    fn clock_goes_on(&mut self, broker: BrokerId, open: bool) {
+        let ahead = self
+            .has_plan(|plan| matches!(plan, Plan::Now(Input::Window { broker: of, .. }) if *of == broker));
+        if !ahead && self.rng.chance(self.faults.windows) {
+            let open = if self.rng.chance(0.1) { open } else { !open };
+            let wait = millis(&mut self.rng, 1, 8000);
+            self.plan(wait, Plan::Now(Input::Window { broker, open }));
         }
     }
 
@@ -196,6 +211,7 @@ impl World {
             | Effect::OpenListeners { .. }
             | Effect::QuietListeners { .. }
             | Effect::ShutListeners { .. }
+            | Effect::WatchClock { .. }
             | Effect::Emit(_)
             | Effect::Reply { .. }
             | Effect::Exit => self.perform(effect),
@@ -217,8 +233,10 @@ impl World {
             {
                 self.bury(*worker);
             }
+            Input::Window { broker, open } => self.clock_goes_on(*broker, *open),
             Input::SpawnFailed { .. }
             | Input::Exited { .. }
+            | Input::Changed { .. }
             | Input::Tick
             | Input::Opened { .. }
             | Input::Quiet { .. }
@@ -240,9 +258,12 @@ impl World {
         for plan in self.take_plans(|plan| match plan {
             Plan::Spawned(..) => true,
             Plan::Now(input) => match input {
-                Input::Opened { .. } | Input::Quiet { .. } | Input::Shut { .. } | Input::Spawned { .. } => {
-                    true
-                }
+                Input::Opened { .. }
+                | Input::Quiet { .. }
+                | Input::Shut { .. }
+                | Input::Window { .. }
+                | Input::Changed { .. }
+                | Input::Spawned { .. } => true,
                 Input::Tick
                 | Input::SpawnFailed { .. }
                 | Input::Ready { .. }

@@ -55,6 +55,8 @@ fn input(input: &Input) -> String {
         | Input::Spoke { .. }
         | Input::HungUp { .. }
         | Input::Garbled { .. }
+        | Input::Window { .. }
+        | Input::Changed { .. }
         | Input::Stop { .. } => format!("Input::{input:?}"),
     }
 }
@@ -76,13 +78,16 @@ fn verb(verb: &Verb) -> String {
         Verb::Recycle(Some(Slot(slot))) => format!("Verb::Recycle(Some(Slot({slot})))"),
         Verb::Drain => "Verb::Drain".to_owned(),
         Verb::Resume => "Verb::Resume".to_owned(),
+        Verb::ResumeNow => "Verb::ResumeNow".to_owned(),
         Verb::Scale(workers) => format!("Verb::Scale({workers})"),
         Verb::Respecify(spec) => format!("Verb::Respecify(Box::new({}))", self::spec(spec)),
     }
 }
 
 fn spec(spec: &BrokerSpec) -> String {
-    let BrokerSpec { name, workers, launch, listens, ready, recycle, stop, backoff, drained } = spec;
+    let BrokerSpec { name, workers, launch, listens, ready, recycle, stop, backoff, .. } = spec;
+    let BrokerSpec { drained, scheduled, watch, .. } = spec;
+    let watch = watch.map_or("None".to_owned(), |wait| format!("Some({})", duration(wait)));
     let ready = match ready {
         Ready::Notify => "Ready::Notify".to_owned(),
         Ready::Accepting => "Ready::Accepting".to_owned(),
@@ -101,7 +106,7 @@ fn spec(spec: &BrokerSpec) -> String {
         "BrokerSpec {{ name: {name:?}.to_owned(), workers: {workers}, launch: {launch:?}, listens: {listens}, \
          ready: {ready}, recycle: RecycleSpec {{ every: {every}, jitter: {:?}, surge: {}, unavailable: {}, \
          min_ready: {}, deadline: {} }}, stop: StopLadder(vec![{}]), backoff: BackoffSpec {{ base: {}, cap: {}, \
-         healthy_after: {} }}, drained: Drained::{drained:?} }}",
+         healthy_after: {} }}, drained: Drained::{drained:?}, scheduled: {scheduled}, watch: {watch} }}",
         recycle.jitter,
         recycle.surge,
         recycle.unavailable,

@@ -18,7 +18,7 @@ use crate::world::{Failure, Plan, Told, World};
 
 /// The records that each step is written to, if this seed has takeovers.
 pub(crate) fn records(takeovers: f64) -> Option<Records<Memory>> {
-    (takeovers > 0.0).then(|| Records::new_in(Version(1), Memory::of(SMALL.size()), SMALL))
+    (takeovers > 0.0).then(|| Records::new_in(Version(2), Memory::of(SMALL.size()), SMALL))
 }
 
 /// The app that was not interrupted, for as long as the two are compared.
@@ -126,6 +126,8 @@ impl World {
             | Input::Opened { .. }
             | Input::Quiet { .. }
             | Input::Shut { .. }
+            | Input::Window { .. }
+            | Input::Changed { .. }
             | Input::Spawned { .. }
             | Input::SpawnFailed { .. }
             | Input::Garbled { .. } => {}
@@ -145,7 +147,7 @@ impl World {
         self.deaths_cost();
         loop {
             self.some_successors_fail()?;
-            let build = self.rng.pick(&[Version(1), Version::NEXT]);
+            let build = self.rng.pick(&[Version(2), Version::NEXT]);
             let app = self.restored(build, "I40")?;
             let same = written(&app) == written(&self.app) && app.status() == self.app.status();
             self.require("I40", same, || "the state restored is not the state recorded".to_owned())?;
@@ -227,7 +229,7 @@ impl World {
         if !self.rng.chance(0.3) {
             return Ok(());
         }
-        let build = self.rng.pick(&[Version(1), Version::NEXT]);
+        let build = self.rng.pick(&[Version(2), Version::NEXT]);
         let refused = self.try_restore(build, true).is_err();
         self.require("I43", refused, || "a successor does without a specification".to_owned())?;
         let mut failed = self.restored(build, "I40")?;

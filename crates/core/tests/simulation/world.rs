@@ -269,6 +269,11 @@ impl World {
         self.queue.insert((self.now + wait, self.planned), plan);
     }
 
+    /// Whether something lies ahead.
+    pub(crate) fn has_plan(&self, which: impl Fn(&Plan) -> bool) -> bool {
+        self.queue.values().any(which)
+    }
+
     /// Takes back some of what lies ahead.
     pub(crate) fn take_plans(&mut self, which: impl Fn(&Plan) -> bool) -> Vec<Plan> {
         let all = std::mem::take(&mut self.queue);

@@ -174,5 +174,7 @@ fn spec(workers: u32) -> BrokerSpec {
         stop: StopLadder::default(),
         backoff: BackoffSpec::default(),
         drained: Drained::Refuse,
+        scheduled: false,
+        watch: None,
     }
 }

@@ -119,6 +119,10 @@ impl Drawing {
             Effect::Notice { worker, .. } | Effect::Signal { worker, .. } | Effect::KillTree { worker } => {
                 self.asked_to_leave.push(*worker);
             }
+            Effect::WatchClock { broker } => {
+                let open = self.rng.one_in(2);
+                self.listeners.push(Input::Window { broker: *broker, open });
+            }
             Effect::Emit(_) | Effect::Reply { .. } | Effect::Exit => {}
         }
     }
@@ -135,14 +139,16 @@ impl Drawing {
     }
 
     fn input(&mut self, app: &App, late: bool) -> Input {
-        match self.rng.below(22) {
+        match self.rng.below(25) {
+            22 | 23 => Input::Window { broker: self.broker(), open: self.rng.one_in(2) },
+            24 => Input::Changed { broker: self.broker() },
             0..4 if !self.spawning.is_empty() => self.spawn_answered(),
             4..7 if !self.listeners.is_empty() => {
                 let which = self.rng.below(self.listeners.len());
                 self.listeners.swap_remove(which)
             }
             7..10 if !self.alive.is_empty() => Input::Ready { worker: self.rng.pick(&self.alive.clone()) },
-            10..13 | 20.. if !self.asked_to_leave.is_empty() => {
+            10..13 | 20 | 21 if !self.asked_to_leave.is_empty() => {
                 let worker = self.rng.pick(&self.asked_to_leave.clone());
                 self.exited(worker)
             }
@@ -159,6 +165,10 @@ impl Drawing {
             _ if !self.spawning.is_empty() => self.spawn_answered(),
             _ => Input::Tick,
         }
+    }
+
+    fn broker(&mut self) -> BrokerId {
+        BrokerId(u32::try_from(self.rng.below(self.trace.specs.len())).unwrap_or(0))
     }
 
     fn spawn_answered(&mut self) -> Input {
@@ -189,18 +199,19 @@ impl Drawing {
         if late && self.rng.one_in(8) {
             return Input::Command { request, command: Command::Stop };
         }
-        let broker = BrokerId(u32::try_from(self.rng.below(self.trace.specs.len())).unwrap_or(0));
+        let broker = self.broker();
         let status = &app.status().brokers[broker.0 as usize];
         let verb = match self.rng.below(10) {
             0..3 => Verb::Recycle(None),
             3..5 => Verb::Recycle(Some(Slot(u32::try_from(self.rng.below(5)).unwrap_or(0)))),
             5 => Verb::Drain,
+            6 if self.rng.one_in(3) => Verb::ResumeNow,
             6 => Verb::Resume,
             7 => Verb::Scale(u32::try_from(self.rng.below(6)).unwrap_or(0)),
             _ => {
                 let before = &self.trace.specs[broker.0 as usize];
-                let (name, listens) = (before.name.clone(), before.listens);
-                let spec = BrokerSpec { name, listens, ..spec(&mut self.rng) };
+                let BrokerSpec { name, listens, scheduled, .. } = before.clone();
+                let spec = BrokerSpec { name, listens, scheduled, ..spec(&mut self.rng) };
                 if !status.recycling {
                     let since = Generation(status.target.0 + 1);
                     self.trace.accepted.insert((broker, since), spec.clone());
@@ -236,6 +247,8 @@ fn spec(rng: &mut Rng) -> BrokerSpec {
             healthy_after: rng.pick(&WAITS),
         },
         drained: rng.pick(&[Drained::Refuse, Drained::Hold]),
+        scheduled: rng.one_in(3),
+        watch: rng.pick(&[None, Some(Duration::from_millis(300))]),
     }
 }
 

@@ -36,13 +36,13 @@ fn goes_on(trace: &Trace, at: usize, before: Memory, to: Version) -> usize {
     records.record(&mut app).unwrap();
     let mut torn = before;
     for write in &records.store().writes {
-        for reader in [Version(1), Version::NEXT] {
+        for reader in [Version(2), Version::NEXT] {
             let found = restored(last, trace, &torn.bytes, reader).unwrap();
             assert!(snapshot::written(&found) == last.after, "{}: not as before, for {reader:?}", told());
         }
         write.apply(&mut torn.bytes);
     }
-    for reader in [Version(1), Version::NEXT] {
+    for reader in [Version(2), Version::NEXT] {
         let found = restored(next, trace, &torn.bytes, reader).unwrap();
         assert!(snapshot::written(&found) == next.after, "{}: not as after, for {reader:?}", told());
     }
@@ -60,8 +60,8 @@ fn records_that_no_older_version_may_read_are_refused_by_it_and_stay_as_they_are
         records.record(&mut app).unwrap();
     }
     let image = &records.store().bytes;
-    for (reader, known) in [(Version(1), 1), (Version::NEXT, 2)] {
-        let refused = Refused::Format { found: 3, known };
+    for (reader, known) in [(Version(2), 2), (Version::NEXT, 3)] {
+        let refused = Refused::Format { found: 4, known };
         assert_eq!(restored(last, &trace, image, reader).err(), Some(refused.clone()));
         let store = Memory { bytes: image.clone(), writes: Vec::new() };
         assert_eq!(Records::adopt_in(reader, store).err(), Some(refused));
@@ -72,6 +72,30 @@ fn records_that_no_older_version_may_read_are_refused_by_it_and_stay_as_they_are
     assert_eq!(told, "the records have format 3, of a newer version than this one, which knows format 1");
 }
 
+/// The first version knew of no schedules: what it has recorded is gone on with, and whoever was sent home stays there.
+#[test]
+fn records_from_before_schedules_are_gone_on_with() {
+    let mut tried = 0;
+    for seed in 0..TRACES * 4 {
+        let trace = Trace::draw(seed, LENGTH);
+        let mut all = trace.specs.iter().chain(trace.accepted.values());
+        if all.any(|spec| spec.scheduled || spec.watch.is_some()) {
+            continue;
+        }
+        let mut app = trace.app();
+        let mut records = Records::new_in(Version(1), Memory::new(), LAYOUT);
+        for (step, next) in trace.steps.iter().zip(&trace.steps[1..]) {
+            drop(perform(&mut app, step.input.as_ref()));
+            records.record(&mut app).unwrap();
+            let mut found = restored(step, &trace, &records.store().bytes, Version(2)).unwrap();
+            assert!(found.is_consistent() && found.status() == app.status(), "seed {seed}: another state");
+            assert!(perform(&mut found, next.input.as_ref()) == next.effects, "seed {seed}: other effects");
+            tried += 1;
+        }
+    }
+    assert!(tried > LENGTH, "{tried}");
+}
+
 fn restored(step: &Step, trace: &Trace, image: &[u8], reader: Version) -> Result<App, Refused> {
     let listens =
         |broker: shiftboss_core::id::BrokerId| step.status.brokers[broker.0 as usize].listen.clone();
@@ -79,7 +103,7 @@ fn restored(step: &Step, trace: &Trace, image: &[u8], reader: Version) -> Result
     snapshot::restore_in(reader, image, specs, listens)
 }
 
-const WAYS: [(Version, Version); 2] = [(Version(1), Version::NEXT), (Version::NEXT, Version(1))];
+const WAYS: [(Version, Version); 2] = [(Version(2), Version::NEXT), (Version::NEXT, Version(2))];
 const TRACES: u64 = 60;
 const LENGTH: usize = 100;
 const EVERY: usize = 9;

@@ -16,13 +16,20 @@ pub(crate) struct Broker {
     /// By how many more workers were wanted lately.
     pub(crate) grown: Vec<(Time, u64)>,
     pub(crate) listens: bool,
+    pub(crate) scheduled: bool,
+    /// Whether it is inside of its window, as the clock last said.
+    pub(crate) window: Option<bool>,
+    /// Opened by hand outside of it.
+    pub(crate) early: bool,
+    /// Changes of its files that no recycle has answered.
+    pub(crate) changes: Option<Changes>,
     /// The request to the listeners that is not answered yet.
     pub(crate) asked: Option<u32>,
     /// The last answer of the listeners was "open", and no drain has come since.
     pub(crate) listening: bool,
     /// Sent home by command and not called back by one.
     pub(crate) sent_home: bool,
-    /// As events tell it: sent home, by hand or because the app ends, and not called back.
+    /// As events tell it: sent home, by hand, by its schedule or because the app ends, and not called back.
     pub(crate) held: bool,
     /// The request by which its queues are being emptied: workers are not asked to leave yet.
     pub(crate) quieting: Option<u32>,
@@ -64,6 +71,15 @@ pub(crate) struct Broker {
     pub(crate) waits: BTreeMap<Slot, Time>,
 }
 
+/// Changes of files while a broker was open.
+#[derive(Clone, Copy)]
+pub(crate) struct Changes {
+    pub(crate) first: Time,
+    pub(crate) last: Time,
+    /// Nothing else has replaced the workers since.
+    pub(crate) owed: bool,
+}
+
 /// Deaths of a slot without a worker that was ready, or a command, in between.
 #[derive(Clone, Copy)]
 pub(crate) struct Streak {
@@ -78,6 +94,10 @@ impl Broker {
             most_wanted: spec.workers,
             grown: Vec::new(),
             listens: spec.listens,
+            scheduled: spec.scheduled,
+            window: None,
+            early: false,
+            changes: None,
             asked: None,
             listening: false,
             sent_home: false,
@@ -108,6 +128,16 @@ impl Broker {
         }
     }
 
+    /// Whether its schedule keeps it closed.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.scheduled && self.window != Some(true) && !self.early
+    }
+
+    /// Whether it keeps workers alive.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.held && (self.listening || !self.listens)
+    }
+
     /// Counts a failure of a slot; a worker that has proved itself starts the count anew.
     pub(super) fn count(&mut self, slot: Slot, now: Time, proved: bool, failed: bool) {
         if proved {
@@ -134,13 +164,18 @@ impl Broker {
                 self.cut_by_drain = 0;
                 self.listening = false;
                 self.asked = None;
+                self.changes = None;
                 self.forgive();
             }
             What::BrokerResumed | What::BrokerOpened => {
                 self.held = false;
                 self.timed_since = now;
             }
-            What::BrokerStarted { .. } => self.timed_since = now,
+            What::BrokerStarted { scheduled, .. } => {
+                self.held = *scheduled;
+                self.timed_since = now;
+            }
+            What::BrokerClosed => self.held = true,
             What::BrokerWaiting { .. } => {
                 self.held = false;
                 self.listening = false;
@@ -168,6 +203,11 @@ impl Broker {
                     self.timed_since = now;
                 }
                 self.queued &= *reason != RecycleReason::Asked;
+                match reason {
+                    RecycleReason::FilesChanged => self.changes = None,
+                    RecycleReason::Asked => self.changes.iter_mut().for_each(|changes| changes.owed = false),
+                    RecycleReason::ByTime | RecycleReason::NewSpecification | RecycleReason::GoingBack => {}
+                }
                 self.target = *target;
                 self.forgive();
                 let launch = match input {

@@ -78,6 +78,7 @@ impl Facts {
                 self.to_replace.remove(request);
                 self.answered.insert(*request, outcome.clone());
             }
+            Effect::WatchClock { .. } => {}
             Effect::Exit => self.ended = true,
             Effect::Emit(event) => self.take_event(step, event.broker, &event.what),
         }
@@ -118,6 +119,7 @@ impl Facts {
             | What::BrokerResumed
             | What::BrokerDraining
             | What::BrokerDrained { .. }
+            | What::BrokerClosed
             | What::BrokerScaled { .. }
             | What::BrokerAdopted { .. }
             | What::BrokerDegraded { .. }

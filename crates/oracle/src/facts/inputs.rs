@@ -3,7 +3,7 @@
 use shiftboss_core::id::{RequestId, WorkerId};
 use shiftboss_core::{Command, Exit, Input, Verb};
 
-use crate::facts::{Broker, End, Facts, MOST_OPEN, Process, is_fault, says_ready};
+use crate::facts::{Broker, Changes, End, Facts, MOST_OPEN, Process, is_fault, says_ready};
 use crate::oracle::{Specs, target};
 
 impl Facts {
@@ -61,6 +61,21 @@ impl Facts {
                     broker.refused = *refused;
                 }
             }
+            Input::Window { broker, open } => {
+                if let Some(broker) = self.brokers.get_mut(broker.0 as usize).filter(|of| of.scheduled) {
+                    broker.window = Some(*open);
+                    broker.early &= !open;
+                }
+            }
+            Input::Changed { broker } => {
+                let now = self.now;
+                if let Some(broker) = self.brokers.get_mut(broker.0 as usize).filter(|of| of.is_open())
+                    && target(broker, specs).watch.is_some()
+                {
+                    let first = broker.changes.map_or(now, |changes| changes.first);
+                    broker.changes = Some(Changes { first, last: now, owed: true });
+                }
+            }
             Input::Command { request, command } => self.take_command(*request, command),
             Input::Stop { now } => {
                 self.stopping = true;
@@ -112,8 +127,12 @@ impl Facts {
             Command::Broker(id, verb) => {
                 let Some(broker) = self.brokers.get_mut(id.0 as usize) else { return };
                 match verb {
-                    Verb::Drain => broker.sent_home = true,
-                    Verb::Resume => {
+                    Verb::Drain => {
+                        broker.sent_home = true;
+                        broker.early = false;
+                    }
+                    Verb::Resume | Verb::ResumeNow => {
+                        broker.early |= *verb == Verb::ResumeNow && broker.is_outside();
                         broker.sent_home = false;
                         broker.forgive();
                     }

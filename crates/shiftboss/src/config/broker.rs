@@ -42,6 +42,14 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     }
     options.backoff = table.read("backoff", findings, policy::backoff).or(options.backoff);
     options.drained = table.read("drained", findings, drained).or(options.drained);
+    #[cfg(feature = "schedule")]
+    {
+        options.schedule = table.read("schedule", findings, super::hours::schedule).value();
+    }
+    #[cfg(feature = "watch")]
+    {
+        options.watch = table.read("watch", findings, super::watched::watch).value();
+    }
     options.cwd = table
         .read("cwd", findings, |cell, findings| value::plain_text(cell, findings).map(PathBuf::from))
         .value();

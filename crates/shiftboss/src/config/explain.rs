@@ -50,6 +50,7 @@ impl<'l> Page<'l> {
         self.duration("backoff.cap", options.backoff.cap);
         self.duration("backoff.healthy_after", options.backoff.healthy_after);
         self.line("drained", drained(options.drained), "default");
+        self.clock_and_files(options);
         match &options.cwd {
             Some(cwd) => self.line("cwd", &quoted(&cwd.to_string_lossy()), "default"),
             None => self.write("# cwd", "default: that of shiftboss"),
@@ -69,6 +70,34 @@ impl<'l> Page<'l> {
         self.line("recycle.unavailable", &recycle.unavailable.to_string(), "default");
         self.duration("recycle.min_ready", recycle.min_ready);
         self.duration("recycle.deadline", recycle.deadline);
+    }
+
+    #[cfg_attr(
+        not(any(feature = "schedule", feature = "watch")),
+        expect(unused_variables, clippy::unused_self, reason = "neither is there")
+    )]
+    fn clock_and_files(&mut self, options: &BrokerOptions) {
+        #[cfg(feature = "schedule")]
+        match &options.schedule {
+            Some(schedule) => {
+                self.line("schedule.open", &quoted(schedule.open()), "default");
+                self.line("schedule.close", &quoted(schedule.close()), "default");
+                match schedule.timezone() {
+                    Some(zone) => self.line("schedule.timezone", &quoted(zone), "default"),
+                    None => self.write("# schedule.timezone", "default: that of the system"),
+                }
+            }
+            None => self.write("# schedule", "default: always open"),
+        }
+        #[cfg(feature = "watch")]
+        match &options.watch {
+            Some(watch) => {
+                let origin = self.origin("watch", "default");
+                self.line("watch.paths", &array(watch.paths()), &origin);
+                self.duration("watch.debounce", watch.quiet_for());
+            }
+            None => self.write("# watch", "default: no files"),
+        }
     }
 
     fn environment(&mut self, options: &BrokerOptions) {

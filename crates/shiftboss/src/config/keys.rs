@@ -30,13 +30,19 @@ pub(super) const BROKER: Level = Level {
         "stop",
         "backoff",
         "drained",
+        #[cfg(feature = "schedule")]
+        "schedule",
+        #[cfg(feature = "watch")]
+        "watch",
         "cwd",
         "environment",
         "clean_environment",
     ],
     later: &[
         "standby",
+        #[cfg(not(feature = "watch"))]
         "watch",
+        #[cfg(not(feature = "schedule"))]
         "schedule",
         "env_file",
         "user",
@@ -61,6 +67,11 @@ pub(super) const RECYCLE: Level = Level {
 };
 pub(super) const STOP: Level = Level { known: &["message", "signal", "wait"], later: &[] };
 pub(super) const BACKOFF: Level = Level { known: &["base", "cap", "healthy_after"], later: &[] };
+
+#[cfg(feature = "schedule")]
+pub(super) const SCHEDULE: Level = Level { known: &["open", "close", "timezone"], later: &[] };
+#[cfg(feature = "watch")]
+pub(super) const WATCH: Level = Level { known: &["paths", "debounce"], later: &[] };
 
 /// The one of these words that was probably meant, by spelling or because other tools call it so.
 pub(super) fn nearest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
@@ -115,6 +126,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("service", "broker"),
     ("sockets", "listen"),
     ("type", "kind"),
+    ("tz", "timezone"),
     ("vars", "environment"),
     ("watcher", "broker"),
     ("working_directory", "cwd"),

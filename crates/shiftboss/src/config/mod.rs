@@ -11,6 +11,8 @@ mod broker;
 mod environments;
 mod explain;
 mod file;
+#[cfg(feature = "schedule")]
+mod hours;
 mod keys;
 mod listen;
 mod policy;
@@ -23,6 +25,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod value;
+#[cfg(feature = "watch")]
+mod watched;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -100,7 +104,8 @@ pub(crate) fn read_for_program(path: &Path) -> Result<Loaded, ConfigErrors> {
 
 fn read_as(path: &Path, reader: Reader) -> Result<Loaded, ConfigErrors> {
     let text = file::text(path)?;
-    load(&path.display().to_string(), &text, file::directory_name(path).as_deref(), reader)
+    let loaded = load(&path.display().to_string(), &text, file::directory_name(path).as_deref(), reader);
+    loaded.map(|loaded| loaded.beside(path))
 }
 
 /// Reads a configuration from its text; `name` is the file's name in messages, and the directory in it the app's
@@ -229,6 +234,18 @@ impl Loaded {
         let (_, layer) = self.others.swap_remove(at);
         let Layer { options, settings, lines, directories } = layer;
         Ok(Loaded { options, settings, lines, directories, ..self })
+    }
+
+    /// What is watched lies beside the file.
+    #[cfg_attr(not(feature = "watch"), expect(unused_mut, unused_variables, reason = "nothing is watched"))]
+    fn beside(mut self, path: &Path) -> Loaded {
+        #[cfg(feature = "watch")]
+        for (_, broker) in &mut self.options.brokers {
+            let folder =
+                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            broker.watch = broker.watch.take().map(|watch| watch.relative_to(folder).settled(None));
+        }
+        self
     }
 
     /// Every key of every broker with its value, and the line it was set on or that it is a default. Variables of

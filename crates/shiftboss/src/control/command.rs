@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use shiftboss_api::{CommandReply, Outcome, Progress, Recycle, Scale, Upgrade};
+use shiftboss_api::{CommandReply, Outcome, Progress, Recycle, Resume, Scale, Upgrade};
 use shiftboss_core::id::{RequestId, Slot};
 use shiftboss_core::{Command, Verb};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -100,7 +100,10 @@ fn read_verb(verb: &str, body: &[u8]) -> Result<Verb, (StatusCode, String)> {
         "recycle" if body.is_empty() => Ok(Verb::Recycle(None)),
         "recycle" => read_body::<Recycle>(body).map(|recycle| Verb::Recycle(recycle.slot.map(Slot))),
         "drain" => Ok(Verb::Drain),
-        "resume" => Ok(Verb::Resume),
+        "resume" if body.is_empty() => Ok(Verb::Resume),
+        "resume" => {
+            read_body::<Resume>(body).map(|resume| if resume.now { Verb::ResumeNow } else { Verb::Resume })
+        }
         "scale" => read_body::<Scale>(body).map(|scale| Verb::Scale(scale.workers)),
         other => Err((
             StatusCode::NOT_FOUND,

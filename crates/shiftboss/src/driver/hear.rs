@@ -33,6 +33,7 @@ impl Driver {
             match self.workers.take(*event, &mut *self.log, &mut self.inputs) {
                 Some(News::Chief) => self.hear_chief()?,
                 Some(News::Image) => self.look_at_image(),
+                Some(News::Clock) => self.outside.clock_has_come(&mut self.inputs),
                 Some(News::Listener(broker)) => {
                     if let Some(shell) = self.shells.get_mut(broker.0 as usize)
                         && !shell.sockets.assert_backlog()
@@ -166,6 +167,7 @@ impl Driver {
                     let id = worker.id.as_ref().and_then(|id| id.parse().ok());
                     worker.numbers = id.and_then(|id| self.workers.numbers(WorkerId(id))).cloned();
                 }
+                self.outside.add_changes(&mut brokers);
                 let _ = reply.send(brokers);
             }
             Order::Pulse(reply) => {

@@ -4,6 +4,7 @@ use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId};
 
 use super::Driver;
+use super::outside::Outside;
 use crate::options::BrokerOptions;
 use crate::os::kill_points;
 use crate::os::random::random;
@@ -43,6 +44,9 @@ impl Driver {
         self.names.join(name);
         self.launches.insert(launch, founded.launch);
         self.shells.push(founded.shell);
+        if options.is_scheduled() || options.debounce().is_some() {
+            self.outside = Outside::new(&self.shells, &self.workers).map_err(os("cannot look outside"))?;
+        }
         let seed = u64::try_from(random() & u128::from(u64::MAX)).unwrap_or(0);
         self.inputs.push_back(Input::Begun { spec: Box::new(founded.spec), seed });
         Ok(id)

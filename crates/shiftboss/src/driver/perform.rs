@@ -83,6 +83,7 @@ impl Driver {
                     kill_points::point("listeners were shut");
                     self.inputs.push_back(Input::Shut { broker, round, refused });
                 }
+                Effect::WatchClock { broker } => self.outside.ask_clock(broker, &mut self.inputs),
                 Effect::Emit(event) => {
                     if let (shiftboss_core::What::WorkerReady { .. }, Some(broker)) =
                         (&event.what, event.broker)

@@ -3,6 +3,8 @@
 pub mod accepting;
 pub mod activation;
 pub mod clock;
+#[cfg(feature = "watch")]
+pub mod file_watch;
 pub mod filter;
 pub mod heirs;
 pub mod holder;
@@ -23,3 +25,5 @@ pub mod rlimit;
 pub mod signals;
 pub mod spawn;
 pub mod usage;
+#[cfg(feature = "schedule")]
+pub mod wall_timer;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use shiftboss_api::client::{Call, ClientError, Options};
-use shiftboss_api::{Broker, Event, EventName, Outcome, Progress, Recycle, Scale, Upgrade, WorkerState};
+use shiftboss_api::{
+    Broker, Event, EventName, Outcome, Progress, Recycle, Resume, Scale, Upgrade, WorkerState,
+};
 use tokio::time::sleep;
 
 use super::judge::{self, Counts, Finding, Span};
@@ -189,7 +191,7 @@ async fn drain(stage: &Stage<'_>) -> Result<Act, Trouble> {
     sleep(BEFORE_LINE).await;
     play.done(&format!("shiftboss resume {BROKER}"));
     let began = Instant::now();
-    let resumed = outcome(stage.client.resume(BROKER, &Options::default())).await?;
+    let resumed = outcome(stage.client.resume(BROKER, &Resume::default(), &Options::default())).await?;
     let after = text::took(began.elapsed());
     sleep(TELLING).await;
     let window = stage.boundary().await?;

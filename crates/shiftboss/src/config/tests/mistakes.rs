@@ -78,8 +78,6 @@ error: unknown key `xyzzy` in `backoff` of broker `api`
 fn keys_of_later_versions_are_that_and_nothing_else() {
     for lines in [
         "standby = { nonsense = 1 }",
-        "watch = 1",
-        "schedule = 1",
         "env_file = 1",
         "user = 1",
         "group = 1",

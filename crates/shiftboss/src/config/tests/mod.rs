@@ -1,5 +1,7 @@
 //! The promises of the configuration, and what they share: one file with everything.
 
+#[cfg(all(feature = "schedule", feature = "watch"))]
+mod clock_and_files;
 mod environments;
 mod hostile;
 mod meaning;

@@ -1,0 +1,87 @@
+//! Files that change replace the workers that were made of them, without a request lost.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::app::*;
+use crate::load::*;
+use crate::ready_before_retire::web;
+
+fn watching(port: u16, debounce: &str) -> String {
+    web(port)
+        + &format!(
+            "        watch = {{ paths = [\"version\", \"src/**/*.js\"], debounce = \"{debounce}\" }}\n"
+        )
+}
+
+/// An app whose files are being watched.
+fn watched(port: u16, debounce: &str) -> App {
+    let app = App::ready(&watching(port, debounce));
+    app.until("its files are watched", |log| notes(log, "web: watches 1 file") == 1);
+    app
+}
+
+fn notes(log: &[Value], text: &str) -> usize {
+    log.iter().filter(|line| line["event"] == "note" && line["text"] == text).count()
+}
+
+fn reasons(log: &[Value]) -> Vec<&str> {
+    let started = log.iter().filter(|event| event["event"] == "recycle_started");
+    started.filter_map(|event| event["reason"].as_str()).collect()
+}
+
+#[test]
+fn a_change_replaces_all_workers_under_load_each_ready_before_its_predecessor_leaves() {
+    let port = free_port();
+    let app = watched(port, "50ms");
+    let before = app.pids();
+    let mut load = Load::on(port, &[]);
+    load.a_second();
+    fs::write(app.path("version"), "good\n").unwrap();
+    let log = app.until_event("recycle_finished", 1);
+    load.a_second();
+    none_lost(&load.end());
+    assert_eq!(reasons(&log), ["files changed"]);
+    assert!(notes(&log, "web: version has changed") >= 1);
+    let after = app.pids();
+    assert!(after.len() == 4 && after.iter().all(|pid| !before.contains(pid)), "{before:?} {after:?}");
+    for slot in 0..4 {
+        let at = |name: &str| {
+            let is = |event: &Value| event["event"] == name && event["slot"] == slot;
+            log.iter().enumerate().filter(|(_, event)| is(event)).map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        let (ready, stopping) = (at("worker_ready"), at("worker_stopping"));
+        assert_eq!((ready.len(), stopping.len()), (2, 1));
+        assert!(ready[1] < stopping[0], "slot {slot}");
+    }
+}
+
+#[test]
+fn many_changes_are_one_recycle_and_the_next_change_is_another() {
+    let app = watched(free_port(), "1s");
+    fs::create_dir_all(app.path("src/lib")).unwrap();
+    for number in 0..30 {
+        fs::write(app.path(&format!("src/lib/{number}.js")), "new").unwrap();
+        fs::write(app.path("src/lib/other.css"), "new").unwrap();
+    }
+    app.until_event("recycle_finished", 1);
+    fs::rename(app.path("src/lib/1.js"), app.path("src/lib/0.js")).unwrap();
+    let log = app.until_event("recycle_finished", 2);
+    assert_eq!(reasons(&log), ["files changed", "files changed"]);
+    assert!(notes(&log, "web: src/lib/0.js has changed") >= 1, "{log:?}");
+}
+
+#[test]
+fn while_drained_nothing_happens_and_a_version_that_fails_is_tried_again_with_the_next_change() {
+    let app = watched(free_port(), "50ms");
+    app.does(&["drain", "web"]);
+    fs::write(app.path("version"), "good\n").unwrap();
+    app.does(&["resume", "web"]);
+    fs::write(app.path("version"), "broken").unwrap();
+    let log = app.until_event("recycle_failed", 1);
+    assert_eq!(reasons(&log), ["files changed"]);
+    fs::write(app.path("version"), "good\n\n").unwrap();
+    let log = app.until_event("recycle_finished", 1);
+    assert_eq!(reasons(&log), ["files changed", "files changed"]);
+}

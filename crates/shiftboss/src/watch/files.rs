@@ -1,0 +1,364 @@
+//! A thread that sees files change, for all brokers of an app that watch some.
+//!
+//! Every news of a folder means only: look. What counts is whether the files that the patterns match have other times or
+//! sizes than before, so that bursts, editors that write beside and rename, and lost events do no harm. A folder is
+//! watched before it is read, so that nothing in it is missed. At rest the thread sleeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use shiftboss_core::id::BrokerId;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Pattern, Watch};
+use crate::driver::Seen;
+use crate::os::file_watch::{FileWatch, WatchFailure, Watched};
+
+/// A broker that watches.
+pub(crate) struct Subject {
+    pub(crate) broker: BrokerId,
+    pub(crate) name: String,
+    pub(crate) watch: Watch,
+}
+
+/// The thread. It ends with this.
+pub(crate) struct Files {
+    _end: OwnedFd,
+}
+
+impl Files {
+    /// Begins to watch; what cannot be watched is said, and does not keep an app from running.
+    pub(crate) fn watch(subjects: Vec<Subject>, tell: UnboundedSender<Seen>) -> std::io::Result<Files> {
+        let (ends, end) = pipe_with(PipeFlags::CLOEXEC)?;
+        let thread = std::thread::Builder::new().name("files".to_owned());
+        thread.spawn(move || {
+            if let Some(mut all) = All::begin(subjects, &tell) {
+                all.run(&ends, &tell);
+            }
+        })?;
+        Ok(Files { _end: end })
+    }
+}
+
+/// All that is watched.
+struct All {
+    watch: FileWatch,
+    /// Each folder, as the inode that it was.
+    folders: BTreeMap<PathBuf, (Watched, Identity)>,
+    subjects: Vec<Look>,
+}
+
+struct Look {
+    broker: BrokerId,
+    name: String,
+    base: PathBuf,
+    patterns: Vec<Pattern>,
+    files: BTreeMap<PathBuf, Print>,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+/// Time of the last change of contents, size, inode.
+type Print = (i64, i64, u64, u64);
+
+impl All {
+    fn begin(subjects: Vec<Subject>, tell: &UnboundedSender<Seen>) -> Option<All> {
+        let note = |words: String| drop(tell.send(Seen::Note(words)));
+        let watch = match FileWatch::new() {
+            Ok(watch) => watch,
+            Err(error) => {
+                note(format!("watch: no file is watched: {error}"));
+                return None;
+            }
+        };
+        let mut all = All { watch, folders: BTreeMap::new(), subjects: Vec::new() };
+        for Subject { broker, name, watch } in subjects {
+            let (base, patterns, files) = (watch.base().to_owned(), watch.patterns(), BTreeMap::new());
+            let mut look = Look { broker, name, base, patterns, files };
+            let mut seen = BTreeSet::new();
+            match all.find(&look, &mut seen) {
+                Err(error) => {
+                    note(unwatched(&look.name, &error));
+                    continue;
+                }
+                Ok(found) => look.files = found,
+            }
+            for pattern in look.patterns.iter().filter(|pattern| !pattern.matches_any(&look.files)) {
+                note(format!("{}: watch: `{}` matches no file yet", look.name, pattern.text));
+            }
+            let many = look.files.len();
+            note(format!("{}: watches {many} file{}", look.name, if many == 1 { "" } else { "s" }));
+            all.subjects.push(look);
+        }
+        (!all.subjects.is_empty()).then_some(all)
+    }
+
+    fn run(&mut self, ends: &OwnedFd, tell: &UnboundedSender<Seen>) {
+        let mut took = Duration::ZERO;
+        loop {
+            if is_over(ends, Some(&self.watch), None) {
+                return;
+            }
+            // Many events are one look; and whoever looks at many files does so not all the time.
+            if is_over(ends, None, Some(SETTLE.max(took * 4))) {
+                return;
+            }
+            self.watch.take();
+            let begun = Instant::now();
+            if !self.look(tell) {
+                return;
+            }
+            took = begun.elapsed();
+        }
+    }
+
+    /// Compares; false if nobody watches or listens any more.
+    fn look(&mut self, tell: &UnboundedSender<Seen>) -> bool {
+        self.forget_the_gone();
+        let mut seen = BTreeSet::new();
+        let mut left = Vec::new();
+        for mut look in std::mem::take(&mut self.subjects) {
+            match self.find(&look, &mut seen) {
+                Ok(found) => {
+                    if let Some(path) = first_difference(&look.files, &found) {
+                        let shown = path.strip_prefix(&look.base).unwrap_or(&path).display().to_string();
+                        if tell.send(Seen::Changed(look.broker, shown)).is_err() {
+                            return false;
+                        }
+                    }
+                    look.files = found;
+                    left.push(look);
+                }
+                Err(error) => drop(tell.send(Seen::Note(unwatched(&look.name, &error)))),
+            }
+        }
+        self.subjects = left;
+        !self.subjects.is_empty()
+    }
+
+    /// A folder that was removed or replaced is another one when it is there again.
+    fn forget_the_gone(&mut self) {
+        let watch = &self.watch;
+        self.folders.retain(|path, (watched, was)| {
+            let same = fs::metadata(path).is_ok_and(|now| identity(&now) == *was);
+            if !same {
+                watch.remove(*watched);
+            }
+            same
+        });
+    }
+
+    /// All files that the patterns of a broker match, each folder on the way watched.
+    fn find(
+        &mut self,
+        look: &Look,
+        seen: &mut BTreeSet<PathBuf>,
+    ) -> Result<BTreeMap<PathBuf, Print>, WatchFailure> {
+        let mut found = BTreeMap::new();
+        for pattern in &look.patterns {
+            self.watch_above(&pattern.root, seen)?;
+            let mut folders = vec![(pattern.root.clone(), 0)];
+            while let Some((folder, depth)) = folders.pop() {
+                if !self.add(&folder, seen)? {
+                    continue;
+                }
+                for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                    let path = entry.path();
+                    let name = entry.file_name();
+                    // A link to a folder may lead back to where it stands.
+                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                        if depth < pattern.depth && pattern.enters(&name.to_string_lossy()) {
+                            folders.push((path, depth + 1));
+                        }
+                        continue;
+                    }
+                    let below = path.strip_prefix(&pattern.root).unwrap_or(&path);
+                    if pattern.below.is_match(below)
+                        && let Ok(of) = fs::metadata(&path)
+                        && of.is_file()
+                    {
+                        found.insert(path, (of.mtime(), of.mtime_nsec(), of.size(), of.ino()));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// A folder that is not there yet may come: the nearest one above it hears of that.
+    fn watch_above(&mut self, root: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<(), WatchFailure> {
+        let above = root.ancestors().skip(1).find(|folder| folder.is_dir());
+        match above {
+            // Also when it is there: it may be replaced.
+            Some(folder) => self.add(folder, seen).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Watches a folder, if it is there; each once in a look.
+    fn add(&mut self, folder: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<bool, WatchFailure> {
+        if seen.contains(folder) || self.folders.contains_key(folder) {
+            seen.insert(folder.to_owned());
+            return Ok(true);
+        }
+        match self.watch.add(folder) {
+            Ok(watched) => {
+                if let Ok(of) = fs::metadata(folder) {
+                    self.folders.insert(folder.to_owned(), (watched, identity(&of)));
+                }
+                seen.insert(folder.to_owned());
+                Ok(true)
+            }
+            Err(limit @ WatchFailure::Limit(_)) => Err(limit),
+            Err(WatchFailure::Other(_)) => Ok(false),
+        }
+    }
+}
+
+impl Pattern {
+    fn matches_any(&self, files: &BTreeMap<PathBuf, Print>) -> bool {
+        let below =
+            |path: &PathBuf| path.strip_prefix(&self.root).is_ok_and(|rest| self.below.is_match(rest));
+        files.keys().any(below)
+    }
+}
+
+/// Waits for the end, for news if asked, at most for so long; whether the end has come.
+fn is_over(ends: &OwnedFd, news: Option<&FileWatch>, at_most: Option<Duration>) -> bool {
+    let mut fds = vec![PollFd::new(ends, PollFlags::IN)];
+    fds.extend(news.map(|news| PollFd::new(news, PollFlags::IN)));
+    let at_most = at_most.and_then(|wait| Timespec::try_from(wait).ok());
+    match poll(&mut fds, at_most.as_ref()) {
+        // The other end of the pipe is closed: that is all that is ever told on it.
+        Ok(_) => !fds[0].revents().is_empty(),
+        Err(rustix::io::Errno::INTR) => false,
+        Err(_) => true,
+    }
+}
+
+fn identity(of: &fs::Metadata) -> Identity {
+    (of.dev(), of.ino())
+}
+
+/// The first file that is new, gone or another.
+fn first_difference(was: &BTreeMap<PathBuf, Print>, is: &BTreeMap<PathBuf, Print>) -> Option<PathBuf> {
+    let gone = was.keys().find(|path| !is.contains_key(*path));
+    let other = is.iter().find(|(path, print)| was.get(*path) != Some(*print)).map(|(path, _)| path);
+    [gone, other].into_iter().flatten().min().cloned()
+}
+
+fn unwatched(name: &str, error: &WatchFailure) -> String {
+    format!("{name}: watch: its files are not watched any more: {error}")
+}
+
+/// After the first event of a burst.
+const SETTLE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    struct Stage {
+        folder: tempfile::TempDir,
+        seen: UnboundedReceiver<Seen>,
+        _files: Files,
+    }
+
+    impl Stage {
+        fn of(patterns: &[&str], prepare: impl FnOnce(&Path)) -> Stage {
+            let folder = tempfile::tempdir().unwrap();
+            prepare(folder.path());
+            let watch = Watch::new(patterns.iter().copied()).unwrap().relative_to(folder.path());
+            let (tell, seen) = unbounded_channel();
+            let subject = Subject { broker: BrokerId(0), name: "api".to_owned(), watch };
+            let files = Files::watch(vec![subject], tell).unwrap();
+            Stage { folder, seen, _files: files }
+        }
+
+        fn note(&mut self) -> String {
+            match self.seen.blocking_recv().unwrap() {
+                Seen::Note(words) => words,
+                Seen::Changed(_, path) => panic!("{path} has changed"),
+            }
+        }
+
+        fn changed(&mut self) -> String {
+            match self.seen.blocking_recv().unwrap() {
+                Seen::Changed(_, path) => path,
+                Seen::Note(words) => panic!("{words}"),
+            }
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            let path = self.folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    fn with(path: &'static str) -> impl FnOnce(&Path) {
+        move |folder| {
+            let path = folder.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "one").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_written_or_replaced_or_removed_has_changed() {
+        let mut stage = Stage::of(&["src/**/*.js"], with("src/a/b.js"));
+        assert_eq!(stage.note(), "api: watches 1 file");
+        stage.write("src/a/b.js", "two and more");
+        assert_eq!(stage.changed(), "src/a/b.js");
+        stage.write("src/a/.b.js.swp", "another");
+        fs::rename(stage.folder.path().join("src/a/.b.js.swp"), stage.folder.path().join("src/a/b.js"))
+            .unwrap();
+        assert_eq!(stage.changed(), "src/a/b.js");
+        fs::remove_file(stage.folder.path().join("src/a/b.js")).unwrap();
+        assert_eq!(stage.changed(), "src/a/b.js");
+    }
+
+    #[test]
+    fn files_in_folders_that_come_later_are_seen_however_fast_they_come() {
+        let mut stage = Stage::of(&["src/**/*.js"], |_| {});
+        assert_eq!(stage.note(), "api: watch: `src/**/*.js` matches no file yet");
+        assert_eq!(stage.note(), "api: watches 0 files");
+        stage.write("src/x/y/z/deep.js", "one");
+        assert_eq!(stage.changed(), "src/x/y/z/deep.js");
+        stage.write("src/x/y/z/deep.js", "another one");
+        assert_eq!(stage.changed(), "src/x/y/z/deep.js");
+        fs::remove_dir_all(stage.folder.path().join("src")).unwrap();
+        while fs::exists(stage.folder.path().join("src")).unwrap() {}
+        assert_eq!(stage.changed(), "src/x/y/z/deep.js");
+        stage.write("src/x/new.js", "one");
+        assert_eq!(stage.changed(), "src/x/new.js");
+    }
+
+    #[test]
+    fn what_no_pattern_matches_has_not_changed() {
+        let mut stage = Stage::of(&["*.toml", "src/**/*.js"], with("src/a.js"));
+        assert_eq!(stage.note(), "api: watch: `*.toml` matches no file yet");
+        stage.note();
+        stage.write("src/a.ts", "two");
+        stage.write("src/node_modules/x/a.js", "two");
+        stage.write("src/.git/a.js", "two");
+        stage.write("sub/a.toml", "two");
+        stage.write("b.toml", "last");
+        assert_eq!(stage.changed(), "b.toml");
+    }
+
+    #[test]
+    fn the_thread_ends_with_its_owner() {
+        let Stage { folder, mut seen, _files: files } = Stage::of(&["*.js"], |_| {});
+        drop(files);
+        while seen.blocking_recv().is_some() {}
+        drop(folder);
+    }
+}
