@@ -143,8 +143,7 @@ impl Facts {
                 let known = |broker: &Broker| !broker.scheduled || broker.window == Some(*open);
                 self.brokers.get(broker.0 as usize).is_none_or(known)
             }
-            Input::Changed { broker } => !self.brokers.get(broker.0 as usize).is_some_and(Broker::is_open),
-            Input::Tick | Input::Command { .. } | Input::Stop { .. } => false,
+            Input::Tick | Input::Changed { .. } | Input::Command { .. } | Input::Stop { .. } => false,
         }
     }
 }
