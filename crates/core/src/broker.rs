@@ -204,6 +204,9 @@ impl Broker {
         self.phase = Phase::Open;
         self.arm_recycle(cx);
         self.take_up_target(cx);
+        if self.recycle.is_none() {
+            self.recycle_for_changes(cx);
+        }
         for slot in self.slots() {
             self.fill(cx, slot);
         }

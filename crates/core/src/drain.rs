@@ -60,7 +60,6 @@ impl Broker {
         }
         cx.rearm(Key::Recycle(self.id), self.recycle_at.take(), None);
         self.arm_back(cx, None);
-        self.forget_changes(cx);
         for slot in self.slots() {
             self.cancel_backoff(cx, slot);
         }
@@ -88,6 +87,7 @@ impl Broker {
 
     fn send_home(&mut self, cx: &mut Shared) {
         self.phase = Phase::Draining(Step::Leaving);
+        self.forget_changes(cx);
         for slot in self.slots() {
             if let Some(place) = self.place(cx, slot) {
                 place.worker = None;

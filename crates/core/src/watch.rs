@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::broker::{Broker, Phase};
+use crate::drain::Step;
 use crate::event::RecycleReason;
 use crate::recycle::Scope;
 use crate::shared::{Key, Shared};
@@ -15,7 +16,7 @@ pub(crate) struct Changed {
     pub(crate) due: Option<Time>,
     /// No later than then, even if files never stop changing.
     pub(crate) latest: Time,
-    /// They came during a recycle: one more follows.
+    /// They came during a recycle, or before it was open again: one follows.
     pub(crate) again: bool,
 }
 
@@ -23,8 +24,14 @@ impl Broker {
     /// Files have changed: waits until they have been quiet for the debounce.
     pub(crate) fn files_changed(&mut self, cx: &mut Shared) {
         let Some(debounce) = self.spec.watch else { return };
-        // Whoever starts next is new anyway.
-        if self.phase != Phase::Open {
+        let concerns = match self.phase {
+            Phase::Open => true,
+            // Who has not been asked to leave may be called back.
+            Phase::Waiting { .. } | Phase::Draining(Step::Quieting) => !self.workers.is_empty(),
+            // Whoever starts next is new anyway.
+            Phase::Draining(Step::Leaving | Step::Shutting) | Phase::Drained | Phase::Closed => false,
+        };
+        if !concerns {
             return;
         }
         let latest = match self.changed.due {
@@ -38,14 +45,14 @@ impl Broker {
     /// It has been quiet.
     pub(crate) fn change_due(&mut self, cx: &mut Shared) {
         self.arm_change(cx, None);
-        if self.recycle.is_some() {
+        if self.recycle.is_some() || self.phase != Phase::Open {
             self.changed.again = true;
         } else if self.wanted > 0 {
             self.start_recycle(cx, Scope::All, RecycleReason::FilesChanged);
         }
     }
 
-    /// After a recycle: the one for changes that came during it. One that still waits to be quiet will do for both.
+    /// After a recycle, or once open again: the one for changes that came during it. One that still waits to be quiet will do for both.
     pub(crate) fn recycle_for_changes(&mut self, cx: &mut Shared) -> bool {
         let again = std::mem::replace(&mut self.changed.again, false);
         let now = again && self.changed.due.is_none() && self.phase == Phase::Open && self.wanted > 0;

@@ -148,12 +148,15 @@ impl Facts {
             Input::Opened { broker, round, .. } => of_round(broker, |broker| broker.asked, round),
             Input::Quiet { broker, round } => of_round(broker, |broker| broker.quieting, round),
             Input::Shut { broker, round, .. } => of_round(broker, |broker| broker.shutting, round),
-            Input::Tick | Input::Command { .. } | Input::Stop { .. } | Input::Begun { .. } => false,
+            Input::Tick
+            | Input::Changed { .. }
+            | Input::Command { .. }
+            | Input::Stop { .. }
+            | Input::Begun { .. } => false,
             Input::Window { broker, open } => {
                 let known = |broker: &Broker| !broker.scheduled || broker.window == Some(*open);
                 self.brokers.get(broker.0 as usize).is_none_or(known)
             }
-            Input::Changed { broker } => !self.brokers.get(broker.0 as usize).is_some_and(Broker::is_open),
         }
     }
 }

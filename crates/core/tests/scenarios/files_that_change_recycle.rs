@@ -133,3 +133,18 @@ fn whoever_takes_over_goes_on_with_what_has_changed_unless_all_is_given_up() {
         assert_eq!(begun(&world), recycles);
     }
 }
+
+#[test]
+fn who_is_called_back_before_being_asked_to_leave_has_not_seen_the_change_either() {
+    let mut world = World::ready([BrokerSpec { listens: true, ..watching(1) }]);
+    world.answers = false;
+    world.ask(API, Verb::Drain);
+    change(&mut world);
+    world.pass(secs(1));
+    assert_eq!(doors(&world.log).last(), Some(&"quiet"));
+    world.answers = true;
+    world.ask(API, Verb::Resume);
+    assert_eq!(begun(&world), 1);
+    world.everybody_obeys();
+    assert_eq!(world.said(|what| matches!(what, What::RecycleFinished { replaced: 1, .. })), 1);
+}

@@ -64,8 +64,8 @@ impl World {
             0..=5 => Verb::Recycle(None),
             6 | 7 => Verb::Recycle(Some(Slot(self.rng.below(5) as u32))),
             8 | 9 => Verb::Drain,
-            10 | 11 => Verb::Resume,
-            12 => Verb::ResumeNow,
+            10 => Verb::Resume,
+            11 | 12 => Verb::ResumeNow,
             13 | 14 => Verb::Scale(self.rng.below(9) as u32),
             15 => Verb::Scale(MAX_WORKERS + 1),
             _ => {

@@ -100,7 +100,7 @@ impl Options {
             first.backoff.base = millis(rng, 1, 10);
             first.backoff.cap = millis(rng, 10, 50);
         }
-        let massacre = !storm && rng.chance(0.03);
+        let massacre = !storm && rng.chance(0.06);
         if massacre {
             for spec in &mut specs {
                 spec.workers = rng.between(8, 24) as u32;

@@ -164,9 +164,11 @@ impl Broker {
                 self.cut_by_drain = 0;
                 self.listening = false;
                 self.asked = None;
-                self.changes = None;
+                // Who was not asked to leave may be called back.
+                self.changes.iter_mut().for_each(|changes| changes.owed = false);
                 self.forgive();
             }
+            What::BrokerDrained { .. } => self.changes = None,
             What::BrokerResumed | What::BrokerOpened => {
                 self.held = false;
                 self.timed_since = now;

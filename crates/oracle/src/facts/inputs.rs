@@ -68,12 +68,13 @@ impl Facts {
                 }
             }
             Input::Changed { broker } => {
-                let now = self.now;
-                if let Some(broker) = self.brokers.get_mut(broker.0 as usize).filter(|of| of.is_open())
+                let (now, any) = (self.now, self.of(*broker).next().is_some());
+                if let Some(broker) = self.brokers.get_mut(broker.0 as usize)
+                    && (any || broker.is_open())
                     && target(broker, specs).watch.is_some()
                 {
                     let first = broker.changes.map_or(now, |changes| changes.first);
-                    broker.changes = Some(Changes { first, last: now, owed: true });
+                    broker.changes = Some(Changes { first, last: now, owed: broker.is_open() });
                 }
             }
             Input::Command { request, command } => self.take_command(*request, command),
