@@ -163,4 +163,4 @@ const SHORTEST: Duration = Duration::from_millis(1);
 const MOST: u32 = shiftboss_core::spec::MAX_WORKERS;
 
 const READY_EXAMPLE: &str = "write \"notify\", \"accepting\" or { after = \"1s\" }";
-const STOP_EXAMPLE: &str = "stop = [{ message = \"suicide\", wait = \"30s\" }, { signal = \"TERM\", wait = \"5s\" }, { signal = \"KILL\" }]";
+const STOP_EXAMPLE: &str = "stop = [{ signal = \"TERM\", wait = \"30s\" }, { signal = \"KILL\" }]";

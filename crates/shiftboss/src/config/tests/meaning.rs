@@ -167,7 +167,7 @@ recycle.surge = 1                         # default
 recycle.unavailable = 0                   # default
 recycle.min_ready = \"0s\"                  # default
 recycle.deadline = \"1m\"                   # default
-stop = [{ signal = \"TERM\", wait = \"30s\" }, { signal = \"KILL\" }]  # default
+stop = [{ message = \"suicide\", wait = \"30s\" }, { signal = \"TERM\", wait = \"5s\" }, { signal = \"KILL\" }]  # default
 backoff.base = \"100ms\"                    # default
 backoff.cap = \"30s\"                       # default
 backoff.healthy_after = \"10s\"             # default
@@ -230,4 +230,22 @@ fn a_file_is_read_whole_and_names_its_app_by_its_directory() {
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+#[test]
+fn a_ladder_may_begin_with_a_message() {
+    let stop = "stop = [{ message = \"leave\", wait = \"9s\" }, { signal = \"TERM\", wait = \"2s\" }, { signal = \"KILL\" }]";
+    let loaded = parse("a/b", &format!("[broker.api]\ncommand = [\"x\"]\n{stop}\n")).unwrap();
+    let options = &loaded.options.brokers[0].1;
+    let rungs = vec![Rung::notice(seconds(9)), Rung::signal(Signal::TERM, seconds(2))];
+    assert_eq!((&options.stop, &options.notice), (&StopLadder(rungs), &"leave".into()));
+    for wrong in [
+        "stop = [{ message = \"a\", signal = \"TERM\", wait = \"1s\" }]",
+        "stop = [{ message = \"a\" }]",
+        "stop = [{ message = 7, wait = \"1s\" }]",
+        "stop = [{ message = \"a\", wait = \"1s\" }, { message = \"b\", wait = \"1s\" }]",
+    ] {
+        let found = errors(&format!("[broker.api]\ncommand = [\"x\"]\n{wrong}\n"));
+        assert!(found.matches("error:").count() == 1 && found.contains("`stop"), "{wrong}\n{found}");
+    }
 }
