@@ -36,19 +36,23 @@ impl Founder {
         name: &str,
         options: &BrokerOptions,
         id: LaunchId,
-        log: &mut dyn Log,
     ) -> Result<Founded, RunError> {
         let mut launch = Launch::prepare(name, &self.record.environment, options, self.nofile)?;
         launch.mark(&self.mark);
-        log.note(&format!("{name} runs {}", launch.program().display()));
-        if launch.outlives_us() {
-            log.note(&format!("{name}: set-uid or with capabilities, its workers live on if we are killed"));
-        }
         Ok(Founded { launch, shell: shell(name, options)?, spec: spec(name, options, id) })
     }
 }
 
 impl Founded {
+    /// Says what is run.
+    pub(crate) fn tell(&self, log: &mut dyn Log) {
+        let name = &self.shell.name;
+        log.note(&format!("{name} runs {}", self.launch.program().display()));
+        if self.launch.outlives_us() {
+            log.note(&format!("{name}: set-uid or with capabilities, its workers live on if we are killed"));
+        }
+    }
+
     /// For successors.
     pub(crate) fn record(&self, options: &BrokerOptions) -> SpecRecord {
         SpecRecord {

@@ -223,10 +223,11 @@ pub(crate) fn start(
     let founder = Founder { nofile, mark: mark(&instance), record };
     let brokers = (0..).map(LaunchId).zip(&options.brokers);
     let mut founded = brokers
-        .map(|(launch, (name, broker))| founder.found(name, broker, launch, &mut *log))
+        .map(|(launch, (name, broker))| founder.found(name, broker, launch))
         .collect::<Result<Vec<_>, _>>()?;
     let specs: Vec<BrokerSpec> = founded.iter().map(|founded| founded.spec.clone()).collect();
     let trace = setting.trace.as_ref().map(|path| Trace::begin(path, &specs)).transpose()?;
+    founded.iter().for_each(|founded| founded.tell(&mut *log));
     let record = &founder.record;
     let image = PathBuf::from(&record.image);
     let mut estate = Estate::new();

@@ -25,7 +25,8 @@ impl Driver {
             return Err(RunError::TooMany(MOST));
         }
         let launch = LaunchId(self.launches.keys().next_back().map_or(0, |last| last.0 + 1));
-        let mut founded = self.founder.found(name, options, launch, &mut *self.log)?;
+        let mut founded = self.founder.found(name, options, launch)?;
+        founded.tell(&mut *self.log);
         self.founder.record.brokers.push(name.to_owned());
         if let Some(keeper) = self.chief.keeper() {
             let estate = &mut self.succession.estate;
