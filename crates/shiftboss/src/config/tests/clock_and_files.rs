@@ -57,12 +57,12 @@ error: broker `jobs`: `schedule.close`: it names no date that ever comes
   └ help: minute, hour, day, month, day of the week: \"0 8 * * mon-fri\"";
     assert_eq!(errors(&broker(r#"schedule = { open = "*/61 * * * *", close = "0 0 30 2 *" }"#)), expected);
     let expected = "\
-error: broker `jobs`: `schedule.timezone`: there is no time zone `Europe/Pariss`
-  ┌ shop/shiftboss.toml:4:66
-4 │ schedule = { open = \"0 8 * * *\", close = \"0 18 * * *\", timezone = \"Europe/Pariss\" }
-  │                                                                  ^^^^^^^^^^^^^^^
+error: broker `jobs`: `schedule.timezone`: there is no time zone `Mars/Base`
+  ┌ shop/shiftboss.toml:4:61
+4 │ schedule = { open = \"@daily\", close = \"@hourly\", timezone = \"Mars/Base\" }
+  │                                                             ^^^^^^^^^^^
   └ help: names are those of the IANA database, like \"Europe/Paris\"";
-    let text = r#"schedule = { open = "0 8 * * *", close = "0 18 * * *", timezone = "Europe/Pariss" }"#;
+    let text = r#"schedule = { open = "@daily", close = "@hourly", timezone = "Mars/Base" }"#;
     assert_eq!(errors(&broker(text)), expected);
     let same = errors(&broker(r#"schedule = { open = "0 8 * * *", close = "0 8 * * *" }"#));
     assert!(same.contains("the same times") && same.contains(":4:42"), "{same}");
