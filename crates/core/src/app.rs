@@ -66,6 +66,7 @@ impl App {
             Input::Spoke { worker } => self.with_owner(worker, |broker, cx| broker.spoke(cx, worker)),
             Input::HungUp { worker } => self.with_owner(worker, |broker, cx| broker.hung_up(cx, worker)),
             Input::Garbled { worker } => self.with_owner(worker, |broker, cx| broker.garbled(cx, worker)),
+            Input::Refused { worker } => self.with_owner(worker, |broker, cx| broker.refused(cx, worker)),
             Input::Begun { spec, seed } => self.begin(*spec, seed),
             Input::Exited { worker, exit } => {
                 self.with_owner(worker, |broker, cx| broker.exited(cx, worker, exit));
@@ -97,6 +98,12 @@ impl App {
             stopping: self.stopping,
             brokers: self.brokers.iter().map(Broker::status).collect(),
         }
+    }
+
+    /// Whether the app ends, or has ended.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
     /// Whether what is kept beside the states (counts, owners, timers) agrees with them; for tests.

@@ -75,6 +75,11 @@ pub enum Input {
         /// Which.
         worker: WorkerId,
     },
+    /// The worker has said that it is ready, and whoever was asked about it does not want it.
+    Refused {
+        /// Which.
+        worker: WorkerId,
+    },
     /// The worker's process is gone, reaped, and so is what was left of its group.
     Exited {
         /// Which.

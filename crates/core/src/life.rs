@@ -217,6 +217,11 @@ impl Broker {
         self.fails(cx, id, Why::Garbled);
     }
 
+    /// Nobody wants it.
+    pub(crate) fn refused(&mut self, cx: &mut Shared, id: WorkerId) {
+        self.fails(cx, id, Why::Refused);
+    }
+
     /// A worker that nobody has asked to leave is, since it does not do what it should.
     fn fails(&mut self, cx: &mut Shared, id: WorkerId, why: Why) {
         let Some(worker) = self.workers.get(&id) else { return };

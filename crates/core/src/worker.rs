@@ -71,6 +71,8 @@ pub(crate) enum Why {
     HungUp,
     /// It says what means nothing.
     Garbled,
+    /// Whoever was asked about it does not want it.
+    Refused,
 }
 
 impl Worker {
@@ -125,7 +127,7 @@ impl Why {
     /// Whether the worker was at fault.
     pub(crate) fn is_failure(self) -> bool {
         match self {
-            Why::NotReady { .. } | Why::Unseen | Why::HungUp | Why::Garbled => true,
+            Why::NotReady { .. } | Why::Unseen | Why::HungUp | Why::Garbled | Why::Refused => true,
             Why::Recycled | Why::Scaled | Why::Drained | Why::AppStops | Why::RecycleFailed => false,
         }
     }
@@ -154,6 +156,7 @@ impl fmt::Display for Why {
             ),
             Why::RecycleFailed => f.write_str("the recycle failed"),
             Why::HungUp => f.write_str("closed its channel and did not leave"),
+            Why::Refused => f.write_str("was refused by a hook"),
             Why::Garbled => f.write_str("wrote too much on its channel that is no message"),
         }
     }

@@ -301,9 +301,7 @@ fn first_deaths(oracle: &Oracle, step: &Step) -> Verdict {
     for event in events(step) {
         let (Some(id), What::WorkerDeath { slot, .. }) = (event.broker, &event.what) else { continue };
         let broker = facts.broker(id);
-        let healthy_after = target(broker, &oracle.specs).backoff.healthy_after;
-        let proved = facts.last_ready.is_some_and(|ready| ready >= healthy_after);
-        let judged = proved
+        let judged = facts.proved
             && (!broker.listens || broker.listening)
             && broker.streaks.contains_key(slot)
             && !broker.held

@@ -10,7 +10,7 @@ use shiftboss_core::status::WorkerState;
 use shiftboss_core::{Command, Effect, Event, Input, Outcome, Verb, What};
 
 use crate::adoption::is_adopted;
-use crate::facts::{GARBLED, HUNG_UP, LEAVES_WITHIN, Process, is_unready, says_ready};
+use crate::facts::{GARBLED, HUNG_UP, LEAVES_WITHIN, Process, REFUSED, is_unready, says_ready};
 use crate::oracle::{Oracle, Step, Verdict, broken, events, target, told_by};
 
 /// A word of or about one broker changes no other; it may only make room in the spawn budget.
@@ -187,7 +187,9 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
                 (false, _) if reason.starts_with(HUNG_UP) => {
                     process.hung_up.is_some_and(|at| facts.now >= at + LEAVES_WITHIN)
                 }
-                (false, _) => !reason.starts_with(GARBLED) || process.garbled,
+                (false, _) => {
+                    process.garbled || !(reason.starts_with(GARBLED) || reason.starts_with(REFUSED))
+                }
                 (true, Some(Input::Unseen { .. })) => spec.ready == Ready::Accepting,
                 (true, _) => late && says_ready(spec),
             }

@@ -17,7 +17,7 @@ use shiftboss_core::{Command, Input, Outcome, Time};
 
 pub(crate) use broker::{Broker, Changes};
 pub(crate) use process::{
-    Asked, End, GARBLED, HUNG_UP, LEAVES_WITHIN, Process, is_fault, is_unready, ladder, says_ready,
+    Asked, End, GARBLED, HUNG_UP, LEAVES_WITHIN, Process, REFUSED, is_fault, is_unready, ladder, says_ready,
 };
 
 use crate::oracle::Step;
@@ -30,9 +30,7 @@ pub(crate) struct Facts {
     /// The last to go was missed: it had its slot for itself and nobody had asked it to leave.
     missed: bool,
     /// It had been ready for long enough to start counting failures anew.
-    proved: bool,
-    /// For how long the last to go had been ready.
-    pub(crate) last_ready: Option<Duration>,
+    pub(crate) proved: bool,
     pub(crate) spawns: u64,
     pub(crate) spawn_failures: u64,
     pub(crate) exits: u64,
@@ -116,6 +114,7 @@ impl Facts {
             | Input::Spoke { worker }
             | Input::HungUp { worker }
             | Input::Garbled { worker }
+            | Input::Refused { worker }
             | Input::Exited { worker, .. } => self.living.get(worker).map(|process| process.broker),
             Input::Opened { broker, .. }
             | Input::Quiet { broker, .. }
@@ -141,9 +140,10 @@ impl Facts {
             Input::Ready { worker } | Input::Unseen { worker } => {
                 !self.living.get(worker).is_some_and(Process::is_starting)
             }
-            Input::Spoke { worker } | Input::HungUp { worker } | Input::Garbled { worker } => {
-                !self.living.contains_key(worker)
-            }
+            Input::Spoke { worker }
+            | Input::HungUp { worker }
+            | Input::Garbled { worker }
+            | Input::Refused { worker } => !self.living.contains_key(worker),
             Input::Exited { worker, .. } => !self.living.contains_key(worker),
             Input::Opened { broker, round, .. } => of_round(broker, |broker| broker.asked, round),
             Input::Quiet { broker, round } => of_round(broker, |broker| broker.quieting, round),

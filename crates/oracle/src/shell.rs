@@ -125,6 +125,7 @@ impl Shell {
             | Input::Spoke { .. }
             | Input::HungUp { .. }
             | Input::Garbled { .. }
+            | Input::Refused { .. }
             | Input::Begun { .. }
             | Input::Window { .. }
             | Input::Changed { .. }
@@ -246,6 +247,7 @@ fn of_a_process(input: &Input) -> Option<WorkerId> {
         | Input::Spoke { worker }
         | Input::HungUp { worker }
         | Input::Garbled { worker }
+        | Input::Refused { worker }
         | Input::Exited { worker, .. } => Some(*worker),
         Input::Spawned { .. }
         | Input::SpawnFailed { .. }
@@ -283,6 +285,7 @@ fn answered(input: &Input) -> Option<(BrokerId, Request)> {
         | Input::Spoke { .. }
         | Input::HungUp { .. }
         | Input::Garbled { .. }
+        | Input::Refused { .. }
         | Input::Begun { .. }
         | Input::Exited { .. }
         | Input::Window { .. }

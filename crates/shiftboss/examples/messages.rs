@@ -26,7 +26,8 @@ impl Worker for Talker {
     async fn message(&mut self, context: &WorkerContext, message: Message) {
         // Whatever it is told it passes on to the broker, as a question.
         let answer = context.call::<_, String>(&message.get()).await;
-        let _ = context.send(&format!("the broker says: {}", answer.unwrap_or_else(|error| error.to_string())));
+        let _ =
+            context.send(&format!("the broker says: {}", answer.unwrap_or_else(|error| error.to_string())));
     }
 }
 
@@ -37,7 +38,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     let talkers = Broker::start(&app, "talker", BrokerOptions { workers: 2, ..BrokerOptions::default() })?;
     talkers.on_call(|question, worker| {
-        Ok::<_, String>(format!("{} to worker {}", question.parse::<String>().unwrap_or_default(), worker.id()))
+        Ok::<_, String>(format!(
+            "{} to worker {}",
+            question.parse::<String>().unwrap_or_default(),
+            worker.id()
+        ))
     });
     let mut happens = talkers.subscribe();
     let mut greeted = 0;

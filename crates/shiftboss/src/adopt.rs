@@ -14,6 +14,7 @@ use shiftboss_core::{Adoption, App, Effect, Input, Present};
 use shiftboss_keeper::Fate;
 
 use crate::driver::Shell;
+use crate::extend::Extensions;
 use crate::inheritance::{AppRecord, SpecRecord, missing};
 use crate::keeper::{Inherited, Keeper};
 use crate::keys::Key;
@@ -165,6 +166,7 @@ fn shells(
             name: name.as_str().into(),
             ready: record.spec.ready,
             sockets,
+            extensions: Extensions::default(),
             #[cfg(feature = "schedule")]
             schedule: record.schedule.clone(),
             #[cfg(feature = "watch")]

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::answer::{Answer, Call, CallAll, Done};
 use crate::app::App;
 use crate::engine::{Engine, Shift};
+use crate::extend::Extensions;
 use crate::handle::Order;
 use crate::mail::{Errand, Subscriber};
 use crate::members::{Member, Members};
@@ -53,11 +54,25 @@ impl Broker {
         worker_type: impl Into<String>,
         options: BrokerOptions,
     ) -> Result<Broker, RunError> {
+        Broker::start_with(app, worker_type, options, Extensions::new())
+    }
+
+    /// The same with extensions: hooks that a worker has to pass, a launcher of the program's own.
+    ///
+    /// # Errors
+    /// Those of [`Broker::start`].
+    pub fn start_with(
+        app: &App,
+        worker_type: impl Into<String>,
+        options: BrokerOptions,
+        extensions: Extensions,
+    ) -> Result<Broker, RunError> {
         let worker_type = worker_type.into();
         let engine = app.engine()?;
         let options = options.of_this_program().map_err(crate::run::os("cannot find this program"))?;
         let (workers, recycle_rate) = (options.workers, options.recycle.every);
-        let join = |reply| Order::Join { name: worker_type.clone(), options: Box::new(options), reply };
+        let join =
+            |reply| Order::Join { name: worker_type.clone(), options: Box::new(options), extensions, reply };
         let id = engine.ask(join)??;
         let shift = engine.shift(&worker_type);
         let app = app.clone();

@@ -3,6 +3,7 @@
 //! It decides nothing. Here: the loop and the calls; what it hears and does is in the files below. The workers' processes
 //! are in `workers`, what can be done to them in `os`.
 
+mod checks;
 mod chief;
 mod hear;
 mod join;
@@ -24,6 +25,7 @@ use shiftboss_core::time::Time;
 use shiftboss_core::{Adoption, App, Effect, Input};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::extend::{Checks, Extensions};
 use crate::feed::Feed;
 use crate::handle::{Names, Order};
 use crate::join::Founder;
@@ -67,6 +69,12 @@ pub(crate) struct Driver {
     /// What the keeper has told, and is not recorded yet.
     taken: Vec<Taken>,
     own_requests: u64,
+    /// What hooks are asked.
+    checks: Checks,
+    /// The program around is about to end: nobody is started, and who is to be.
+    is_ending: bool,
+    withheld: Vec<Effect>,
+    own_orders: mpsc::Sender<Order>,
     /// Who hears what workers say, and what they are asked.
     post: post::Post,
     succession: Succession,
@@ -83,6 +91,8 @@ pub(crate) struct Shell {
     pub(crate) name: Arc<str>,
     pub(crate) ready: Ready,
     pub(crate) sockets: Sockets,
+    /// Those of the program that it is in.
+    pub(crate) extensions: Extensions,
     #[cfg(feature = "schedule")]
     pub(crate) schedule: Option<crate::schedule::Schedule>,
     #[cfg(feature = "watch")]
@@ -107,6 +117,7 @@ pub(crate) struct Parts {
     pub(crate) feed: Feed,
     pub(crate) names: Names,
     pub(crate) founder: Founder,
+    pub(crate) own_orders: mpsc::Sender<Order>,
     pub(crate) log: Box<dyn Log>,
     pub(crate) chief: Chief,
     pub(crate) succession: Succession,
@@ -152,6 +163,10 @@ impl Driver {
             inputs: VecDeque::new(),
             taken: Vec::new(),
             own_requests: 0,
+            checks: Checks::default(),
+            is_ending: false,
+            withheld: Vec::new(),
+            own_orders: parts.own_orders,
             post: post::Post::default(),
             succession: parts.succession,
             stop_asked: false,
@@ -289,9 +304,13 @@ impl Driver {
     /// Gives core what has happened, with what its own effects bring about, until nothing is left.
     fn feed_core(&mut self) -> std::io::Result<()> {
         self.hand_on_mail();
+        self.release();
         while let Some(input) = self.inputs.pop_front() {
             // An app that has ended only answers.
             if self.ended && !matches!(input, Input::Command { .. }) {
+                continue;
+            }
+            if self.is_checked_first(&input) {
                 continue;
             }
             let now = clock::now();

@@ -111,6 +111,13 @@ impl App {
         engine.map_or(Ok(()), |engine| engine.wait())
     }
 
+    /// Whoever exits from now on is not replaced, or is again.
+    pub(crate) fn tell_ending(&self, ending: bool) {
+        if let Some(engine) = &*lock(&self.inner.engines.running) {
+            engine.give(Order::Ending(ending));
+        }
+    }
+
     /// Asks all brokers to end: every worker finishes what it has, or with `now` is killed. Returns at once: see
     /// [`App::wait`].
     pub fn stop(&self, now: bool) {

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use shiftboss_api as api;
 use shiftboss_core::Command;
-use shiftboss_core::id::{BrokerId, RequestId};
+use shiftboss_core::id::{BrokerId, RequestId, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::extend::Extensions;
 use crate::feed::Subscription;
 use crate::mail::Errand;
 use crate::options::BrokerOptions;
@@ -71,10 +72,18 @@ pub(crate) enum Order {
     },
     /// Something with the workers' channels.
     Errand(Errand),
+    /// Hooks have been asked about a worker.
+    Checked {
+        worker: WorkerId,
+        result: Result<(), String>,
+    },
+    /// The program around the app is about to end, or is not.
+    Ending(bool),
     /// One more broker; the one of that type if there is one already.
     Join {
         name: String,
         options: Box<BrokerOptions>,
+        extensions: Extensions,
         reply: oneshot::Sender<Result<BrokerId, RunError>>,
     },
     Status(oneshot::Sender<Vec<api::Broker>>),

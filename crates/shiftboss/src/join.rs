@@ -6,6 +6,7 @@ use shiftboss_core::id::LaunchId;
 use shiftboss_core::spec::BrokerSpec;
 
 use crate::driver::Shell;
+use crate::extend::Extensions;
 use crate::inheritance::{AppRecord, SpecRecord};
 use crate::launch::Launch;
 use crate::log::Log;
@@ -76,6 +77,7 @@ fn shell(name: &str, options: &BrokerOptions) -> Result<Shell, RunError> {
             name: name.into(),
             ready: options.effective_ready(),
             sockets,
+            extensions: Extensions::default(),
             #[cfg(feature = "schedule")]
             schedule: options.schedule.clone(),
             #[cfg(feature = "watch")]

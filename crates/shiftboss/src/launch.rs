@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use shiftboss_core::id::{Generation, Slot, WorkerId};
 
+use crate::extend::{Execution, Launcher, WorkerInfo};
 use crate::options::{BrokerOptions, Kind, Ready};
 use crate::os::leftovers;
 use crate::os::rlimit::Nofile;
-use crate::os::spawn::{self, Child, LookUpError, Program, SpawnError, Start};
+use crate::os::spawn::{self, Child, LookUpError, Program, Start};
 
 /// A broker's workers, ready to be started.
 #[derive(Clone, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub(crate) struct Launch {
 
 /// What differs from worker to worker.
 pub(crate) struct Particulars<'a> {
+    /// Has the last word.
+    pub(crate) launcher: Option<&'a dyn Launcher>,
+    pub(crate) broker: &'a str,
     pub(crate) worker: WorkerId,
     pub(crate) slot: Slot,
     pub(crate) generation: Generation,
@@ -163,7 +167,10 @@ impl Launch {
     }
 
     /// Starts one worker.
-    pub(crate) fn start(&self, worker: &Particulars<'_>) -> Result<Child, SpawnError> {
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub(crate) fn start(&self, worker: &Particulars<'_>) -> Result<Child, String> {
         let slot = worker.slot.to_string();
         let fill = |text: &OsStr| c_string(replace(text.as_bytes(), b"{slot}", slot.as_bytes()));
         let mut argv = vec![c_string(self.program.as_bytes().to_vec())];
@@ -195,8 +202,12 @@ impl Launch {
         let mut descriptors: Vec<(BorrowedFd<'_>, RawFd)> = vec![(worker.stdout, 1), (worker.stderr, 2)];
         descriptors.extend(worker.listeners.iter().copied().zip(crate::os::activation::FIRST..));
         descriptors.push((worker.channel, channel));
+        let mut path = c_string(self.program.as_bytes().to_vec());
+        if let Some(launcher) = worker.launcher {
+            path = self.reconsider(launcher, worker, &mut argv, &mut environment)?;
+        }
         let program = Program {
-            path: c_string(self.program.as_bytes().to_vec()),
+            path,
             argv,
             cwd: self.cwd.as_ref().map(|cwd| c_string(cwd.as_os_str().as_bytes().to_vec())),
         };
@@ -209,6 +220,37 @@ impl Launch {
             death_signal: true,
             keeper: worker.keeper,
         })
+        .map_err(|error| error.to_string())
+    }
+
+    /// A launcher changes what is executed; the path of the program that it is then.
+    fn reconsider(
+        &self,
+        launcher: &dyn Launcher,
+        worker: &Particulars<'_>,
+        argv: &mut Vec<CString>,
+        environment: &mut Vec<CString>,
+    ) -> Result<CString, String> {
+        let info = WorkerInfo {
+            worker_type: worker.broker.to_owned(),
+            id: worker.worker.to_string(),
+            slot: worker.slot.0,
+            pid: 0,
+        };
+        let words = argv.iter().map(|word| word.to_string_lossy().into_owned());
+        let mut execution = Execution::new(words.collect());
+        launcher.prepare(&info, &mut execution)?;
+        let program = execution.command.first().ok_or("the launcher has left no command")?;
+        let search = std::env::var_os("PATH");
+        let path = spawn::look_up(program, search.as_deref(), self.cwd.as_deref())
+            .map_err(|error| error.to_string())?;
+        *argv = execution.command.iter().map(|word| c_string(word.clone().into_bytes())).collect();
+        for (key, value) in &execution.environment {
+            let prefix = format!("{key}=");
+            environment.retain(|word| !word.as_bytes().starts_with(prefix.as_bytes()));
+            environment.push(c_string(format!("{prefix}{value}").into_bytes()));
+        }
+        Ok(c_string(path.into_os_string().into_encoded_bytes()))
     }
 }
 

@@ -241,6 +241,7 @@ fn code_of(why: Why) -> u8 {
         Why::RecycleFailed => 7,
         Why::HungUp => 8,
         Why::Garbled => 9,
+        Why::Refused => 10,
     }
 }
 

@@ -184,7 +184,8 @@ pub(super) fn worker(
         7 => Some(Why::RecycleFailed),
         8 => Some(Why::HungUp),
         9 => Some(Why::Garbled),
-        10.. => return Err(UNKNOWN.into()),
+        10 => Some(Why::Refused),
+        11.. => return Err(UNKNOWN.into()),
     };
     let (first, second) = (fields.time()?, fields.moment()?);
     let (rung, forced) = (fields.u32()? as usize, fields.flag()?);

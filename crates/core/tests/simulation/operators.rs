@@ -101,7 +101,8 @@ impl World {
         let broker = BrokerId(self.rng.below(6) as u32);
         // A round that is long over, or one that may just have been answered.
         let round = self.rng.below(3) as u32;
-        match self.rng.below(11) {
+        match self.rng.below(12) {
+            11 => Input::Refused { worker },
             8 => Input::Spoke { worker },
             9 => Input::HungUp { worker },
             10 => Input::Garbled { worker },

@@ -33,7 +33,11 @@ impl World {
             return Ok(());
         }
         match plan {
-            Plan::Now(Input::HungUp { .. } | Input::Garbled { .. }) if !self.faults.kill() => Ok(()),
+            Plan::Now(Input::HungUp { .. } | Input::Garbled { .. } | Input::Refused { .. })
+                if !self.faults.kill() =>
+            {
+                Ok(())
+            }
             Plan::Now(input) => self.feed(input),
             Plan::Spawned(worker, false) => {
                 self.feed(Input::SpawnFailed { worker, reason: "no such file".to_owned() })
@@ -107,6 +111,7 @@ impl World {
             match self.rng.below(8) {
                 0 => self.plan(wait, Plan::Now(Input::HungUp { worker })),
                 1 => self.plan(wait, Plan::Now(Input::Garbled { worker })),
+                2 => self.plan(wait / 8, Plan::Now(Input::Refused { worker })),
                 _ => {}
             }
         }
@@ -246,6 +251,7 @@ impl World {
             | Input::Spoke { .. }
             | Input::HungUp { .. }
             | Input::Garbled { .. }
+            | Input::Refused { .. }
             | Input::Begun { .. }
             | Input::Command { .. }
             | Input::Stop { .. } => {}
@@ -271,6 +277,7 @@ impl World {
                 | Input::Spoke { .. }
                 | Input::HungUp { .. }
                 | Input::Garbled { .. }
+                | Input::Refused { .. }
                 | Input::Begun { .. }
                 | Input::Exited { .. }
                 | Input::Command { .. }
@@ -350,7 +357,8 @@ impl Plan {
                 Input::Unseen { worker }
                 | Input::Spoke { worker }
                 | Input::HungUp { worker }
-                | Input::Garbled { worker },
+                | Input::Garbled { worker }
+                | Input::Refused { worker },
             ) => Some(*worker),
             Plan::Spawned(..) | Plan::Now(_) => None,
         }

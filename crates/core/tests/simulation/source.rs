@@ -55,6 +55,7 @@ fn input(input: &Input) -> String {
         | Input::Spoke { .. }
         | Input::HungUp { .. }
         | Input::Garbled { .. }
+        | Input::Refused { .. }
         | Input::Window { .. }
         | Input::Changed { .. }
         | Input::Stop { .. } => format!("Input::{input:?}"),

@@ -130,7 +130,8 @@ impl World {
             | Input::Changed { .. }
             | Input::Spawned { .. }
             | Input::SpawnFailed { .. }
-            | Input::Garbled { .. } => {}
+            | Input::Garbled { .. }
+            | Input::Refused { .. } => {}
             // Whoever wanted it sees that it is not there.
             Input::Begun { .. } => {}
             // Nobody it speaks of is there.

@@ -4,7 +4,7 @@ use shiftboss_core::id::BrokerId;
 use shiftboss_core::{Command, Effect, Input, Outcome, Status, Verb, What};
 
 use crate::facts::{Asked, End, Facts, Process, Start};
-use crate::oracle::{Specs, Step};
+use crate::oracle::{Specs, Step, target};
 
 impl Facts {
     pub(crate) fn take_effect(&mut self, specs: &Specs, step: &Step, effect: &Effect) {
@@ -33,6 +33,7 @@ impl Facts {
                     spoke: false,
                     hung_up: None,
                     garbled: false,
+                    proved: false,
                     killed: false,
                     lateness: self.lateness,
                     doubtful: false,
@@ -80,16 +81,19 @@ impl Facts {
             }
             Effect::WatchClock { .. } => {}
             Effect::Exit => self.ended = true,
-            Effect::Emit(event) => self.take_event(step, event.broker, &event.what),
+            Effect::Emit(event) => self.take_event(specs, step, event.broker, &event.what),
         }
     }
 
-    fn take_event(&mut self, step: &Step, broker: Option<BrokerId>, what: &What) {
+    fn take_event(&mut self, specs: &Specs, step: &Step, broker: Option<BrokerId>, what: &What) {
         self.doubt(broker, what);
         match what {
             What::WorkerStopping { worker, reason, .. } => {
                 let (now, lateness) = (self.now, self.lateness);
                 if let Some(process) = self.living.get_mut(worker) {
+                    let broker = &self.brokers[process.broker.0 as usize];
+                    let healthy_after = target(broker, specs).backoff.healthy_after;
+                    process.proved = process.ready.is_some_and(|since| now.since(since) >= healthy_after);
                     process.leaving = Some((now, reason.clone()));
                     // Told as soon as it runs, that was decided before, perhaps by another recycle.
                     let decided = !matches!(step.input, Some(Input::Spawned { .. }));

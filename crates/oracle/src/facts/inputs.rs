@@ -93,7 +93,7 @@ impl Facts {
                     process.hung_up = Some(now);
                 }
             }
-            Input::Garbled { worker } => {
+            Input::Garbled { worker } | Input::Refused { worker } => {
                 if let Some(process) = self.living.get_mut(worker) {
                     process.garbled = true;
                 }
@@ -165,11 +165,10 @@ impl Facts {
         let asked = reason.is_some() && !unready;
         let alone = !self.of(gone.broker).any(|(_, other)| other.slot == gone.slot);
         let home = self.broker(gone.broker).held;
-        // What it was asked to leave for it had done by then.
-        let until = gone.leaving.as_ref().map_or(self.now, |(at, _)| *at);
-        self.last_ready = gone.ready.map(|since| until.since(since));
         let healthy_after = target(self.broker(gone.broker), specs).backoff.healthy_after;
-        self.proved = self.last_ready.is_some_and(|ready| ready >= healthy_after);
+        let ready_for_long = gone.ready.is_some_and(|since| self.now.since(since) >= healthy_after);
+        // Of one that was asked to leave counts what it had done by then.
+        self.proved = if gone.leaving.is_some() { gone.proved } else { ready_for_long };
         let clean = exit == Some(Exit::Code(0)) && !unready;
         let failed = !(asked || home || clean && self.proved);
         self.missed = alone && failed && !gone.doubtful && !gone.dropped;

@@ -32,6 +32,8 @@ pub(crate) struct Process {
     pub(crate) hung_up: Option<Time>,
     /// Nobody listens to it any more.
     pub(crate) garbled: bool,
+    /// It had been ready for long enough to start counting failures anew when it was asked to leave.
+    pub(crate) proved: bool,
     pub(crate) killed: bool,
     /// What the clock had lost when it was told to leave, or was started.
     pub(crate) lateness: Duration,
@@ -95,13 +97,15 @@ pub(crate) fn is_unready(reason: &str) -> bool {
 
 /// The same for any failing of the worker's own.
 pub(crate) fn is_fault(reason: &str) -> bool {
-    is_unready(reason) || reason.starts_with(HUNG_UP) || reason.starts_with(GARBLED)
+    is_unready(reason) || [HUNG_UP, GARBLED, REFUSED].iter().any(|fault| reason.starts_with(fault))
 }
 
 /// It has closed its channel, and stayed.
 pub(crate) const HUNG_UP: &str = "closed its channel";
 /// So long one that has closed its channel has to leave.
 pub(crate) const LEAVES_WITHIN: Duration = Duration::from_secs(1);
+/// Nobody wants it.
+pub(crate) const REFUSED: &str = "was refused";
 /// What it says means nothing.
 pub(crate) const GARBLED: &str = "wrote too much";
 

@@ -163,9 +163,11 @@ impl App {
         self.inner.graceful_shutdown.load(Ordering::Acquire)
     }
 
-    /// Says that the program is about to end, or is not. Nothing is ended by it.
+    /// Says that the program is about to end, or is not. Nothing is ended by it; until it is not, whoever exits is not
+    /// replaced.
     pub fn set_graceful_shutdown(&self, ending: bool) {
         self.inner.graceful_shutdown.store(ending, Ordering::Release);
+        self.tell_ending(ending);
     }
 
     /// Adds to what every later report says, in place of what was said under the same key. `environment` and

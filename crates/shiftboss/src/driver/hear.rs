@@ -153,9 +153,11 @@ impl Driver {
                 self.waiting.entry(request).or_default().push(reply);
                 self.inputs.push_back(Input::Command { request, command });
             }
-            Order::Join { name, options, reply } => {
+            Order::Checked { worker, result } => self.is_checked(worker, result),
+            Order::Ending(ending) => self.is_ending = ending,
+            Order::Join { name, options, extensions, reply } => {
                 // Whoever has stopped listening needs no answer.
-                let _ = reply.send(self.join(&name, &options));
+                let _ = reply.send(self.join(&name, &options, extensions));
             }
             Order::Errand(errand) => self.run_errand(errand),
             Order::Stop { now } => self.inputs.push_back(Input::Stop { now }),

@@ -5,6 +5,7 @@ use shiftboss_core::id::{BrokerId, Generation, LaunchId};
 
 use super::Driver;
 use super::outside::Outside;
+use crate::extend::Extensions;
 use crate::options::BrokerOptions;
 use crate::os::kill_points;
 use crate::os::random::random;
@@ -12,10 +13,18 @@ use crate::run::{RunError, os};
 
 impl Driver {
     /// The broker of this type; made of these options if there is none.
-    pub(super) fn join(&mut self, name: &str, options: &BrokerOptions) -> Result<BrokerId, RunError> {
+    pub(super) fn join(
+        &mut self,
+        name: &str,
+        options: &BrokerOptions,
+        extensions: Extensions,
+    ) -> Result<BrokerId, RunError> {
         let known = self.names.now();
         let id = BrokerId(u32::try_from(known.len()).unwrap_or(u32::MAX));
         if let Some(at) = known.iter().position(|other| other == name) {
+            if let Some(shell) = self.shells.get_mut(at) {
+                shell.extensions = extensions;
+            }
             return Ok(BrokerId(u32::try_from(at).unwrap_or(u32::MAX)));
         }
         if self.ended || self.core.status().stopping {
@@ -26,6 +35,7 @@ impl Driver {
         }
         let launch = LaunchId(self.launches.keys().next_back().map_or(0, |last| last.0 + 1));
         let mut founded = self.founder.found(name, options, launch)?;
+        founded.shell.extensions = extensions;
         founded.tell(&mut *self.log);
         self.founder.record.brokers.push(name.to_owned());
         if let Some(keeper) = self.chief.keeper() {

@@ -17,6 +17,7 @@ impl Driver {
     pub(super) fn perform(&mut self, effects: Vec<Effect>, mut events: VecDeque<api::Event>) {
         for effect in effects {
             match effect {
+                Effect::Spawn { .. } if self.is_ending => self.withheld.push(effect),
                 Effect::Spawn { worker, broker, slot, generation, launch } => {
                     let result = self.spawn(worker, broker, slot, generation, launch);
                     self.inputs.push_back(match result {
@@ -110,6 +111,25 @@ impl Driver {
         }
     }
 
+    /// Starts whoever was not to be started while the program around seemed about to end; if the app itself ends, says that
+    /// nobody was.
+    pub(super) fn release(&mut self) {
+        if self.withheld.is_empty() || self.is_ending && !self.core.is_stopping() {
+            return;
+        }
+        let withheld = std::mem::take(&mut self.withheld);
+        if !self.is_ending {
+            return self.perform(withheld, VecDeque::new());
+        }
+        for effect in withheld {
+            if let Effect::Spawn { worker, .. } = effect {
+                self.taken.push(Taken::End(worker));
+                let reason = "the program is about to end".to_owned();
+                self.inputs.push_back(Input::SpawnFailed { worker, reason });
+            }
+        }
+    }
+
     pub(super) fn reply(&mut self, request: RequestId, outcome: shiftboss_core::Outcome) {
         let outcome = convert::outcome(outcome, |worker| self.workers.last_lines(worker));
         for reply in self.waiting.remove(&request).unwrap_or_default() {
@@ -133,7 +153,9 @@ impl Driver {
         let of = broker;
         let (broker, ready, sockets) = (&shell.name, shell.ready, &shell.sockets);
         let word = self.recorder.as_mut().and_then(|recorder| recorder.word(worker));
-        let order = workers::Order { worker, slot, generation, of, broker, ready, launch, sockets, word };
+        let launcher = shell.extensions.launcher.as_deref();
+        let order =
+            workers::Order { launcher, worker, slot, generation, of, broker, ready, launch, sockets, word };
         self.workers.start(&order)
     }
 }

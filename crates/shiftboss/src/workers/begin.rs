@@ -10,6 +10,7 @@ use shiftboss_core::spec::Ready;
 
 use super::{Process, Token, Workers};
 use crate::channel::Channel;
+use crate::extend::Launcher;
 use crate::keys::Key;
 use crate::launch::{Launch, Particulars};
 use crate::log::Deaf;
@@ -29,6 +30,7 @@ pub(crate) struct Order<'a> {
     pub(crate) broker: &'a Arc<str>,
     pub(crate) ready: Ready,
     pub(crate) launch: &'a Launch,
+    pub(crate) launcher: Option<&'a dyn Launcher>,
     pub(crate) sockets: &'a Sockets,
     /// Under a keeper: where in the records its pid is to stand, and where that is in memory.
     pub(crate) word: Option<(usize, NonNull<u32>)>,
@@ -124,6 +126,8 @@ impl Workers {
             .map_err(failed("the keeper does not take its descriptors"))?;
         kill_points::point("a worker is cloned");
         let child = order.launch.start(&Particulars {
+            launcher: order.launcher,
+            broker: order.broker,
             keeper,
             worker: order.worker,
             slot: order.slot,
@@ -135,7 +139,7 @@ impl Workers {
             channel: their_channel.as_fd(),
         });
         kill_points::point("a worker was cloned");
-        let child = child.map_err(|error| error.to_string())?;
+        let child = child?;
         let (worker, pid) = (order.worker, child.pid);
         if order.ready == Ready::Accepting {
             self.probes.watch(clock::now(), worker, pid, order.sockets.keys());

@@ -92,6 +92,11 @@ impl Workers {
         std::mem::take(&mut self.post.cut)
     }
 
+    /// The broker, slot and process of a worker.
+    pub(crate) fn place_of(&self, worker: WorkerId) -> Option<(BrokerId, u32, u32)> {
+        self.processes.get(&worker).map(|process| (process.of, process.slot.0, process.pid))
+    }
+
     /// The type of a worker.
     pub(crate) fn broker_of(&self, worker: WorkerId) -> Option<Arc<str>> {
         self.processes.get(&worker).map(|process| Arc::clone(&process.broker))
