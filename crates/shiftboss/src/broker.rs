@@ -168,7 +168,8 @@ impl Broker {
         CallAll::new(self.clone(), json(message))
     }
 
-    /// From now on, everything that its workers say and that happens to them, in order. A subscriber that does not keep up
+    /// From now on, everything that its workers say and that happens to them, in order; the first subscriber gets what
+    /// happened since the broker was started, too, up to a megabyte. A subscriber that does not keep up
     /// slows its workers down: what they say waits in their channels.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {

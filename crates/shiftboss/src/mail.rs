@@ -18,6 +18,18 @@ pub(crate) enum Happening {
     Said(Arc<Said>),
 }
 
+impl Happening {
+    /// About as many bytes as it takes.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Happening::Event(_) => 512,
+            Happening::Said(said) => {
+                said.messages.iter().map(|message| message.letter.get().len() + 64).sum()
+            }
+        }
+    }
+}
+
 /// Messages of one worker.
 #[derive(Debug)]
 pub(crate) struct Said {

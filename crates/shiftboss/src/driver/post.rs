@@ -23,6 +23,8 @@ use crate::workers::Mail;
 #[derive(Default)]
 pub(super) struct Post {
     subscribers: Vec<Queue>,
+    /// What happened before the first subscriber of a broker came, if one is to be expected.
+    early: BTreeMap<BrokerId, Early>,
     calls: BTreeMap<(WorkerId, u64), Call>,
     /// The number of the last question; begins where no other process has begun.
     last_call: Option<u64>,
@@ -32,6 +34,12 @@ pub(super) struct Post {
 struct Queue {
     subscriber: Subscriber,
     backlog: VecDeque<Happening>,
+}
+
+#[derive(Default)]
+struct Early {
+    happenings: Vec<Happening>,
+    size: usize,
 }
 
 struct Call {
@@ -65,7 +73,27 @@ impl Post {
         full.map(|queue| queue.subscriber.broker).collect()
     }
 
+    /// Somebody who has just started this broker is about to subscribe.
+    pub(super) fn expect_subscriber(&mut self, broker: BrokerId) {
+        if !self.subscribers.iter().any(|queue| queue.subscriber.broker == broker) {
+            self.early.entry(broker).or_default();
+        }
+    }
+
+    fn subscribe(&mut self, subscriber: Subscriber) {
+        let early = self.early.remove(&subscriber.broker).unwrap_or_default();
+        let mut queue = Queue { subscriber, backlog: early.happenings.into() };
+        queue.go_on();
+        self.subscribers.push(queue);
+    }
+
     fn put(&mut self, broker: BrokerId, happening: &Happening) {
+        if let Some(early) = self.early.get_mut(&broker) {
+            early.size += happening.size();
+            if early.size <= MOST_EARLY {
+                early.happenings.push(happening.clone());
+            }
+        }
         for queue in self.subscribers.iter_mut().filter(|queue| queue.subscriber.broker == broker) {
             queue.put(happening.clone());
         }
@@ -79,7 +107,7 @@ impl Post {
         gone: Option<WorkerId>,
     ) {
         if let Some(broker) = broker
-            && !self.subscribers.is_empty()
+            && !(self.subscribers.is_empty() && self.early.is_empty())
         {
             self.put(broker, &Happening::Event(Arc::clone(event)));
         }
@@ -207,9 +235,7 @@ impl Driver {
                 self.workers.signal(worker, shiftboss_core::spec::Signal(signal));
             }
             Errand::HangUp { worker } => self.workers.hang_up(worker, &mut self.inputs),
-            Errand::Subscribe(subscriber) => {
-                self.post.subscribers.push(Queue { subscriber, backlog: VecDeque::new() });
-            }
+            Errand::Subscribe(subscriber) => self.post.subscribe(subscriber),
         }
     }
 }
@@ -222,6 +248,8 @@ pub(super) fn gone(event: &Event) -> Option<WorkerId> {
     }
 }
 
+/// Bytes kept for the first subscriber of a broker.
+const MOST_EARLY: usize = 1 << 20;
 /// Until a subscriber that was too slow is looked at again.
 const SOON: Duration = Duration::from_millis(10);
 /// The number of a process's first question is drawn below this; JSON has no whole numbers above 2^53.
