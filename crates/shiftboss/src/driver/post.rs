@@ -81,7 +81,9 @@ impl Post {
     }
 
     fn subscribe(&mut self, subscriber: Subscriber) {
-        let early = self.early.remove(&subscriber.broker).unwrap_or_default();
+        // Whoever only answers questions does not take what others wait for.
+        let early = if subscriber.answers { None } else { self.early.remove(&subscriber.broker) };
+        let early = early.unwrap_or_default();
         let mut queue = Queue { subscriber, backlog: early.happenings.into() };
         queue.go_on();
         self.subscribers.push(queue);
