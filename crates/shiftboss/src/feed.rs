@@ -1,11 +1,11 @@
 //! What subscribers get: every event, numbered, the last ones kept; and the status, which is their fold.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use shiftboss_api as api;
-use shiftboss_core::id::BrokerId;
-use shiftboss_core::status::BrokerState;
+use shiftboss_core::id::{BrokerId, WorkerId};
+use shiftboss_core::status::{BrokerState, WorkerState};
 use shiftboss_core::{Event, Status};
 use tokio::sync::broadcast;
 
@@ -82,6 +82,11 @@ impl Feed {
 
     /// Tells those who watch what a worker said; they may miss some.
     pub(crate) fn publish_said(&self, said: &Arc<Said>) {
+        let length: usize = said.messages.iter().map(|message| message.letter.get().len()).sum();
+        // A slow watcher holds at most one long message.
+        if length > LONG && !self.said.is_empty() {
+            return;
+        }
         // Nobody watching is no failure.
         let _ = self.said.send(Arc::clone(said));
     }
@@ -110,6 +115,23 @@ impl Feed {
             .collect()
     }
 
+    /// Of each slot of a broker the worker that is ready, else one that is to be, else the one that leaves; the newest.
+    pub(crate) fn audience(&self, broker: BrokerId) -> Vec<(WorkerId, u32)> {
+        let rank = |state| match state {
+            WorkerState::Ready => 2,
+            WorkerState::Starting => 1,
+            WorkerState::Stopping => 0,
+        };
+        let mut nearest = BTreeMap::new();
+        let workers = self.status.brokers.get(broker.0 as usize).map(|broker| &broker.workers);
+        for (worker, status) in workers.into_iter().flatten() {
+            let this = (rank(status.state), *worker);
+            let known = nearest.entry(status.slot.0).or_insert(this);
+            *known = this.max(*known);
+        }
+        nearest.into_iter().map(|(slot, (_, worker))| (worker, slot)).collect()
+    }
+
     /// Every broker is open with as many workers ready as it wants, and the app is not ending.
     pub(crate) fn is_ready(&self) -> bool {
         let all = self
@@ -125,5 +147,7 @@ impl Feed {
 const KEPT: usize = 1024;
 /// Portions of messages that a slow watcher may lag behind.
 const SAID: usize = 64;
+/// A portion of more bytes than one that is read at a time: a message that came in parts.
+const LONG: usize = 128 * 1024;
 /// Events a slow subscriber may lag behind before it loses some; it is told how many.
 const LIVE: usize = 1024;
