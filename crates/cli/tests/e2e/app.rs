@@ -59,7 +59,8 @@ impl Watch {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Said::default());
         listen(child.stdout.take().unwrap(), &said, |heard, line| {
-            heard.0.push(serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line:.200}")));
+            // What a worker says can be nested deeper than is read here.
+            heard.0.push(serde_json::from_str(line).unwrap_or_default());
         });
         let watch = Watch { child, said };
         // What was kept is printed when it has begun to listen.

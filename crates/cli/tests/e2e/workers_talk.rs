@@ -1,5 +1,7 @@
 //! Messages to and from workers, by the worker of `docs/channel.md`; and workers whose messages are none.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -169,6 +171,21 @@ fn a_flood_of_messages_with_and_without_a_watcher_costs_the_others_nothing() {
     is_harmless(&app);
     let watch = Watch::of(&app);
     watch.until_said(&json!({"n": 1}), 10_000);
+    is_harmless(&app);
+}
+
+#[test]
+fn long_messages_are_not_held_for_a_watcher_that_does_not_read() {
+    let app = beside(
+        "import json\nfor line in channel.makefile('rb'):\n  for _ in range(40): say(b'\"' + b'x' * (4 << 20) + b'\"\\n')\n  \
+         say(b'{\"cmd\":\"SHIFTBOSS_REPLY\",\"id\":%d,\"message\":\"done\"}\\n' % json.loads(line)['id'])",
+    );
+    let mut watcher = UnixStream::connect(app.socket()).unwrap();
+    watcher.write_all(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    watcher.read_exact(&mut [0; 1]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(answers(&app, "bad", &json!(1)), ["done"]);
+    }
     is_harmless(&app);
 }
 

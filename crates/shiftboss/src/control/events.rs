@@ -23,8 +23,7 @@ use crate::os::clock;
 pub(super) async fn events(State(handle): State<Handle>, headers: HeaderMap) -> Result<Response, Gone> {
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let subscription = handle.subscribe(after).await?;
-    // A message may be long, and a client slow.
-    let (lines, body) = mpsc::channel(2);
+    let (lines, body) = mpsc::channel(1);
     tokio::spawn(async move {
         // The client has gone when nobody takes the lines any more.
         let _ = send_all(subscription, &handle.info().brokers, lines).await;
@@ -50,6 +49,8 @@ async fn send_all(
     }
     lines.send(": live\n\n".to_owned()).await?;
     loop {
+        // A message may be long, and a client slow: nothing is made for one that has not taken what came before.
+        let place = lines.reserve().await.map_err(|_| mpsc::error::SendError(String::new()))?;
         let line = tokio::select! {
             event = live.recv() => match event {
                 Ok(event) => event_line(&event),
@@ -64,7 +65,7 @@ async fn send_all(
             },
             () = lines.closed() => return Ok(()),
         };
-        lines.send(line).await?;
+        place.send(line);
     }
 }
 
