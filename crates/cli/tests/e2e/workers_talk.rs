@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -153,7 +154,7 @@ fn a_line_without_end_costs_no_more_than_the_longest_and_the_next_one_is_heard()
 #[test]
 fn values_within_values_without_end_hurt_nobody() {
     let app = beside(
-        "for line in channel.makefile('rb'):\n  say(b'[' * (8 << 20))\n  say(b']' * (8 << 20))\n  say(b'\\n\"after\"\\n')",
+        "for line in channel.makefile('rb'):\n  say(b'[' * (2 << 20))\n  say(b']' * (2 << 20))\n  say(b'\\n\"after\"\\n')",
     );
     app.does(&["send", "bad", "1"]);
     app.does(&["send", "bad", "1"]);
@@ -171,7 +172,13 @@ fn a_flood_of_messages_with_and_without_a_watcher_costs_the_others_nothing() {
     is_harmless(&app);
     let watch = Watch::of(&app);
     watch.until_said(&json!({"n": 1}), 10_000);
+    drop(watch);
+    let mut watcher = Command::new(BIN);
+    watcher.args(["events", "-f", "--socket"]).arg(app.socket()).stdout(Stdio::null());
+    let mut watcher = watcher.spawn().unwrap();
     is_harmless(&app);
+    watcher.kill().unwrap();
+    watcher.wait().unwrap();
 }
 
 #[test]

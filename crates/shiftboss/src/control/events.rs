@@ -86,7 +86,12 @@ fn said_lines(said: &Said, names: &[String]) -> String {
             // A question is between the worker and whoever answers it.
             Kind::Call(_) => continue,
         };
-        lines.reserve(message.letter.get().len() + AROUND);
+        let length = message.letter.get().len() + AROUND;
+        if lines.is_empty() {
+            lines.reserve_exact(length)
+        } else {
+            lines.reserve(length)
+        }
         lines.extend(b"event: ");
         lines.extend(event.as_str().as_bytes());
         lines.extend(b"\ndata: ");
