@@ -88,9 +88,9 @@ fn said_lines(said: &Said, names: &[String]) -> String {
         };
         let length = message.letter.get().len() + AROUND;
         if lines.is_empty() {
-            lines.reserve_exact(length)
+            lines.reserve_exact(length);
         } else {
-            lines.reserve(length)
+            lines.reserve(length);
         }
         lines.extend(b"event: ");
         lines.extend(event.as_str().as_bytes());
