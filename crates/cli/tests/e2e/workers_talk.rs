@@ -15,6 +15,13 @@ fn example() -> String {
     format!("[\"python3\", {:?}]", path.canonicalize().unwrap())
 }
 
+#[test]
+fn the_manual_shows_the_worker_that_is_tested() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    assert!(read("docs/channel.md").contains(&read("examples/python/worker.py")));
+}
+
 /// `api`, which answers.
 fn api(workers: u32) -> String {
     format!("app = \"e2e\"\n[broker.api]\ncommand = {}\nkind = \"notify\"\nworkers = {workers}\n", example())
@@ -207,6 +214,21 @@ fn a_worker_that_does_not_read_is_told_so_much_and_no_more() {
     is_harmless(&app);
     // It does not hear the notice either.
     app.does(&["recycle", "bad"]);
+}
+
+#[test]
+fn a_worker_that_has_shut_its_reading_end_is_not_called_told() {
+    let app = beside("channel.shutdown(socket.SHUT_RD)\nsay(b'\"shut\"\\n')\ntime.sleep(1000)");
+    let tell = || app.ask(&["send", "bad", "1"]);
+    let mut said = tell();
+    // It may have been told before it shut it.
+    eventually("it is not told", || {
+        said = tell();
+        !said.status.success()
+    });
+    let said = text(&said.stderr);
+    assert!(said.contains("is gone, or has closed its channel"), "{said}");
+    is_harmless(&app);
 }
 
 #[test]
