@@ -82,9 +82,9 @@ impl Feed {
 
     /// Tells those who watch what a worker said; they may miss some.
     pub(crate) fn publish_said(&self, said: &Arc<Said>) {
-        let length: usize = said.messages.iter().map(|message| message.letter.get().len()).sum();
-        // A slow watcher holds at most one long message.
-        if length > LONG && !self.said.is_empty() {
+        let weight: usize = said.messages.iter().map(|message| message.letter.get().len() + AROUND).sum();
+        // A slow watcher has so much held for it.
+        if weight.saturating_mul(self.said.len()) > HELD {
             return;
         }
         // Nobody watching is no failure.
@@ -147,7 +147,38 @@ impl Feed {
 const KEPT: usize = 1024;
 /// Portions of messages that a slow watcher may lag behind.
 const SAID: usize = 64;
-/// A portion of more bytes than one that is read at a time: a message that came in parts.
-const LONG: usize = 128 * 1024;
+/// Bytes of messages that are held for slow watchers, about, and what one takes beside its own.
+const HELD: usize = 16 << 20;
+const AROUND: usize = 64;
 /// Events a slow subscriber may lag behind before it loses some; it is told how many.
 const LIVE: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+    use shiftboss_core::id::WorkerId;
+
+    use super::*;
+    use crate::mail::{Kind, Message};
+
+    /// How many of these portions are held for a watcher that does not look.
+    fn held(messages: usize, length: usize) -> usize {
+        let feed = Feed::new(Arc::new(["api".to_owned()]));
+        let watcher = feed.subscribe(None);
+        let letter = RawValue::from_string("1".repeat(length)).unwrap();
+        let message = || Message { letter: letter.clone(), kind: Kind::Message };
+        let messages = std::iter::repeat_with(message).take(messages).collect();
+        let said = Arc::new(Said { broker: BrokerId(0), worker: WorkerId(1), pid: 1, slot: 0, messages });
+        for _ in 0..SAID {
+            feed.publish_said(&said);
+        }
+        watcher.said.len()
+    }
+
+    #[test]
+    fn little_is_held_for_a_watcher_that_is_slow() {
+        assert_eq!(held(10, 1000), SAID);
+        assert_eq!(held(1, 10 << 20), 2);
+        assert!(held(32_768, 1) < 10);
+    }
+}
