@@ -140,6 +140,21 @@ fn a_worker_whose_lines_are_no_text_is_replaced() {
 }
 
 #[test]
+fn a_worker_that_is_not_listened_to_any_more_is_signalled_at_once() {
+    // With the ladder of the default, whose first rung is a message.
+    let script = "import os, time\nto = int(os.environ['SHIFTBOSS_CHANNEL_FD'])\nos.write(to, b'1\\n' + b'nul\\n' * 16)\ntime.sleep(1000)";
+    let app = App::of(&format!(
+        "app = \"e2e\"\n[broker.bad]\ncommand = [\"python3\", \"-c\", {script:?}]\nready = {{ after = \"0s\" }}\n"
+    ));
+    let log = app.until_event("worker_death", 1);
+    let find = |name: &str| log.iter().find(|event| event["event"] == name).unwrap();
+    assert_eq!(find("worker_death")["signal"], "SIGTERM");
+    let at = |name: &str| find(name)["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let took = at("worker_death").duration_since(at("worker_stopping"));
+    assert!(took.as_secs() < 20, "{took:?}");
+}
+
+#[test]
 fn fifteen_bad_lines_are_passed_over() {
     let app = beside("time.sleep(0.5)\nsay(b'nul\\n' * 15)\nsay(b'\"after\"\\n')\ntime.sleep(1000)");
     Watch::of(&app).until_said(&json!("after"), 1);

@@ -211,6 +211,8 @@ impl Workers {
                 Word::Garbled => {
                     let broker = &process.broker;
                     log.note(&format!("{broker}: worker {worker} wrote too much that is no message"));
+                    // Its channel is shut: no notice would reach it.
+                    inputs.push_back(Input::HungUp { worker });
                     inputs.push_back(Input::Garbled { worker });
                 }
                 Word::Numbers(letter) => drop(self.post.numbers.insert(worker, letter)),
