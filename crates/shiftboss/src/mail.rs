@@ -71,6 +71,11 @@ pub(crate) enum Errand {
         broker: BrokerId,
         reply: oneshot::Sender<Vec<(WorkerId, u32, u32)>>,
     },
+    /// Of each slot the worker that serves it, or is nearest to that, in the order of slots.
+    Audience {
+        broker: BrokerId,
+        reply: oneshot::Sender<Vec<(WorkerId, u32)>>,
+    },
     /// One line to one worker.
     Tell {
         worker: WorkerId,
@@ -128,7 +133,7 @@ pub enum CallError {
     #[error("the worker ended before it answered")]
     Ended,
     /// It did not answer in time.
-    #[error("no answer within {0:?}")]
+    #[error("no answer within {}", span(*.0))]
     TimedOut(Duration),
     /// It answered that it cannot.
     #[error("the worker says: {0}")]
@@ -139,4 +144,24 @@ pub enum CallError {
     /// The app has ended, or is too busy.
     #[error("the app has ended")]
     AppEnded,
+}
+
+/// "5 s", "1.5 s", "20 ms".
+fn span(span: Duration) -> String {
+    if span < Duration::from_secs(1) {
+        format!("{} ms", span.as_millis())
+    } else {
+        format!("{} s", span.as_millis() as f64 / 1e3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_is_not_answered_says_for_how_long_it_has_waited() {
+        let said = [5_000, 1_500, 20].map(|ms| CallError::TimedOut(Duration::from_millis(ms)).to_string());
+        assert_eq!(said, ["no answer within 5 s", "no answer within 1.5 s", "no answer within 20 ms"]);
+    }
 }

@@ -210,6 +210,9 @@ impl Driver {
             Errand::Listeners { broker, reply } => {
                 let _ = reply.send(self.workers.listeners(broker));
             }
+            Errand::Audience { broker, reply } => {
+                let _ = reply.send(self.feed.audience(broker));
+            }
             Errand::Tell { worker, line, reply } => {
                 let told = self.workers.tell(worker, &line);
                 let unheard = reply.is_none_or(|reply| reply.send(told).is_err());
