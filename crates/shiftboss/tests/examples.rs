@@ -96,7 +96,7 @@ fn keeper_outlives_its_broker_process_with_the_same_workers() {
     let (successor, same) = next();
     assert_ne!(process, successor);
     assert_eq!(workers, same);
-    signal(&keeper, Signal::INT);
+    signal(&keeper, Signal::TERM);
     assert!(keeper.wait().unwrap().success());
 }
 
