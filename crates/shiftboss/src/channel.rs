@@ -172,6 +172,11 @@ impl Channel {
         }
     }
 
+    /// Bytes that wait for room.
+    pub(crate) fn waiting(&self) -> usize {
+        self.outgoing.len()
+    }
+
     /// Whether something waits for room.
     pub(crate) fn waits(&self) -> bool {
         !self.outgoing.is_empty()

@@ -6,7 +6,7 @@
 //! is the ring's.
 
 use crate::os::memory::Memory;
-use crate::ring::{SAID_AT, TAKEN_AT};
+use crate::ring::{SAID_AT, TAKEN_AT, WAITING_AT};
 
 /// The first two positions; the third is [`crate::log::Told`]'s.
 #[derive(Default)]
@@ -15,6 +15,8 @@ pub(crate) struct InFlight {
     memory: Option<Memory>,
     taken: u64,
     said: u64,
+    /// Bytes of messages that wait until workers read what came before.
+    waiting: u64,
 }
 
 /// What was in flight when another process ended.
@@ -24,13 +26,15 @@ pub(crate) struct Lost {
     unfinished: u64,
     /// Bytes of whole lines; some of them may have been written.
     on_the_way: u64,
+    /// Bytes of messages to workers.
+    messages: u64,
 }
 
 impl InFlight {
     /// Goes on from this position. What was lost before it is left as it stands there until there is another line: should
     /// we end before we have told it, our successor does.
     pub(crate) fn from(taken: u64, memory: Memory) -> Self {
-        InFlight { memory: Some(memory), taken, said: taken }
+        InFlight { memory: Some(memory), taken, said: taken, waiting: 0 }
     }
 
     /// So many bytes were read from a pipe.
@@ -57,6 +61,19 @@ impl InFlight {
         self.said
     }
 
+    /// So many bytes of messages wait for workers to read. From the first change on, what another process has left of its own
+    /// counts as told.
+    pub(crate) fn waits(&mut self, bytes: u64) {
+        if std::mem::replace(&mut self.waiting, bytes) != bytes {
+            self.store(WAITING_AT, bytes);
+        }
+    }
+
+    /// What another process has left is told.
+    pub(crate) fn is_told(&mut self) {
+        self.store(WAITING_AT, self.waiting);
+    }
+
     fn store(&mut self, at: usize, position: u64) {
         if let Some(memory) = &mut self.memory {
             memory.write(at, &position.to_le_bytes());
@@ -68,15 +85,29 @@ impl Lost {
     /// What has come so far and no further. Once a loss is told, more is put out than is said.
     pub(crate) fn between(taken: u64, said: u64, put_out: u64) -> Lost {
         match taken.checked_sub(said.max(put_out)) {
-            Some(unfinished) => Lost { unfinished, on_the_way: said.saturating_sub(put_out) },
+            Some(unfinished) => Lost { unfinished, on_the_way: said.saturating_sub(put_out), messages: 0 },
             // Nobody stores such positions.
             None => Lost::default(),
         }
     }
 
-    /// In words, if there is anything to tell.
-    pub(crate) fn words(self) -> Option<String> {
-        let Lost { unfinished, on_the_way } = self;
+    pub(crate) fn and_messages(self, messages: u64) -> Lost {
+        Lost { messages, ..self }
+    }
+
+    /// In words, if there is anything to tell: of output, and of messages.
+    pub(crate) fn words(self) -> impl Iterator<Item = String> {
+        let messages = (self.messages > 0).then(|| {
+            format!(
+                "lost with the broker process: {} bytes of messages that workers had no room for",
+                self.messages
+            )
+        });
+        self.output().into_iter().chain(messages)
+    }
+
+    fn output(self) -> Option<String> {
+        let Lost { unfinished, on_the_way, .. } = self;
         let what = match (unfinished, on_the_way) {
             (0, 0) => return None,
             (_, 0) => format!("{unfinished} bytes of unfinished lines"),
@@ -103,7 +134,7 @@ mod tests {
     }
 
     fn lost(ring: &Ring) -> [u64; 2] {
-        let Lost { unfinished, on_the_way } = successor(ring).lost();
+        let Lost { unfinished, on_the_way, .. } = successor(ring).lost();
         [unfinished, on_the_way]
     }
 
@@ -150,11 +181,11 @@ mod tests {
     #[test]
     fn a_file_of_a_version_without_positions_and_one_with_senseless_ones_say_nothing() {
         let ring = Ring::new().unwrap();
-        assert_eq!(ring.lost().words(), None);
+        assert_eq!(ring.lost().words().count(), 0);
         let mut memory = Memory::adopt(ring.as_fd().try_clone_to_owned().unwrap()).unwrap();
         memory.write(SAID_AT, &[0xff; 8]);
         let ring = successor(&ring);
-        assert_eq!(ring.lost().words(), None);
+        assert_eq!(ring.lost().words().count(), 0);
         // And it counts on.
         let (mut in_flight, mut told) = (ring.in_flight().unwrap(), ring.told().unwrap());
         in_flight.take(9);
@@ -165,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_loss_is_told_in_words() {
-        let words = |unfinished, on_the_way| Lost { unfinished, on_the_way }.words().unwrap();
+        let words =
+            |unfinished, on_the_way| Lost { unfinished, on_the_way, messages: 0 }.words().next().unwrap();
         assert_eq!(
             words(7, 0),
             "lost with the broker process of what workers wrote: 7 bytes of unfinished lines"
@@ -175,5 +207,22 @@ mod tests {
             words(7, 5)
                 .ends_with(": 7 bytes of unfinished lines, at most 5 bytes of lines on their way to the log")
         );
+    }
+
+    #[test]
+    fn messages_that_wait_are_counted_until_they_are_written_or_told() {
+        let ring = Ring::new().unwrap();
+        let mut in_flight = ring.in_flight().unwrap();
+        let words = |ring: &Ring| successor(ring).lost().words().collect::<Vec<_>>();
+        in_flight.waits(300);
+        assert_eq!(
+            words(&ring),
+            ["lost with the broker process: 300 bytes of messages that workers had no room for"]
+        );
+        ring.in_flight().unwrap().is_told();
+        assert_eq!(words(&ring), [""; 0]);
+        in_flight.waits(5);
+        in_flight.waits(0);
+        assert_eq!(words(&ring), [""; 0]);
     }
 }

@@ -345,7 +345,7 @@ impl Workers {
             self.leave_poller(channel.as_fd());
             channel.end();
         }
-        self.post.forget(worker);
+        self.forget_post(worker);
     }
 
     /// Gives a pipe up; what was not yet a whole line is said as it is.

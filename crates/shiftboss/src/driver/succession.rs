@@ -42,9 +42,8 @@ impl Driver {
     ) -> std::io::Result<()> {
         let (Some(keeper), Some(recorder)) = (self.chief.keeper(), &mut self.recorder) else { return Ok(()) };
         // It must not be lost in turn.
-        if let Some(words) = recorder.lost().words() {
-            self.log.note(&words);
-        }
+        recorder.lost().words().for_each(|words| self.log.note(&words));
+        self.workers.loss_is_told();
         // What was recorded and not told is told first.
         for event in events.iter().filter(|event| event.seq > told) {
             self.log.event(event);

@@ -34,6 +34,8 @@ pub(super) struct Post {
     full: BTreeSet<BrokerId>,
     /// Wait for room to write.
     writing: BTreeSet<WorkerId>,
+    /// Bytes that wait, of each worker that has any.
+    waiting: BTreeMap<WorkerId, u64>,
     /// The keeper holds the beginning of a message of theirs.
     rests: BTreeSet<WorkerId>,
     /// They have half a line of a process before this one.
@@ -71,6 +73,7 @@ impl Post {
     pub(super) fn forget(&mut self, worker: WorkerId) {
         self.paused.remove(&worker);
         self.writing.remove(&worker);
+        self.waiting.remove(&worker);
         self.numbers.remove(&worker);
         self.unrecorded.retain(|other| *other != worker);
     }
@@ -100,6 +103,17 @@ impl Workers {
     /// The type of a worker.
     pub(crate) fn broker_of(&self, worker: WorkerId) -> Option<Arc<str>> {
         self.processes.get(&worker).map(|process| Arc::clone(&process.broker))
+    }
+
+    /// What was on its way to or from a worker that is gone is of no use.
+    pub(super) fn forget_post(&mut self, worker: WorkerId) {
+        self.post.forget(worker);
+        self.in_flight.waits(self.post.waiting.values().sum());
+    }
+
+    /// It is said what another process has lost.
+    pub(crate) fn loss_is_told(&mut self) {
+        self.in_flight.is_told();
     }
 
     /// What a worker last said of itself.
@@ -295,6 +309,15 @@ impl Workers {
         let Some(channel) = self.processes.get(&worker).and_then(|process| process.channel.as_ref()) else {
             return;
         };
+        let waiting = channel.waiting() as u64;
+        let before = if waiting > 0 {
+            self.post.waiting.insert(worker, waiting)
+        } else {
+            self.post.waiting.remove(&worker)
+        };
+        if before.unwrap_or(0) != waiting {
+            self.in_flight.waits(self.post.waiting.values().sum());
+        }
         let (waits, waited) = (channel.waits(), self.post.writing.contains(&worker));
         if waits == waited || self.post.paused.contains(&worker) || channel.has_ended() {
             return;
