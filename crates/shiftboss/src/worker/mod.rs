@@ -160,8 +160,8 @@ impl WorkerContext {
     /// # Errors
     /// `InvalidData` if the value cannot be JSON, `BrokenPipe` if the channel is closed.
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> io::Result<()> {
-        let mut line = Vec::new();
-        add_line(&mut line, message)?;
+        let mut line = Vec::with_capacity(USUAL);
+        channel::add_line(&mut line, message)?;
         self.write_lines(&line)
     }
 
@@ -173,7 +173,7 @@ impl WorkerContext {
     pub fn send_all<T: Serialize>(&self, messages: impl IntoIterator<Item = T>) -> io::Result<()> {
         let mut lines = Vec::new();
         for message in messages {
-            add_line(&mut lines, &message)?;
+            channel::add_line(&mut lines, &message)?;
             if lines.len() >= AT_ONCE {
                 self.write_lines(&lines)?;
                 lines.clear();
@@ -293,24 +293,13 @@ impl Messages {
     }
 }
 
-/// Adds a message as one line. One that cannot be JSON adds nothing.
-fn add_line<T: Serialize + ?Sized>(lines: &mut Vec<u8>, message: &T) -> io::Result<()> {
-    let begin = lines.len();
-    if let Err(error) = serde_json::to_writer(&mut *lines, message) {
-        lines.truncate(begin);
-        return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-    }
-    // White space, of JSON that the program has written on several lines itself: see `channel::one_line`.
-    lines[begin..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
-    lines.push(b'\n');
-    Ok(())
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// So many messages may wait for a program that takes them.
 const WAITING: usize = 1024;
+/// Bytes of a line, mostly.
+const USUAL: usize = 256;
 /// Bytes of lines that go out together.
 const AT_ONCE: usize = 32 * 1024;
