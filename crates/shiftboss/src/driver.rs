@@ -104,7 +104,14 @@ pub(crate) enum Beginning {
     /// The app is new.
     Start,
     /// Another process has begun it.
-    Adopt { how: Adoption, inherited: Inherited, told: u64, events: Vec<api::Event> },
+    Adopt {
+        how: Adoption,
+        inherited: Inherited,
+        told: u64,
+        events: Vec<api::Event>,
+        /// The program is about to subscribe to its brokers.
+        subscribes: bool,
+    },
 }
 
 /// All that a driver starts with.
@@ -187,8 +194,12 @@ impl Driver {
     async fn go(&mut self, beginning: Beginning) -> std::io::Result<()> {
         match beginning {
             Beginning::Start => self.start(),
-            Beginning::Adopt { how, inherited, told, events } => {
+            Beginning::Adopt { how, inherited, told, events, subscribes } => {
                 self.is_followed = true;
+                if subscribes {
+                    // What waits in the channels is heard before the program has started its brokers.
+                    (0..).map(BrokerId).zip(&self.shells).for_each(|(id, _)| self.post.expect_subscriber(id));
+                }
                 self.adopt(how, inherited, told, events)?;
             }
         }

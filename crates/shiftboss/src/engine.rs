@@ -87,7 +87,7 @@ impl App {
         let (orders, taken) = mpsc::channel(run::ORDERS);
         let asked = orders.clone();
         let run = move || match own {
-            Some(own) if own.goes_on() => run::go_on_with(own, log, (asked, taken)),
+            Some(own) if own.goes_on() => run::go_on_with(own, log, (asked, taken), true),
             Some(OwnProcess { keeper, nofile, .. }) => {
                 let (chief, hang_up) = (Chief::Keeper(keeper), run::hang_up_stops());
                 run::start(&options, &setting, Some(nofile), hang_up, chief, log, (asked, taken))

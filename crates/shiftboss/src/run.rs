@@ -150,10 +150,16 @@ pub fn begin(
 /// # Errors
 /// [`RunError`] if what was left cannot be taken over; it stays as it is then, with the keeper.
 pub fn go_on(own: OwnProcess, log: Box<dyn Log>) -> Result<(), RunError> {
-    go_on_with(own, log, mpsc::channel(ORDERS))
+    go_on_with(own, log, mpsc::channel(ORDERS), false)
 }
 
-pub(crate) fn go_on_with(own: OwnProcess, mut log: Box<dyn Log>, orders: Orders) -> Result<(), RunError> {
+/// The same for a program that is about to subscribe to its brokers, or not.
+pub(crate) fn go_on_with(
+    own: OwnProcess,
+    mut log: Box<dyn Log>,
+    orders: Orders,
+    subscribes: bool,
+) -> Result<(), RunError> {
     let (keeper, nofile) = (own.keeper, own.nofile);
     heirs::expect(true);
     let left = Left::claim(own.inherited).map_err(os("cannot go on with the app"))?;
@@ -191,8 +197,13 @@ pub(crate) fn go_on_with(own: OwnProcess, mut log: Box<dyn Log>, orders: Orders)
         started_at: left.app.started_at,
         brokers: names.clone(),
     };
-    let beginning =
-        Beginning::Adopt { how: left.how, inherited: left.inherited, told: left.told, events: left.events };
+    let beginning = Beginning::Adopt {
+        how: left.how,
+        inherited: left.inherited,
+        told: left.told,
+        events: left.events,
+        subscribes,
+    };
     drive(parts, left.instance, info, beginning, orders)
 }
 
