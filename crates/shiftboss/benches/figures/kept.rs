@@ -41,7 +41,7 @@ pub(crate) fn send(context: &WorkerContext, folder: &Path) -> Done {
     let sent = File::create(folder.join(format!("sent-{}", context.id())))?;
     let id: u64 = context.id().parse()?;
     // In every second slot they leave soon, each after another number of messages.
-    let last = if context.slot() % 2 == 0 { id % 300 + 1 } else { u64::MAX };
+    let last = if context.slot().is_multiple_of(2) { id % 300 + 1 } else { u64::MAX };
     context.ready()?;
     for number in 0..last {
         if folder.join("enough").exists() || context.is_leaving() {
