@@ -120,6 +120,15 @@ impl App {
         App::builder("").file(path).build()
     }
 
+    /// An app without configuration in a process of its own, under a keeper: see [`AppBuilder::own_process`], which says
+    /// the same of an app with one. First thing in `main`.
+    ///
+    /// # Errors
+    /// [`AppError::Keeper`] if the operating system refuses what a keeper needs; nothing was started then.
+    pub fn own_process(name: impl Into<String>) -> Result<App, AppError> {
+        App::builder(name).own_process().build()
+    }
+
     /// An app with more to be said than a configuration.
     pub fn builder(name: impl Into<String>) -> AppBuilder {
         AppBuilder::new(name.into())
