@@ -38,7 +38,11 @@ impl Hooks for SmokeTest {
         let answers = broker.call_all::<_, String>("colour?").wait();
         let own = answers.into_iter().find(|(worker, _)| worker.id() == new.id);
         let colour = own.ok_or("it is gone")?.1.map_err(|error| error.to_string())?;
-        if self.is_strict.load(Ordering::Relaxed) { Err(format!("{colour} is out of fashion")) } else { Ok(()) }
+        if self.is_strict.load(Ordering::Relaxed) {
+            Err(format!("{colour} is out of fashion"))
+        } else {
+            Ok(())
+        }
     }
 
     fn before_retire(&self, old: &WorkerInfo, new: &WorkerInfo) -> Result<(), String> {

@@ -92,7 +92,7 @@ impl Broker {
         &self.shared.worker_type
     }
 
-    /// How many workers it was started with.
+    /// How many workers it was started with. [`Broker::scale`] changes that no more; [`Broker::workers`] tells who is there.
     #[must_use]
     pub fn worker_count(&self) -> u32 {
         self.shared.workers
@@ -104,7 +104,7 @@ impl Broker {
         self.shared.recycle_rate
     }
 
-    /// Whether its workers are being sent home, or are.
+    /// Whether it is drained or being drained: by [`Broker::drain_workers`], a command, or its schedule.
     #[must_use]
     pub fn drain_open(&self) -> bool {
         self.shared.shift.drained.load(Ordering::Acquire)
@@ -126,7 +126,7 @@ impl Broker {
         self.command(Verb::Recycle(None))
     }
 
-    /// Replaces the worker of one slot.
+    /// Replaces the worker of one slot, in the same way.
     pub fn recycle_slot(&self, slot: u32) -> Answer<Done> {
         self.command(Verb::Recycle(Some(Slot(slot))))
     }
@@ -136,7 +136,8 @@ impl Broker {
         self.command(Verb::Drain)
     }
 
-    /// Starts workers again: resolves when all of them are ready.
+    /// Starts workers again: resolves when all of them are ready. Of a broker that is not drained it changes nothing, and
+    /// resolves then, too: a way to wait for the first workers.
     pub fn resume_workers(&self) -> Answer<Done> {
         self.command(Verb::Resume)
     }
@@ -151,12 +152,13 @@ impl Broker {
         Members::of(self.clone())
     }
 
-    /// Tells all workers that have an open channel; resolves to how many were told.
-    ///
-    /// # Panics
-    /// Never; a message that cannot be JSON is told to nobody and is the answer's error.
+    /// Tells all workers that have an open channel; resolves to how many were told. A message that cannot be JSON is told to
+    /// nobody, and is the answer's error.
     pub fn broadcast<T: Serialize + ?Sized>(&self, message: &T) -> Answer<u32> {
-        let Ok(message) = json(message) else { return Answer::refused("the message cannot be JSON") };
+        let message = match json(message) {
+            Ok(message) => message,
+            Err(error) => return Answer::unspeakable(&error),
+        };
         let (reply, answer) = oneshot::channel();
         let broker = self.shared.id;
         self.run(Errand::Broadcast { broker, line: message.get().as_bytes().to_vec(), reply });
@@ -170,7 +172,6 @@ impl Broker {
 
     /// From now on, everything that its workers say and that happens to them, in order. A subscriber that does not keep up
     /// slows its workers down: what they say waits in their channels.
-    #[must_use]
     pub fn subscribe(&self) -> Subscription {
         self.subscription(false)
     }

@@ -115,6 +115,9 @@ pub enum CallError {
     /// It ended before it answered.
     #[error("the worker ended before it answered")]
     Ended,
+    /// What was to be asked cannot be JSON.
+    #[error("the question cannot be JSON: {0}")]
+    Unspeakable(String),
     /// It did not answer in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
@@ -124,7 +127,13 @@ pub enum CallError {
     /// The answer is of another form than was asked for.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
-    /// The app has ended, or is too busy.
+    /// The app has ended; to a worker: its channel is closed.
     #[error("the app has ended")]
     AppEnded,
+}
+
+impl CallError {
+    pub(crate) fn unspeakable(why: &serde_json::Error) -> CallError {
+        CallError::Unspeakable(why.to_string())
+    }
 }

@@ -49,15 +49,16 @@ pub struct Setting {
 
 /// Why an app did not start, or ended other than by a stop.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// The kernel is too old.
-    #[error("{0}")]
+    #[error(transparent)]
     Kernel(#[from] kernel::TooOld),
     /// A worker could never be started.
-    #[error("{0}")]
+    #[error(transparent)]
     Launch(#[from] LaunchError),
     /// The app runs already, or its socket cannot be made.
-    #[error("{0}")]
+    #[error(transparent)]
     Claim(#[from] ClaimError),
     /// An address cannot be listened on.
     #[error("broker `{broker}`: {source}")]
@@ -82,7 +83,7 @@ pub enum RunError {
         may: u64,
     },
     /// What happens was to be written down, and cannot be.
-    #[error("{0}")]
+    #[error(transparent)]
     Trace(#[from] TraceError),
     /// It ends, so nothing joins it.
     #[error("the app is ending")]

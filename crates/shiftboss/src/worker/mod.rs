@@ -25,7 +25,7 @@ use crate::subscription::Message;
 
 pub use listener::Listener;
 pub use numbers::Busy;
-pub use run::{Worker, work};
+pub use run::{BoxError, Worker, work};
 
 /// The type of worker that this process is; none if it is no worker: that takes `worker_type` *and* an open channel.
 #[must_use]
@@ -81,6 +81,7 @@ pub enum WorkerError {
 }
 
 /// What the broker sends, in order; taken by [`WorkerContext::messages`].
+#[derive(Debug)]
 pub struct Messages(mpsc::Receiver<Message>);
 
 impl WorkerContext {
@@ -130,7 +131,7 @@ impl WorkerContext {
         env::var("SHIFTBOSS_WORKER_ID").unwrap_or_default()
     }
 
-    /// Its slot.
+    /// Its slot: a place from 0 that it has from its predecessor.
     #[must_use]
     pub fn slot(&self) -> u32 {
         env::var("SHIFTBOSS_SLOT").ok().and_then(|slot| slot.parse().ok()).unwrap_or_default()
@@ -163,7 +164,8 @@ impl WorkerContext {
         self.write(json(message)?.get())
     }
 
-    /// Asks the broker something, which a `Broker::on_call` answers.
+    /// Asks the broker something, which a [`Broker::on_call`](crate::Broker::on_call) answers; whoever does not want to wait
+    /// for ever puts a time limit around it.
     ///
     /// # Errors
     /// [`CallError`]: nobody answers, the answer is of another form, or the channel is closed.
@@ -171,7 +173,7 @@ impl WorkerContext {
         &self,
         message: &T,
     ) -> Result<R, CallError> {
-        let message = json(message).map_err(|error| CallError::Unreadable(error.to_string()))?;
+        let message = json(message).map_err(|error| CallError::unspeakable(&error))?;
         let id = self.shared.last_call.fetch_add(1, Ordering::Relaxed) + 1;
         let (reply, answer) = oneshot::channel();
         lock(&self.shared.calls).insert(id, reply);
@@ -195,7 +197,7 @@ impl WorkerContext {
         block_on(self.call(message))
     }
 
-    /// Answers what the broker asks (`member.call`), on the thread that hears the channel: it must not take long.
+    /// Answers what the broker asks ([`Member::call`](crate::Member::call)), on the thread that hears the channel: it must not take long.
     pub fn on_call<R: Serialize, E: std::fmt::Display>(
         &self,
         mut answer: impl FnMut(Message) -> Result<R, E> + Send + 'static,
