@@ -21,6 +21,7 @@ use crate::options::BrokerOptions;
 use crate::os::random::random;
 use crate::run::RunError;
 use crate::subscription::{BrokerEvent, Message, Subscription};
+use crate::worker::is_idle_worker;
 
 /// Keeps the workers of one type alive, replaces the dead at once, and the whole shift without dropping a request.
 ///
@@ -48,7 +49,9 @@ impl Broker {
     /// is there already, with its workers: then this is the way to it, and the options are not looked at.
     ///
     /// # Errors
-    /// [`RunError`] if no worker could ever be started, an address cannot be listened on, or the app cannot run.
+    /// [`RunError`] if no worker could ever be started, an address cannot be listened on, or the app cannot run. In a process of
+    /// its own whose other brokers have begun, a program that ends with it is started again by the keeper, unless it
+    /// [stops](App::stop) the app and waits.
     pub fn start(
         app: &App,
         worker_type: impl Into<String>,
@@ -68,12 +71,16 @@ impl Broker {
         extensions: Extensions,
     ) -> Result<Broker, RunError> {
         let worker_type = worker_type.into();
+        if options.command.is_empty() && is_idle_worker() {
+            return Err(RunError::Worker { worker_type: app.worker_type().to_owned() });
+        }
         let engine = app.engine()?;
         let options = options.of_this_program().map_err(crate::run::os("cannot find this program"))?;
         let (workers, recycle_rate) = (options.workers, options.recycle.every);
         let join =
             |reply| Order::Join { name: worker_type.clone(), options: Box::new(options), extensions, reply };
         let id = engine.ask(join)??;
+        engine.has_brokers.store(true, Ordering::Release);
         let shift = engine.shift(&worker_type);
         let app = app.clone();
         let shared = Shared { app, worker_type, id, workers, recycle_rate, shift, engine };
@@ -170,7 +177,8 @@ impl Broker {
         CallAll::new(self.clone(), json(message))
     }
 
-    /// From now on, everything that its workers say and that happens to them, in order. A subscriber that does not keep up
+    /// From now on, everything that its workers say and that happens to them, in order. The first who subscribes also gets what
+    /// workers have said before: it is kept for 5 s, and up to a megabyte. A subscriber that does not keep up
     /// slows its workers down: what they say waits in their channels.
     pub fn subscribe(&self) -> Subscription {
         self.subscription(false)
@@ -188,8 +196,9 @@ impl Broker {
         drop(std::thread::Builder::new().name("shiftboss-events".to_owned()).spawn(act));
     }
 
-    /// Answers what workers ask (`ctx.call`), on a thread of its own. One answerer a broker: with several, each question
-    /// goes to all, and the first answer counts.
+    /// Answers what workers ask ([`WorkerContext::call`](crate::WorkerContext::call)), on a thread of its own. A question that
+    /// came before waits for it, for 5 s at most. One answerer a broker: with several, each question goes to all, and the
+    /// first answer counts.
     pub fn on_call<R: Serialize, E: std::fmt::Display>(
         &self,
         mut answer: impl FnMut(Message, Member) -> Result<R, E> + Send + 'static,

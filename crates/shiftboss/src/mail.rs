@@ -88,6 +88,8 @@ pub(crate) enum Errand {
         worker: WorkerId,
     },
     Subscribe(Subscriber),
+    /// A program is around, which will subscribe at once if at all.
+    Expect,
 }
 
 /// What comes of a question.
@@ -135,5 +137,10 @@ pub enum CallError {
 impl CallError {
     pub(crate) fn unspeakable(why: &serde_json::Error) -> CallError {
         CallError::Unspeakable(why.to_string())
+    }
+
+    /// Words are told as such, anything else as the JSON that it is.
+    pub(crate) fn refused(why: &str) -> CallError {
+        CallError::Refused(serde_json::from_str(why).unwrap_or_else(|_| why.to_owned()))
     }
 }

@@ -71,6 +71,14 @@ pub enum RunError {
     /// How children end is thrown away: SIGCHLD is ignored, or has SA_NOCLDWAIT.
     #[error("this process ignores SIGCHLD, so nobody could be told how a worker ended (wait(2))")]
     ChildSignal,
+    /// This process is a worker, and has not begun to be one: its workers would be just like it.
+    #[error(
+        "this process is a worker of type `{worker_type}`: `shiftboss::work` is to be called in it, and no broker started"
+    )]
+    Worker {
+        /// Its type.
+        worker_type: String,
+    },
     /// The app's thread has panicked.
     #[error("the app has panicked")]
     Panicked,

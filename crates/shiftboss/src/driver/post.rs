@@ -1,5 +1,7 @@
 //! Between workers and those who subscribe: messages in order, questions and answers. None of it passes core.
 
+mod early;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use shiftboss_core::time::Time;
 use shiftboss_core::{Event, What};
 use tokio::sync::{mpsc, oneshot};
 
+use self::early::Early;
 use super::Driver;
 use crate::channel::Word;
 use crate::mail::{Answer, CallError, Errand, Happening, Kind, Message, Said, Subscriber, Untold};
@@ -26,6 +29,7 @@ pub(super) struct Post {
     calls: BTreeMap<(WorkerId, u64), Call>,
     /// The number of the last question; begins where no other process has begun.
     last_call: Option<u64>,
+    early: Early,
 }
 
 /// A subscriber, and what it had no room for: of workers that are gone, and events.
@@ -44,7 +48,7 @@ impl Post {
     pub(super) fn deadline(&self) -> Option<Time> {
         let backlog = self.subscribers.iter().any(|queue| !queue.backlog.is_empty());
         let soon = backlog.then(|| clock::now() + SOON);
-        self.calls.values().map(|call| call.until).chain(soon).min()
+        self.calls.values().map(|call| call.until).chain(soon).chain(self.early.deadline()).min()
     }
 
     pub(super) fn look_at_clock(&mut self, now: Time) {
@@ -150,17 +154,16 @@ impl Driver {
                     let kind = if ops { Kind::Ops } else { Kind::Message };
                     messages.push(Message { letter, kind });
                 }
-                Word::Call { id, letter } if self.post.is_answered(broker) => {
+                Word::Call { id, letter }
+                    if self.post.is_answered(broker) || self.post.early.may_be_answered(broker) =>
+                {
                     messages.push(Message { letter, kind: Kind::Call(id) });
                 }
-                Word::Call { id, .. } => {
-                    let line = channel::error_reply(id, "nobody answers what workers of this type ask");
-                    let _ = self.workers.tell(worker, line.as_bytes());
-                }
+                Word::Call { id, .. } => self.refuse_to_answer(worker, id),
                 Word::Reply { id, result } => {
                     // One that comes too late, or was asked for by a process before this one, is of no use.
                     if let Some(call) = self.post.calls.remove(&(worker, id)) {
-                        let _ = call.reply.send(result.map_err(CallError::Refused));
+                        let _ = call.reply.send(result.map_err(|error| CallError::refused(&error)));
                     }
                 }
                 Word::Spoke | Word::Ready | Word::Numbers(_) | Word::HungUp | Word::Garbled => {}
@@ -171,7 +174,22 @@ impl Driver {
         }
         let said = Arc::new(Said { broker, worker, pid, slot, messages });
         self.feed.publish_said(&said);
+        for (worker, call) in self.post.early.keep(&said, clock::now()) {
+            self.refuse_to_answer(worker, call);
+        }
         self.post.put(broker, &Happening::Said(said));
+    }
+
+    /// Whoever was not listened to until now is not any more.
+    pub(super) fn end_early_mail(&mut self, now: Time) {
+        for (worker, call) in self.post.early.end(now) {
+            self.refuse_to_answer(worker, call);
+        }
+    }
+
+    fn refuse_to_answer(&mut self, worker: WorkerId, call: u64) {
+        let line = channel::error_reply(call, "nobody answers what workers of this type ask");
+        let _ = self.workers.tell(worker, line.as_bytes());
     }
 
     pub(super) fn run_errand(&mut self, errand: Errand) {
@@ -207,8 +225,12 @@ impl Driver {
                 self.workers.signal(worker, shiftboss_core::spec::Signal(signal));
             }
             Errand::HangUp { worker } => self.workers.hang_up(worker, &mut self.inputs),
+            Errand::Expect => self.post.early.begin(),
             Errand::Subscribe(subscriber) => {
-                self.post.subscribers.push(Queue { subscriber, backlog: VecDeque::new() });
+                let early = self.post.early.take(subscriber.broker, subscriber.answers);
+                let mut queue = Queue { subscriber, backlog: VecDeque::new() };
+                early.into_iter().for_each(|said| queue.put(Happening::Said(said)));
+                self.post.subscribers.push(queue);
             }
         }
     }

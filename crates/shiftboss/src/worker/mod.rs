@@ -37,6 +37,11 @@ pub(crate) fn is_worker() -> bool {
     env::var_os("worker_type").is_some() && env::var_os(channel::VARIABLE).is_some()
 }
 
+/// A worker that has not taken over what its broker has passed.
+pub(crate) fn is_idle_worker() -> bool {
+    is_worker() && !IS_TAKEN.load(Ordering::Relaxed)
+}
+
 /// A worker's way to its broker. A clone is the same one.
 #[derive(Clone)]
 pub struct WorkerContext {
@@ -98,6 +103,7 @@ impl WorkerContext {
         let number = number.parse().map_err(|_| WorkerError::NoWorker)?;
         let socket = activation::passed(number)?;
         let listeners = activation::inherited()?;
+        IS_TAKEN.store(true, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(WAITING);
         let shared = Shared {
             worker_type,
@@ -278,5 +284,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// This process has a context.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 /// So many messages may wait for a program that takes them.
 const WAITING: usize = 1024;

@@ -84,11 +84,12 @@ impl WorkerContext {
             app.report(Report::new("the worker cannot begin").error(&*error));
             return ExitCode::FAILURE;
         }
+        // Whoever is ready is spoken to.
+        let mut messages = self.messages();
         if let Err(error) = self.ready() {
             app.report(Report::new("the broker is gone").error(&error));
             return ExitCode::FAILURE;
         }
-        let mut messages = self.messages();
         loop {
             let next = async {
                 match &mut messages {
