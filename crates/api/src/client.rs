@@ -1,6 +1,6 @@
 //! The client: asks a running app over its UNIX socket, one connection a call.
 //!
-//! It needs a tokio runtime with I/O and time enabled. Every question survives a lost connection, as when the app's
+//! It needs a tokio runtime with I/O and time enabled. Every question but a message to workers survives a lost connection, as when the app's
 //! broker process is replaced: it is asked again, a command under the same `Idempotency-Key`, so that it acts once, an
 //! event stream from the last event on. Which socket is whose is left to the caller.
 //!
@@ -34,14 +34,15 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 pub use call::{Call, CommandStream};
 pub use error::ClientError;
 pub use events::{EventStream, Item};
 
-use crate::{Recycle, Resume, Scale, Status, Upgrade};
-use away::{Away, Owner};
+use crate::{ANSWER_MS, Answers, Message, Question, Recycle, Resume, Scale, Status, Told, Upgrade};
+use away::{ANSWER_WITHIN, Away, Owner};
 use connection::{Answer, Ask};
 
 /// Asks one app. Holds no connection, so it stays good while the app is replaced.
@@ -111,7 +112,7 @@ impl Client {
     /// # Errors
     /// When no random key can be had.
     pub fn recycle(&self, broker: &str, body: &Recycle, options: &Options) -> Result<Call, ClientError> {
-        self.call(path(broker, "recycle"), Some(body), options)
+        self.command(path(broker, "recycle"), Some(body), options)
     }
 
     /// Sends the workers of a broker home.
@@ -119,7 +120,7 @@ impl Client {
     /// # Errors
     /// When no random key can be had.
     pub fn drain(&self, broker: &str, options: &Options) -> Result<Call, ClientError> {
-        self.call(path(broker, "drain"), NOTHING, options)
+        self.command(path(broker, "drain"), NOTHING, options)
     }
 
     /// Starts the workers of a drained broker again; of one that is closed by its schedule, when that opens it, or now.
@@ -127,7 +128,7 @@ impl Client {
     /// # Errors
     /// When no random key can be had.
     pub fn resume(&self, broker: &str, body: &Resume, options: &Options) -> Result<Call, ClientError> {
-        self.call(path(broker, "resume"), body.now.then_some(body), options)
+        self.command(path(broker, "resume"), body.now.then_some(body), options)
     }
 
     /// Changes how many workers a broker keeps.
@@ -135,7 +136,7 @@ impl Client {
     /// # Errors
     /// When no random key can be had.
     pub fn scale(&self, broker: &str, body: &Scale, options: &Options) -> Result<Call, ClientError> {
-        self.call(path(broker, "scale"), Some(body), options)
+        self.command(path(broker, "scale"), Some(body), options)
     }
 
     /// Ends the whole app.
@@ -143,7 +144,7 @@ impl Client {
     /// # Errors
     /// When no random key can be had.
     pub fn stop(&self, options: &Options) -> Result<Call, ClientError> {
-        self.call("/v1/stop".to_owned(), NOTHING, options)
+        self.command("/v1/stop".to_owned(), NOTHING, options)
     }
 
     /// Hands the app over to the program that is now on disk, or only asks that whether it could take over.
@@ -151,7 +152,27 @@ impl Client {
     /// # Errors
     /// When no random key can be had.
     pub fn upgrade(&self, body: &Upgrade, options: &Options) -> Result<Call, ClientError> {
-        self.call("/v1/upgrade".to_owned(), Some(body), options)
+        self.command("/v1/upgrade".to_owned(), Some(body), options)
+    }
+
+    /// Tells the workers of a broker something, or the one of a slot. A lost connection is an error
+    /// ([`ClientError::Unanswered`]): whoever was told already would be told twice.
+    ///
+    /// # Errors
+    /// When nobody could be told (status 409), or the app does not answer within 10 s.
+    pub async fn send(&self, broker: &str, body: &Message) -> Result<Told, ClientError> {
+        self.once(path(broker, "send"), body, ANSWER_WITHIN).await
+    }
+
+    /// Asks the workers of a broker something, or the one of a slot. It is not asked again either after a lost connection
+    /// ([`ClientError::Unanswered`]): what a question does is the workers' affair.
+    ///
+    /// # Errors
+    /// When there is nobody to be asked (status 409), or the app does not answer within 10 s more than the workers have.
+    /// That of one worker is in its answer.
+    pub async fn call(&self, broker: &str, body: &Question) -> Result<Answers, ClientError> {
+        let within = Duration::from_millis(body.timeout_ms.unwrap_or(ANSWER_MS));
+        self.once(path(broker, "call"), body, within.saturating_add(ANSWER_WITHIN)).await
     }
 
     /// The app's events: those after that number which are still kept (none = all that are kept), a mark
@@ -163,7 +184,7 @@ impl Client {
         EventStream::open(self.clone(), last_event_id).await
     }
 
-    fn call(
+    fn command(
         &self,
         path: String,
         body: Option<&impl Serialize>,
@@ -217,6 +238,27 @@ impl Client {
         }
     }
 
+    /// The whole answer to what must not be asked twice.
+    async fn once<A: DeserializeOwned>(
+        &self,
+        path: String,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<A, ClientError> {
+        let body = serde_json::to_vec(body);
+        let body = body.map_err(|error| self.protocol(format!("it cannot be written as JSON: {error}")))?;
+        let ask = Ask { method: Method::POST, path, body, key: None, last_event_id: None };
+        let answer = async { connection::open(&self.socket, &ask).await?.text().await };
+        let text = match tokio::time::timeout(within, answer).await {
+            Ok(Err(error)) if error.is_a_loss() => {
+                return Err(ClientError::Unanswered { socket: self.socket.clone() });
+            }
+            Ok(answer) => answer?,
+            Err(_) => return Err(ClientError::Timeout { socket: self.socket.clone(), after: within }),
+        };
+        serde_json::from_str(&text).map_err(|error| self.protocol(format!("not such an answer: {error}")))
+    }
+
     fn protocol(&self, why: String) -> ClientError {
         ClientError::Protocol { socket: self.socket.clone(), why }
     }
@@ -264,6 +306,40 @@ mod tests {
         assert_eq!(client.status().await.unwrap().app, "shop");
         assert_eq!(client.status_json().await.unwrap(), written);
         assert!(fake.asked()[0].starts_with("GET /v1/status HTTP/1.1\r\n"), "{:?}", fake.asked());
+    }
+
+    fn message(text: &str) -> Message {
+        Message { message: serde_json::value::RawValue::from_string(text.to_owned()).unwrap(), slot: Some(2) }
+    }
+
+    #[tokio::test]
+    async fn a_message_is_sent_once_and_the_answer_says_who_was_told() {
+        let fake = Fake::serve(vec![json(
+            200,
+            r#"{"told":1,"untold":[{"worker":"3","slot":1,"reason":"gone","later":1}],"later":2}"#,
+        )]);
+        let told = Client::new(fake.socket()).send("a/b", &message("[1,  2]")).await.unwrap();
+        assert_eq!((told.told, told.untold[0].worker.as_str()), (1, "3"));
+        let asked = &fake.asked()[0];
+        assert!(asked.starts_with("POST /v1/brokers/a%2Fb/send HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.ends_with("\r\n\r\n{\"message\":[1,  2],\"slot\":2}"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn neither_a_message_nor_a_question_is_repeated_after_a_lost_connection() {
+        use super::fake::Turn;
+        for half in ["", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"answers\":["] {
+            let turns = || vec![Turn::Answer(half.to_owned()), Turn::Answer(json(200, "{}"))];
+            let fake = Fake::turns(turns());
+            let error = Client::new(fake.socket()).send("api", &message("1")).await.unwrap_err();
+            assert!(matches!(error, ClientError::Unanswered { .. }), "{error}");
+            assert_eq!(fake.asked().len(), 1);
+            let fake = Fake::turns(turns());
+            let question = Question { message: message("1").message, slot: None, timeout_ms: None };
+            let error = Client::new(fake.socket()).call("api", &question).await.unwrap_err();
+            assert!(matches!(error, ClientError::Unanswered { .. }), "{error}");
+            assert_eq!(fake.asked().len(), 1);
+        }
     }
 
     #[tokio::test]

@@ -116,6 +116,16 @@ pub struct MessageEvent {
     pub message: Box<RawValue>,
 }
 
+impl PartialEq for MessageEvent {
+    fn eq(&self, other: &MessageEvent) -> bool {
+        let words = |event: &MessageEvent| (event.event, event.slot, event.pid);
+        let texts = |event: &MessageEvent| [event.at.clone(), event.broker.clone(), event.worker.clone()];
+        words(self) == words(other)
+            && texts(self) == texts(other)
+            && self.message.get() == other.message.get()
+    }
+}
+
 /// What kind of message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MessageName {

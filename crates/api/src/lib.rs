@@ -8,8 +8,10 @@
 pub mod client;
 mod command;
 mod event;
+mod message;
 mod status;
 
 pub use command::{CommandReply, Failure, Outcome, Progress, Recycle, Resume, Scale, Upgrade};
 pub use event::{Event, EventName, EventsLost, MessageEvent, MessageName};
+pub use message::{ANSWER_MS, Answer, Answers, Message, Question, Told, Untold};
 pub use status::{Broker, BrokerState, Numbers, Status, Worker, WorkerState};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// One line.
@@ -47,10 +47,15 @@ struct Envelope<'a> {
     kind: Option<&'a RawValue>,
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "also_null")]
     message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
+}
+
+/// `null` can be asked and answered.
+fn also_null<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
 }
 
 impl Message<'_> {
@@ -210,6 +215,14 @@ mod tests {
         assert_eq!(name(numbers(&[1]).unwrap().as_bytes()), "numbers");
         assert_eq!(name(br#"{"cmd":"NODE_CLUSTER","act":"online"}"#), "unknown");
         assert_eq!(name(br#"{"cmd":"SHIFTBOSS_LATER"}"#), "unknown");
+    }
+
+    #[test]
+    fn null_can_be_asked_and_answered() {
+        let null = RawValue::from_string("null".to_owned()).unwrap();
+        assert_eq!((name(call(1, &null).as_bytes()), name(reply(1, &null).as_bytes())), ("call", "reply"));
+        assert_eq!(name(br#"{"cmd":"SHIFTBOSS_REPLY","id":1,"message":null,"error":null}"#), "reply");
+        assert_eq!(name(br#"{"cmd":"SHIFTBOSS_REPLY","id":1,"error":null}"#), "bad");
     }
 
     #[test]

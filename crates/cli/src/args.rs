@@ -116,6 +116,22 @@ Examples:
     /// Change how many workers a broker keeps
     #[command(before_help = "Example:\n  shiftboss scale api 6")]
     Scale(ScaleArgs),
+    /// Tell workers something: any JSON value, which they get on their channel
+    #[command(
+        before_help = "\
+Examples:
+  shiftboss send api '{\"reload\":[\"prices\"]}'
+  shiftboss send api/2 jobs '\"hello\"'           slot 2 of api, all of jobs
+  ./make-config | shiftboss send --all -",
+        override_usage = "shiftboss send [OPTIONS] TYPE[/SLOT]... JSON\n       shiftboss send [OPTIONS] --all JSON"
+    )]
+    Send(SendArgs),
+    /// Ask workers something and print each one's answer
+    #[command(before_help = "\
+Examples:
+  shiftboss call api '\"ping\"'
+  shiftboss call api/2 '{\"cache\":\"size\"}' --timeout 30s")]
+    Call(CallArgs),
     /// Stop the whole app: every worker finishes what it has
     #[command(before_help = "Example:\n  shiftboss stop --all")]
     Stop(StopArgs),
@@ -257,6 +273,28 @@ pub(crate) struct ScaleArgs {
     /// Do not wait; print the request's id
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+/// `send`.
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// Whom, by the type of the workers, and what: the last word is JSON, or - for standard input
+    #[arg(value_name = "TYPE[/SLOT]... JSON", allow_negative_numbers = true)]
+    pub(crate) words: Vec<String>,
+    /// Every broker of the app
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `call`.
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    /// Whom, by the type of the workers
+    #[arg(value_name = "TYPE[/SLOT]")]
+    pub(crate) target: String,
+    /// What: JSON, or - for standard input. Each worker has 5 s for its answer, or `--timeout`
+    #[arg(value_name = "JSON", allow_negative_numbers = true)]
+    pub(crate) message: String,
 }
 
 /// `stop`.

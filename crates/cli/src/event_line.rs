@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use shiftboss_api::Event;
+use shiftboss_api::{Event, MessageEvent, MessageName};
 
 use crate::output::{BAD, BUSY, GOOD, Look};
 use crate::text;
@@ -26,6 +26,26 @@ pub(crate) fn human(event: &Event, name_width: usize, zone: &TimeZone, look: Loo
         line.push_str(&text::clean(reason));
     }
     line.trim_end().to_owned()
+}
+
+/// "14:21:58.123  api/0  message  {"queue":7}", on a terminal no wider than that.
+pub(crate) fn message(said: &MessageEvent, zone: &TimeZone, look: Look) -> String {
+    let at = said.at.parse::<Timestamp>().ok();
+    let at = at
+        .map_or_else(|| said.at.clone(), |at| at.to_zoned(zone.clone()).strftime("%H:%M:%S%.3f").to_string());
+    let word = match said.event {
+        MessageName::WorkerMessage => "message",
+        MessageName::WorkerOps => "ops",
+    };
+    let line = format!("{at}  {}/{}  {word}  ", said.broker, said.slot);
+    let json = said.message.get();
+    if !look.redraw {
+        return line + &text::clean(json);
+    }
+    // A little of a long message is enough.
+    let left = look.width.saturating_sub(line.chars().count());
+    let start: String = json.chars().take(left + 1).collect();
+    line + &text::cut(&text::clean(&start), left)
 }
 
 fn facts(event: &Event) -> Vec<String> {
@@ -99,6 +119,26 @@ mod tests {
     use super::*;
     use crate::output::capture::PLAIN;
     use crate::progress::tests::event;
+
+    #[test]
+    fn a_message_is_one_line_and_on_a_terminal_no_longer_one() {
+        let said = |message: &str| MessageEvent {
+            at: "2026-11-24T08:00:58.1234Z".into(),
+            broker: "api".into(),
+            event: MessageName::WorkerMessage,
+            worker: "7".into(),
+            slot: 2,
+            pid: 130,
+            message: serde_json::value::RawValue::from_string(message.to_owned()).unwrap(),
+        };
+        let line = |message: &str, look| super::message(&said(message), &TimeZone::UTC, look);
+        assert_eq!(line("{\"a\":1}", PLAIN), "08:00:58.123  api/2  message  {\"a\":1}");
+        assert_eq!(line("\"\u{9b}2J\"", PLAIN), "08:00:58.123  api/2  message  \"\u{fffd}2J\"");
+        let long = format!("\"{}\"", "x".repeat(1000));
+        assert_eq!(line(&long, PLAIN).chars().count(), 30 + 1002);
+        let terminal = Look { redraw: true, width: 40, ..PLAIN };
+        assert_eq!(line(&long, terminal), "08:00:58.123  api/2  message  \"xxxxxxxx…");
+    }
 
     #[test]
     fn an_event_is_one_line() {

@@ -110,7 +110,7 @@ impl From<ClientError> for Trouble {
             }
             ClientError::Protocol { .. } => Trouble::new(Exit::Failed, text)
                 .help("the app may run another version of shiftboss: see `shiftboss status`"),
-            ClientError::Io { .. } => Trouble::new(Exit::Failed, text),
+            ClientError::Io { .. } | ClientError::Unanswered { .. } => Trouble::new(Exit::Failed, text),
             ClientError::Timeout { .. } => Trouble::new(Exit::Busy, text),
         }
     }

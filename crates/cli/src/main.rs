@@ -47,6 +47,8 @@ fn dispatch(verb: Verb, global: &args::Global, output: &Output) -> Result<ExitCo
         Verb::Drain(to) => ask(global, output, async |session| command::drain::run(session, &to).await),
         Verb::Resume(to) => ask(global, output, async |session| command::resume::run(session, &to).await),
         Verb::Scale(to) => ask(global, output, async |session| command::scale::run(session, &to).await),
+        Verb::Send(send) => ask(global, output, async |session| command::send::run(session, &send).await),
+        Verb::Call(call) => ask(global, output, async |session| command::call::run(session, &call).await),
         Verb::Stop(stop) => command::stop::check(&stop)
             .and_then(|()| ask(global, output, async |session| command::stop::run(session, &stop).await)),
         Verb::Upgrade(to) => ask(global, output, async |session| command::upgrade::run(session, &to).await),

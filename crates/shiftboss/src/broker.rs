@@ -178,8 +178,9 @@ impl Broker {
     }
 
     /// From now on, everything that its workers say and that happens to them, in order. The first who subscribes also gets what
-    /// workers have said before: it is kept for 5 s, and up to a megabyte. A subscriber that does not keep up
+    /// has happened since the broker was started, or its process has gone on, up to a megabyte. A subscriber that does not keep up
     /// slows its workers down: what they say waits in their channels.
+    #[must_use]
     pub fn subscribe(&self) -> Subscription {
         self.subscription(false)
     }

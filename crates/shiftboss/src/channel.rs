@@ -17,6 +17,8 @@ pub(crate) struct Channel {
     /// Lines that were no messages.
     bad: u32,
     ended: bool,
+    /// The worker has shut its end for reading.
+    deaf: bool,
     /// A line to the worker was cut by the end of a process before this one: it cannot be spoken to.
     cut: bool,
 }
@@ -65,7 +67,17 @@ impl Channel {
 
     fn of(socket: OwnedFd, incoming: Incoming, notice: &str, cut: bool) -> Channel {
         let outgoing = Outgoing::default();
-        Channel { socket, incoming, outgoing, notice: notice.into(), spoke: false, bad: 0, ended: cut, cut }
+        Channel {
+            socket,
+            incoming,
+            outgoing,
+            notice: notice.into(),
+            spoke: false,
+            bad: 0,
+            ended: cut,
+            deaf: false,
+            cut,
+        }
     }
 
     /// The worker has spoken before, as is recorded.
@@ -156,12 +168,18 @@ impl Channel {
         if outgoing.flush(socket.as_fd(), |in_parts| incoming.notes_writing(in_parts)).is_err() {
             // That it is closed is heard when it is read.
             self.outgoing = Outgoing::default();
+            self.deaf = true;
         }
     }
 
     /// Whether something waits for room.
     pub(crate) fn waits(&self) -> bool {
         !self.outgoing.is_empty()
+    }
+
+    /// Whether nothing reaches the worker any more.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.ended || self.deaf
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -309,8 +309,7 @@ impl Driver {
     /// Gives core what has happened, with what its own effects bring about, until nothing is left.
     fn feed_core(&mut self) -> std::io::Result<()> {
         self.hand_on_mail();
-        self.release();
-        while let Some(input) = self.inputs.pop_front() {
+        while let Some(input) = self.next_input() {
             // An app that has ended only answers.
             if self.ended && !matches!(input, Input::Command { .. }) {
                 continue;
@@ -327,6 +326,13 @@ impl Driver {
             self.perform(effects, events);
         }
         self.all_is_recorded()
+    }
+
+    fn next_input(&mut self) -> Option<Input> {
+        if self.inputs.is_empty() {
+            self.release();
+        }
+        self.inputs.pop_front()
     }
 
     /// Writes a call of core down, if that is asked for and as long as it can be done.

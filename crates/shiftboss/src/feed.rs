@@ -1,11 +1,11 @@
 //! What subscribers get: every event, numbered, the last ones kept; and the status, which is their fold.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use shiftboss_api as api;
-use shiftboss_core::id::BrokerId;
-use shiftboss_core::status::BrokerState;
+use shiftboss_core::id::{BrokerId, WorkerId};
+use shiftboss_core::status::{BrokerState, WorkerState};
 use shiftboss_core::{Event, Status};
 use tokio::sync::broadcast;
 
@@ -84,6 +84,11 @@ impl Feed {
 
     /// Tells those who watch what a worker said; they may miss some.
     pub(crate) fn publish_said(&self, said: &Arc<Said>) {
+        let weight: usize = said.messages.iter().map(|message| message.letter.get().len() + AROUND).sum();
+        // A slow watcher has so much held for it.
+        if weight.saturating_mul(self.said.len()) > HELD {
+            return;
+        }
         // Nobody watching is no failure.
         let _ = self.said.send(Arc::clone(said));
     }
@@ -112,6 +117,23 @@ impl Feed {
             .collect()
     }
 
+    /// Of each slot of a broker the worker that is ready, else one that is to be, else the one that leaves; the newest.
+    pub(crate) fn audience(&self, broker: BrokerId) -> Vec<(WorkerId, u32)> {
+        let rank = |state| match state {
+            WorkerState::Ready => 2,
+            WorkerState::Starting => 1,
+            WorkerState::Stopping => 0,
+        };
+        let mut nearest = BTreeMap::new();
+        let workers = self.status.brokers.get(broker.0 as usize).map(|broker| &broker.workers);
+        for (worker, status) in workers.into_iter().flatten() {
+            let this = (rank(status.state), *worker);
+            let known = nearest.entry(status.slot.0).or_insert(this);
+            *known = this.max(*known);
+        }
+        nearest.into_iter().map(|(slot, (_, worker))| (worker, slot)).collect()
+    }
+
     /// Whether this broker keeps workers alive.
     pub(crate) fn is_open(&self, BrokerId(at): BrokerId) -> bool {
         self.status.brokers.get(at as usize).is_some_and(|broker| broker.state == BrokerState::Open)
@@ -133,5 +155,38 @@ impl Feed {
 const KEPT: usize = 1024;
 /// Portions of messages that a slow watcher may lag behind.
 const SAID: usize = 64;
+/// Bytes of messages that are held for slow watchers, about, and what one takes beside its own.
+const HELD: usize = 16 << 20;
+const AROUND: usize = 64;
 /// Events a slow subscriber may lag behind before it loses some; it is told how many.
 const LIVE: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+    use shiftboss_core::id::WorkerId;
+
+    use super::*;
+    use crate::mail::{Kind, Message};
+
+    /// How many of these portions are held for a watcher that does not look.
+    fn held(messages: usize, length: usize) -> usize {
+        let feed = Feed::new(Names::of(Arc::new(["api".to_owned()])));
+        let watcher = feed.subscribe(None);
+        let letter = RawValue::from_string("1".repeat(length)).unwrap();
+        let message = || Message { letter: letter.clone(), kind: Kind::Message };
+        let messages = std::iter::repeat_with(message).take(messages).collect();
+        let said = Arc::new(Said { broker: BrokerId(0), worker: WorkerId(1), pid: 1, slot: 0, messages });
+        for _ in 0..SAID {
+            feed.publish_said(&said);
+        }
+        watcher.said.len()
+    }
+
+    #[test]
+    fn little_is_held_for_a_watcher_that_is_slow() {
+        assert_eq!(held(10, 1000), SAID);
+        assert_eq!(held(1, 10 << 20), 2);
+        assert!(held(32_768, 1) < 10);
+    }
+}

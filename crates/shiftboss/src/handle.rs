@@ -184,6 +184,11 @@ impl Handle {
         subscription.await.map_err(|_| Gone)
     }
 
+    /// Something with the workers' channels.
+    pub(crate) async fn errand(&self, errand: Errand) -> Result<(), Gone> {
+        self.send(Order::Errand(errand)).await
+    }
+
     async fn send(&self, order: Order) -> Result<(), Gone> {
         self.orders.send(order).await.map_err(|_| Gone)
     }

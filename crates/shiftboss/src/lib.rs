@@ -160,8 +160,8 @@
 //! * A request inside a worker that is killed from outside is lost with it.
 //! * Messages are not kept for a worker that is gone, nor for its successor; [`Member::send`] says when one is on its way, not
 //!   that it was read. After the death of a broker process a message of a worker may come twice.
-//! * What workers say and ask waits 5 s for the first [`subscribe`](Broker::subscribe) and [`on_call`](Broker::on_call) of a
-//!   process, then for nobody: both belong right after [`Broker::start`].
+//! * What workers say waits for the first [`subscribe`](Broker::subscribe) of a process, up to a megabyte; what they ask waits
+//!   5 s for the first [`on_call`](Broker::on_call). Both belong right after [`Broker::start`].
 //! * A worker that asks while the broker process dies may get no answer: put a time limit around [`WorkerContext::call`].
 //! * One that does not read holds the others up: workers wait for a [`Subscription`] that is full; [`Untold::Full`] is what a
 //!   worker that does not read gets.

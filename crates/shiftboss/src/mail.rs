@@ -18,6 +18,18 @@ pub(crate) enum Happening {
     Said(Arc<Said>),
 }
 
+impl Happening {
+    /// About as many bytes as it takes.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Happening::Event(_) => 512,
+            Happening::Said(said) => {
+                said.messages.iter().map(|message| message.letter.get().len() + 64).sum()
+            }
+        }
+    }
+}
+
 /// Messages of one worker.
 #[derive(Debug)]
 pub(crate) struct Said {
@@ -58,6 +70,11 @@ pub(crate) enum Errand {
     Listeners {
         broker: BrokerId,
         reply: oneshot::Sender<Vec<(WorkerId, u32, u32)>>,
+    },
+    /// Of each slot the worker that serves it, or is nearest to that, in the order of slots.
+    Audience {
+        broker: BrokerId,
+        reply: oneshot::Sender<Vec<(WorkerId, u32)>>,
     },
     /// One line to one worker.
     Tell {
@@ -121,7 +138,7 @@ pub enum CallError {
     #[error("the question cannot be JSON: {0}")]
     Unspeakable(String),
     /// It did not answer in time.
-    #[error("no answer within {0:?}")]
+    #[error("no answer within {}", span(*.0))]
     TimedOut(Duration),
     /// It answered that it cannot.
     #[error("the worker says: {0}")]
@@ -142,5 +159,25 @@ impl CallError {
     /// Words are told as such, anything else as the JSON that it is.
     pub(crate) fn refused(why: &str) -> CallError {
         CallError::Refused(serde_json::from_str(why).unwrap_or_else(|_| why.to_owned()))
+    }
+}
+
+/// "5 s", "1.5 s", "20 ms".
+fn span(span: Duration) -> String {
+    if span < Duration::from_secs(1) {
+        format!("{} ms", span.as_millis())
+    } else {
+        format!("{} s", span.as_millis() as f64 / 1e3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_is_not_answered_says_for_how_long_it_has_waited() {
+        let said = [5_000, 1_500, 20].map(|ms| CallError::TimedOut(Duration::from_millis(ms)).to_string());
+        assert_eq!(said, ["no answer within 5 s", "no answer within 1.5 s", "no answer within 20 ms"]);
     }
 }

@@ -15,7 +15,6 @@ use crate::members::Member;
 
 /// Everything that happens to a [`Broker`] from a moment on: to be awaited in any runtime, or waited for outside of one.
 /// One that is not read slows the workers down; drop what is not needed.
-#[must_use = "workers wait for one that is kept and not read; dropped at once it has told nothing"]
 pub struct Subscription {
     broker: Broker,
     happenings: mpsc::Receiver<Happening>,

@@ -115,6 +115,7 @@ impl Away {
             ClientError::NotPermitted { .. }
             | ClientError::Server { .. }
             | ClientError::Protocol { .. }
+            | ClientError::Unanswered { .. }
             | ClientError::Timeout { .. } => false,
         }
     }

@@ -182,4 +182,5 @@ impl Drop for Connection {
 const QUEUE_PAUSE: Duration = Duration::from_millis(20);
 /// 10,000 workers make a status of about 3 MB.
 const LONGEST_BODY: usize = 64 << 20;
-const LONGEST_LINE: usize = 1 << 20;
+/// A message of a worker has up to 16 MiB.
+const LONGEST_LINE: usize = 17 << 20;

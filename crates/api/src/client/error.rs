@@ -49,6 +49,13 @@ pub enum ClientError {
         /// What the system said.
         source: io::Error,
     },
+    /// The connection was lost before the answer to a message or question came, which may have been told and is not
+    /// told again.
+    #[error("the connection to {} was lost before it said whom it has told: perhaps all, perhaps nobody", socket.display())]
+    Unanswered {
+        /// Where it was asked.
+        socket: PathBuf,
+    },
     /// There was no answer, or no outcome, in time.
     #[error("no answer from {} within {after:?}", socket.display())]
     Timeout {

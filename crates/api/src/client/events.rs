@@ -4,7 +4,7 @@
 use super::away::Away;
 use super::connection::{Answer, Ask};
 use super::{Client, ClientError};
-use crate::{Event, EventsLost};
+use crate::{Event, EventsLost, MessageEvent, MessageName};
 
 /// The app's events as they come, each once, for as long as the app lives: a lost connection is opened again and the
 /// events go on after the last one. Made by [`Client::events`](super::Client::events).
@@ -37,6 +37,13 @@ pub enum Item {
         /// The event.
         event: Box<Event>,
         /// As the server wrote it, with the fields that this version does not know.
+        json: String,
+    },
+    /// What a worker said. Some may be missing, and nothing says which: nobody waits for a slow reader.
+    Message {
+        /// Who said what.
+        message: Box<MessageEvent>,
+        /// As the server wrote it.
         json: String,
     },
     /// Events are missing here.
@@ -155,6 +162,9 @@ fn item(name: &str, json: String) -> serde_json::Result<Item> {
     if name == LOST {
         return serde_json::from_str(&json).map(Item::Lost);
     }
+    if [MessageName::WorkerMessage, MessageName::WorkerOps].iter().any(|known| known.as_str() == name) {
+        return serde_json::from_str(&json).map(|message| Item::Message { message: Box::new(message), json });
+    }
     match serde_json::from_str(&json) {
         Ok(event) => Ok(Item::Event { event: Box::new(event), json }),
         Err(error) if crate::EventName::ALL.iter().any(|known| known.as_str() == name) => Err(error),
@@ -197,6 +207,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_message_of_any_length_has_no_number_and_is_had_as_it_was_written() {
+        let long = "x".repeat(2 << 20);
+        let said = format!(
+            r#"{{"at":"2026-11-24T14:21:58Z","broker":"api","event":"worker_message","worker":"3","slot":2,"pid":130,"message":{{"a" : "{long}"}}}}"#
+        );
+        let body = format!(
+            "id: 7\nevent: worker_death\ndata: {DEATH}\n\n: live\n\nevent: worker_message\ndata: {said}\n\n"
+        );
+        let fake = Fake::serve_and_leave(vec![stream(&body)]);
+        let mut events = Client::new(fake.socket()).events(None).await.unwrap();
+        while events.next().await.unwrap() != Some(Item::Live) {}
+        let Some(Item::Message { message, json }) = events.next().await.unwrap() else {
+            panic!("no message")
+        };
+        assert!(json == said && message.message.get() == format!("{{\"a\" : \"{long}\"}}"));
+        assert_eq!((message.slot, events.last_id()), (2, Some(7)));
+    }
+
+    #[tokio::test]
     async fn a_known_event_that_cannot_be_read_is_a_protocol_error() {
         let fake = Fake::serve(vec![stream("event: worker_death\ndata: {\"seq\":true}\n\n")]);
         let mut events = Client::new(fake.socket()).events(None).await.unwrap();
@@ -228,7 +257,7 @@ mod tests {
             match item {
                 Item::Event { event, .. } => seqs.push(event.seq.cast_signed()),
                 Item::Lost(lost) => seqs.push(-lost.events_lost.cast_signed()),
-                Item::Other(json) => panic!("{json}"),
+                Item::Other(json) | Item::Message { json, .. } => panic!("{json}"),
                 Item::Live => {}
             }
         }

@@ -81,7 +81,9 @@ impl<'a> Lines<'a> {
         let output = self.session.output;
         let line = match item {
             Item::Live => return Ok(()),
-            Item::Event { json, .. } | Item::Other(json) if output.json => json.clone(),
+            Item::Event { json, .. } | Item::Message { json, .. } | Item::Other(json) if output.json => {
+                json.clone()
+            }
             Item::Lost(lost) if output.json => {
                 serde_json::json!({"events_lost": lost.events_lost}).to_string()
             }
@@ -89,6 +91,7 @@ impl<'a> Lines<'a> {
                 self.name = self.name.max(event.broker.as_ref().map_or(0, |name| name.chars().count()));
                 event_line::human(event, self.name, &self.zone, output.out)
             }
+            Item::Message { message, .. } => event_line::message(message, &self.zone, output.out),
             Item::Lost(EventsLost { events_lost }) => {
                 format!(
                     "         {} missing here: no longer kept, or read too slowly",

@@ -1,5 +1,6 @@
 //! One verb a file, and what those that ask a running app share.
 
+pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -11,6 +12,8 @@ pub(crate) mod recycle;
 pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod scale;
+pub(crate) mod send;
+mod spoken;
 pub(crate) mod status;
 pub(crate) mod stop;
 mod targets;
@@ -68,10 +71,19 @@ impl<'a> Session<'a> {
 
     /// The answer, unless `--timeout` comes first.
     async fn in_time<T>(&self, answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, Trouble> {
+        self.in_time_or(answer, Trouble::from).await
+    }
+
+    /// The same with other words for what goes wrong.
+    async fn in_time_or<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ClientError>>,
+        trouble: impl FnOnce(ClientError) -> Trouble,
+    ) -> Result<T, Trouble> {
         let answer = self.telling(answer);
-        let Some(limit) = self.timeout else { return Ok(answer.await?) };
+        let Some(limit) = self.timeout else { return answer.await.map_err(trouble) };
         match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => Ok(answer?),
+            Ok(answer) => answer.map_err(trouble),
             Err(_) => {
                 let socket = self.client.socket().to_owned();
                 Err(ClientError::Timeout { socket, after: limit }.into())

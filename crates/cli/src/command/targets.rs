@@ -20,16 +20,27 @@ pub(super) fn resolve(
     slots: bool,
     status: Result<&Status, Trouble>,
 ) -> Result<Vec<Target>, Trouble> {
-    if asked.types.is_empty() && !asked.all {
+    named(&asked.types, asked.all, verb, slots, status)
+}
+
+/// The same of these words.
+pub(super) fn named(
+    words: &[String],
+    all: bool,
+    verb: &str,
+    slots: bool,
+    status: Result<&Status, Trouble>,
+) -> Result<Vec<Target>, Trouble> {
+    if words.is_empty() && !all {
         return Err(nobody_named(verb, status.ok()));
     }
     let status = status?;
-    if asked.all {
+    if all {
         let all = status.brokers.iter().map(|broker| Target { name: broker.name.clone(), slot: None });
         return Ok(all.collect());
     }
     let mut targets = Vec::new();
-    for word in &asked.types {
+    for word in words {
         let target = read(word, verb, slots)?;
         let broker = find(status, &target.name)?;
         if let Some(slot) = target.slot.filter(|slot| *slot >= broker.wanted) {

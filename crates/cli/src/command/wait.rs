@@ -100,7 +100,7 @@ async fn next(events: &mut EventStream, broker: &str) -> Result<Option<News>, Cl
                     _ => News::Other,
                 }));
             }
-            Some(Item::Event { .. } | Item::Other(_)) => {}
+            Some(Item::Event { .. } | Item::Message { .. } | Item::Other(_)) => {}
         }
     }
 }

@@ -29,6 +29,63 @@ struct Said {
     more: Condvar,
 }
 
+impl Said {
+    fn until(&self, what: &str, mut is: impl FnMut(&[Value]) -> bool) -> Vec<Value> {
+        let end = Instant::now() + PATIENCE;
+        let mut heard = self.heard.lock().unwrap();
+        while !is(&heard.0) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let last = heard.0.iter().rev().take(40).rev().map(Value::to_string).collect::<Vec<_>>();
+                panic!("waited in vain for: {what}\n{}\n{}", last.join("\n"), heard.1);
+            }
+            heard = self.more.wait_timeout(heard, left.min(Duration::from_secs(1))).unwrap().0;
+        }
+        heard.0.clone()
+    }
+}
+
+/// `events -f`, with the messages of workers. Ended when it is dropped.
+pub(crate) struct Watch {
+    child: Child,
+    said: Arc<Said>,
+}
+
+impl Watch {
+    /// It misses nothing from now on, unless it is too slow.
+    pub(crate) fn of(app: &App) -> Watch {
+        let mut command = Command::new(BIN);
+        command.args(["events", "-f", "--json", "--socket"]).arg(app.socket());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let said = Arc::new(Said::default());
+        listen(child.stdout.take().unwrap(), &said, |heard, line| {
+            // What a worker says can be nested deeper than is read here.
+            heard.0.push(serde_json::from_str(line).unwrap_or_default());
+        });
+        let watch = Watch { child, said };
+        // What was kept is printed when it has begun to listen.
+        watch.until("the events that are kept", |log| !log.is_empty());
+        watch
+    }
+
+    pub(crate) fn until(&self, what: &str, is: impl FnMut(&[Value]) -> bool) -> Vec<Value> {
+        self.said.until(what, is)
+    }
+
+    /// Waits until workers have said this so many times in all.
+    pub(crate) fn until_said(&self, message: &Value, times: usize) {
+        let is = |event: &&Value| event["event"] == "worker_message" && event["message"] == *message;
+        self.until(&message.to_string(), |log| log.iter().filter(is).count() >= times);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl App {
     /// Runs this configuration. `BIN` is replaced by the binary, `WORKER` by the misbehaving worker, `FOLDER` by a
     /// folder of the app's own, which holds a file `version` for the built-in worker.
@@ -91,18 +148,8 @@ impl App {
     }
 
     /// Waits until what it has printed fulfils this; panics with the log after a minute.
-    pub(crate) fn until(&self, what: &str, mut is: impl FnMut(&[Value]) -> bool) -> Vec<Value> {
-        let end = Instant::now() + PATIENCE;
-        let mut heard = self.said.heard.lock().unwrap();
-        while !is(&heard.0) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let last = heard.0.iter().rev().take(40).rev().map(Value::to_string).collect::<Vec<_>>();
-                panic!("waited in vain for: {what}\n{}\n{}", last.join("\n"), heard.1);
-            }
-            heard = self.said.more.wait_timeout(heard, left.min(Duration::from_secs(1))).unwrap().0;
-        }
-        heard.0.clone()
+    pub(crate) fn until(&self, what: &str, is: impl FnMut(&[Value]) -> bool) -> Vec<Value> {
+        self.said.until(what, is)
     }
 
     /// Waits for so many events of that name in all.

@@ -20,3 +20,4 @@ mod ready_before_retire;
 mod small_and_silent;
 mod the_broker_process_can_die;
 mod trace;
+mod workers_talk;

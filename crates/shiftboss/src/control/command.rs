@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use shiftboss_api::{CommandReply, Outcome, Progress, Recycle, Resume, Scale, Upgrade};
-use shiftboss_core::id::{RequestId, Slot};
+use shiftboss_core::id::{BrokerId, RequestId, Slot};
 use shiftboss_core::{Command, Verb};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_stream::StreamExt as _;
@@ -29,16 +29,25 @@ pub(super) async fn broker(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let Some(broker) = handle.broker(&name) else {
-        let error = format!("`{name}` is not a type of this app");
-        let known = handle.info().brokers.now().join(", ");
-        return failure(StatusCode::NOT_FOUND, error, Some(format!("its types are: {known}")));
+    let broker = match known(&handle, &name) {
+        Ok(broker) => broker,
+        Err(unknown) => return unknown,
     };
     let verb = match read_verb(&verb, &body) {
         Ok(verb) => verb,
         Err((status, error)) => return failure(status, error, None),
     };
     run(&handle, Some(name), Asked::Command(Command::Broker(broker, verb)), &query, &headers).await
+}
+
+/// The broker of that type.
+#[expect(clippy::result_large_err, reason = "the answer to a client, built once a request")]
+pub(super) fn known(handle: &Handle, name: &str) -> Result<BrokerId, Response> {
+    handle.broker(name).ok_or_else(|| {
+        let error = format!("`{name}` is not a type of this app");
+        let known = handle.info().brokers.now().join(", ");
+        failure(StatusCode::NOT_FOUND, error, Some(format!("its types are: {known}")))
+    })
 }
 
 pub(super) async fn stop(State(handle): State<Handle>, Query(query): Pairs, headers: HeaderMap) -> Response {
@@ -107,12 +116,12 @@ fn read_verb(verb: &str, body: &[u8]) -> Result<Verb, (StatusCode, String)> {
         "scale" => read_body::<Scale>(body).map(|scale| Verb::Scale(scale.workers)),
         other => Err((
             StatusCode::NOT_FOUND,
-            format!("`{other}` is not a verb: expected recycle, drain, resume or scale"),
+            format!("`{other}` is not a verb: expected recycle, drain, resume, scale, send or call"),
         )),
     }
 }
 
-fn read_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, String)> {
+pub(super) fn read_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, String)> {
     serde_json::from_slice(body)
         .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is wrong: {error}")))
 }

@@ -7,7 +7,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use shiftboss_api::{Event, EventsLost, MessageEvent, MessageName};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use shiftboss_api::{Event, EventsLost, MessageName};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,7 +23,7 @@ use crate::os::clock;
 pub(super) async fn events(State(handle): State<Handle>, headers: HeaderMap) -> Result<Response, Gone> {
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let subscription = handle.subscribe(after).await?;
-    let (lines, body) = mpsc::channel(16);
+    let (lines, body) = mpsc::channel(1);
     tokio::spawn(async move {
         // The client has gone when nobody takes the lines any more.
         let _ = send_all(subscription, &handle.info().brokers, lines).await;
@@ -47,6 +49,8 @@ async fn send_all(
     }
     lines.send(": live\n\n".to_owned()).await?;
     loop {
+        // A message may be long, and a client slow: nothing is made for one that has not taken what came before.
+        let place = lines.reserve().await.map_err(|_| mpsc::error::SendError(String::new()))?;
         let line = tokio::select! {
             event = live.recv() => match event {
                 Ok(event) => event_line(&event),
@@ -61,7 +65,7 @@ async fn send_all(
             },
             () = lines.closed() => return Ok(()),
         };
-        lines.send(line).await?;
+        place.send(line);
     }
 }
 
@@ -74,7 +78,7 @@ fn event_line(event: &Arc<Event>) -> String {
 fn said_lines(said: &Said, names: &[String]) -> String {
     let moment = Moment::now();
     let at = moment.wall(clock::now());
-    let mut lines = String::new();
+    let mut lines = Vec::new();
     for message in &said.messages {
         let event = match message.kind {
             Kind::Message => MessageName::WorkerMessage,
@@ -82,22 +86,84 @@ fn said_lines(said: &Said, names: &[String]) -> String {
             // A question is between the worker and whoever answers it.
             Kind::Call(_) => continue,
         };
-        let live = MessageEvent {
-            at: at.clone(),
-            broker: names.get(said.broker.0 as usize).cloned().unwrap_or_default(),
+        let length = message.letter.get().len() + AROUND;
+        if lines.is_empty() {
+            lines.reserve_exact(length);
+        } else {
+            lines.reserve(length);
+        }
+        lines.extend(b"event: ");
+        lines.extend(event.as_str().as_bytes());
+        lines.extend(b"\ndata: ");
+        let live = Live {
+            at: &at,
+            broker: names.get(said.broker.0 as usize).map_or("", String::as_str),
             event,
             worker: said.worker.to_string(),
             slot: said.slot,
             pid: said.pid,
-            message: message.letter.clone(),
+            message: &message.letter,
         };
-        let data = serde_json::to_string(&live).unwrap_or_default();
-        lines.push_str(&format!("event: {}\ndata: {}\n\n", event.as_str(), data.replace('\r', " ")));
+        let data = lines.len();
+        // Writing to memory does not fail.
+        let _ = serde_json::to_writer(&mut lines, &live);
+        // White space to JSON, the end of a line to readers of events.
+        lines[data..].iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
+        lines.extend(b"\n\n");
     }
-    lines
+    String::from_utf8(lines).unwrap_or_default()
+}
+
+/// A [`shiftboss_api::MessageEvent`] that owns no message: one may be long.
+#[derive(Serialize)]
+struct Live<'a> {
+    at: &'a str,
+    broker: &'a str,
+    event: MessageName,
+    worker: String,
+    slot: u32,
+    pid: u32,
+    message: &'a RawValue,
 }
 
 fn lost_line(events_lost: u64) -> String {
     let data = serde_json::to_string(&EventsLost { events_lost }).unwrap_or_default();
     format!("event: events_lost\ndata: {data}\n\n")
+}
+
+/// What an event has around its message.
+const AROUND: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use shiftboss_api::MessageEvent;
+    use shiftboss_core::id::{BrokerId, WorkerId};
+
+    use super::*;
+    use crate::mail::Message;
+
+    #[test]
+    fn a_message_is_an_event_of_one_line_and_a_question_is_none() {
+        let message = |text: &str, kind| {
+            let letter = RawValue::from_string(text.to_owned()).unwrap();
+            Message { letter, kind }
+        };
+        let messages = vec![
+            message("{\"a\":\r1}", Kind::Message),
+            message("7", Kind::Call(1)),
+            message("{\"type\":\"ops\"}", Kind::Ops),
+        ];
+        let said = Said { broker: BrokerId(1), worker: WorkerId(7), pid: 12, slot: 3, messages };
+        let lines = said_lines(&said, &["api".to_owned(), "jobs".to_owned()]);
+        let events: Vec<&str> = lines.split_terminator("\n\n").collect();
+        assert_eq!(events.len(), 2);
+        for (event, (name, message)) in
+            events.iter().zip([("worker_message", "{\"a\": 1}"), ("worker_ops", "{\"type\":\"ops\"}")])
+        {
+            let data = event.strip_prefix(&format!("event: {name}\ndata: ")).unwrap();
+            let read: MessageEvent = serde_json::from_str(data).unwrap();
+            assert_eq!((read.broker.as_str(), read.worker.as_str(), read.slot), ("jobs", "7", 3));
+            assert_eq!(read.message.get(), message);
+        }
+    }
 }

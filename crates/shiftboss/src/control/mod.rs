@@ -2,6 +2,7 @@
 
 mod command;
 mod events;
+mod message;
 mod peer;
 mod status;
 
@@ -25,6 +26,8 @@ pub(crate) async fn serve(
     let routes = Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/events", get(events::events))
+        .route("/v1/brokers/{name}/send", post(message::send))
+        .route("/v1/brokers/{name}/call", post(message::call))
         .route("/v1/brokers/{name}/{verb}", post(command::broker))
         .route("/v1/stop", post(command::stop))
         .route("/v1/upgrade", post(command::upgrade))

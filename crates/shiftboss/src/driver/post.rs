@@ -69,7 +69,15 @@ impl Post {
         full.map(|queue| queue.subscriber.broker).collect()
     }
 
+    fn subscribe(&mut self, subscriber: Subscriber) {
+        let early = self.early.take(subscriber.broker, subscriber.answers);
+        let mut queue = Queue { subscriber, backlog: early.into() };
+        queue.go_on();
+        self.subscribers.push(queue);
+    }
+
     fn put(&mut self, broker: BrokerId, happening: &Happening) {
+        self.early.keep(broker, happening);
         for queue in self.subscribers.iter_mut().filter(|queue| queue.subscriber.broker == broker) {
             queue.put(happening.clone());
         }
@@ -83,7 +91,7 @@ impl Post {
         gone: Option<WorkerId>,
     ) {
         if let Some(broker) = broker
-            && !self.subscribers.is_empty()
+            && !(self.subscribers.is_empty() && !self.early.is_on())
         {
             self.put(broker, &Happening::Event(Arc::clone(event)));
         }
@@ -174,7 +182,7 @@ impl Driver {
         }
         let said = Arc::new(Said { broker, worker, pid, slot, messages });
         self.feed.publish_said(&said);
-        for (worker, call) in self.post.early.keep(&said, clock::now()) {
+        for (worker, call) in self.post.early.keep_questions(&said, clock::now()) {
             self.refuse_to_answer(worker, call);
         }
         self.post.put(broker, &Happening::Said(said));
@@ -197,6 +205,9 @@ impl Driver {
         match errand {
             Errand::Listeners { broker, reply } => {
                 let _ = reply.send(self.workers.listeners(broker));
+            }
+            Errand::Audience { broker, reply } => {
+                let _ = reply.send(self.feed.audience(broker));
             }
             Errand::Tell { worker, line, reply } => {
                 let told = self.workers.tell(worker, &line);
@@ -226,12 +237,7 @@ impl Driver {
             }
             Errand::HangUp { worker } => self.workers.hang_up(worker, &mut self.inputs),
             Errand::Expect => self.post.early.begin(),
-            Errand::Subscribe(subscriber) => {
-                let early = self.post.early.take(subscriber.broker, subscriber.answers);
-                let mut queue = Queue { subscriber, backlog: VecDeque::new() };
-                early.into_iter().for_each(|said| queue.put(Happening::Said(said)));
-                self.post.subscribers.push(queue);
-            }
+            Errand::Subscribe(subscriber) => self.post.subscribe(subscriber),
         }
     }
 }

@@ -80,12 +80,12 @@ impl WorkerContext {
     /// Runs a worker until it is to leave, in any tokio runtime. See [`work`].
     pub async fn run<W: Worker>(&self, app: &App, mut worker: W) -> ExitCode {
         self.take_name();
+        // From the beginning: whoever has heard of this worker may send it messages.
+        let mut messages = self.messages();
         if let Err(error) = worker.init(self).await {
             app.report(Report::new("the worker cannot begin").error(&*error));
             return ExitCode::FAILURE;
         }
-        // Whoever is ready is spoken to.
-        let mut messages = self.messages();
         if let Err(error) = self.ready() {
             app.report(Report::new("the broker is gone").error(&error));
             return ExitCode::FAILURE;

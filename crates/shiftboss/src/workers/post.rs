@@ -119,7 +119,7 @@ impl Workers {
     /// Tells a worker something: one line of JSON.
     pub(crate) fn tell(&mut self, worker: WorkerId, line: &[u8]) -> Result<(), Untold> {
         let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
-        if channel.is_none_or(|channel| channel.has_ended()) {
+        if channel.is_none_or(|channel| channel.is_deaf()) {
             return Err(Untold::Gone);
         }
         if line.len() > shiftboss_channel::socket::WHOLE {
@@ -127,9 +127,14 @@ impl Workers {
             self.provide_rest(worker);
         }
         let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
-        let said = channel.map_or(Ok(()), |channel| channel.say(line));
+        let said = channel.map_or(Err(Untold::Gone), |channel| match channel.say(line) {
+            Err(QueueFull) => Err(Untold::Full),
+            // That shows when it is written.
+            Ok(()) if channel.is_deaf() => Err(Untold::Gone),
+            Ok(()) => Ok(()),
+        });
         self.wait_for_room(worker);
-        said.map_err(|QueueFull| Untold::Full)
+        said
     }
 
     /// Tells a worker to leave, in the words of its specification.
@@ -217,6 +222,8 @@ impl Workers {
                 Word::HungUp => inputs.push_back(Input::HungUp { worker }),
                 Word::Garbled => {
                     log.channel_error(&process.broker, worker.0, "it wrote too much that is no message");
+                    // Its channel is shut: no notice would reach it.
+                    inputs.push_back(Input::HungUp { worker });
                     inputs.push_back(Input::Garbled { worker });
                 }
                 // Numbers of another form are no numbers.

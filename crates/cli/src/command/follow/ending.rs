@@ -156,6 +156,7 @@ fn interrupted(session: &Session<'_>, track: &Track, error: ClientError) -> Trou
         | ClientError::Server { .. }
         | ClientError::Protocol { .. }
         | ClientError::Io { .. }
+        | ClientError::Unanswered { .. }
         | ClientError::Timeout { .. } => error.into(),
     }
 }

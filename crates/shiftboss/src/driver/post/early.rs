@@ -1,5 +1,5 @@
-//! What workers say before the program around has begun to listen: kept for a short time for whoever comes first. A worker
-//! may be quicker than the line after `Broker::start`, and in a successor it has been there before.
+//! What happens before the program around has begun to listen: kept for whoever comes first. A worker may be quicker than
+//! the line after `Broker::start`, and in a successor it has been there before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use shiftboss_core::id::{BrokerId, WorkerId};
 use shiftboss_core::time::Time;
 
-use crate::mail::{Kind, Said};
+use crate::mail::{Happening, Kind, Said};
 
 /// Nothing is kept before [`Early::begin`].
 #[derive(Default)]
@@ -17,16 +17,25 @@ pub(super) struct Early {
     brokers: BTreeMap<BrokerId, Kept>,
 }
 
-/// Of one broker. What both kinds of listeners have had, or nobody wanted in time, is not kept.
+/// Of one broker.
 #[derive(Default)]
 struct Kept {
-    /// From the first word on.
-    until: Option<Time>,
-    said: Vec<Arc<Said>>,
-    size: usize,
+    /// For the first subscriber.
+    happened: Portion,
     is_heard: bool,
+    /// For the first who answers, who has to come in time: somebody waits.
+    asked: Portion,
+    /// From the first question on.
+    until: Option<Time>,
     is_answered: bool,
     is_over: bool,
+}
+
+/// What happened, up to [`MOST`].
+#[derive(Default)]
+struct Portion {
+    happenings: Vec<Happening>,
+    size: usize,
 }
 
 /// A question, and who asks.
@@ -38,71 +47,107 @@ impl Early {
         self.is_on = true;
     }
 
-    /// Whether somebody who answers may still come.
-    pub(super) fn may_be_answered(&self, broker: BrokerId) -> bool {
-        self.is_on && self.brokers.get(&broker).is_none_or(|kept| !kept.is_over)
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
     }
 
-    /// Keeps it if that is of use. Returns what nobody will answer, since there is no room for more.
-    pub(super) fn keep(&mut self, said: &Arc<Said>, now: Time) -> Vec<Asked> {
+    /// Whether the first who answers may still come.
+    pub(super) fn may_be_answered(&self, broker: BrokerId) -> bool {
+        self.is_on && self.brokers.get(&broker).is_none_or(Kept::may_be_answered)
+    }
+
+    /// Keeps it if nobody has heard of this broker yet.
+    pub(super) fn keep(&mut self, broker: BrokerId, happening: &Happening) {
         if !self.is_on {
+            return;
+        }
+        let kept = self.brokers.entry(broker).or_default();
+        if !kept.is_heard {
+            kept.happened.keep(happening);
+        }
+    }
+
+    /// Keeps the questions in it if nobody has answered any of this broker yet. Returns those that there is no room for.
+    pub(super) fn keep_questions(&mut self, said: &Arc<Said>, now: Time) -> Vec<Asked> {
+        if !self.is_on || !questions(said).any(|_| true) {
             return Vec::new();
         }
         let kept = self.brokers.entry(said.broker).or_default();
-        if kept.is_over {
+        if !kept.may_be_answered() {
             return Vec::new();
         }
         kept.until.get_or_insert(now + FOR);
-        kept.size += said.messages.iter().map(|message| message.letter.get().len() + OVERHEAD).sum::<usize>();
-        kept.said.push(Arc::clone(said));
-        if kept.size > MOST { kept.end() } else { Vec::new() }
+        let has_room = kept.asked.keep(&Happening::Said(Arc::clone(said)));
+        if has_room { Vec::new() } else { questions(said).collect() }
     }
 
     /// What the first who listens in this way gets.
-    pub(super) fn take(&mut self, broker: BrokerId, answers: bool) -> Vec<Arc<Said>> {
+    pub(super) fn take(&mut self, broker: BrokerId, answers: bool) -> Vec<Happening> {
         if !self.is_on {
             return Vec::new();
         }
         let kept = self.brokers.entry(broker).or_default();
-        let had = std::mem::replace(if answers { &mut kept.is_answered } else { &mut kept.is_heard }, true);
-        let said = if had { Vec::new() } else { kept.said.clone() };
-        if kept.is_heard && kept.is_answered {
-            kept.end();
-        }
-        said
+        let portion = if answers {
+            kept.is_answered = true;
+            &mut kept.asked
+        } else {
+            kept.is_heard = true;
+            &mut kept.happened
+        };
+        std::mem::take(portion).happenings
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.brokers.values().filter(|kept| !kept.is_over).filter_map(|kept| kept.until).min()
+        self.brokers.values().filter(|kept| kept.may_be_answered()).filter_map(|kept| kept.until).min()
     }
 
     /// Ends what is due. Returns what nobody will answer.
     pub(super) fn end(&mut self, now: Time) -> Vec<Asked> {
-        let due = |kept: &&mut Kept| !kept.is_over && kept.until.is_some_and(|until| until <= now);
-        self.brokers.values_mut().filter(due).flat_map(Kept::end).collect()
+        let mut unanswered = Vec::new();
+        for kept in self.brokers.values_mut() {
+            if kept.may_be_answered() && kept.until.is_some_and(|until| until <= now) {
+                kept.is_over = true;
+                for happening in std::mem::take(&mut kept.asked).happenings {
+                    match happening {
+                        Happening::Said(said) => unanswered.extend(questions(&said)),
+                        Happening::Event(_) => {}
+                    }
+                }
+            }
+        }
+        unanswered
     }
 }
 
 impl Kept {
-    fn end(&mut self) -> Vec<Asked> {
-        self.is_over = true;
-        let said = std::mem::take(&mut self.said);
-        let calls = said.iter().flat_map(|said| {
-            let call = |kind| match kind {
-                Kind::Call(id) => Some((said.worker, id)),
-                Kind::Message | Kind::Ops => None,
-            };
-            said.messages.iter().filter_map(move |message| call(message.kind))
-        });
-        if self.is_answered { Vec::new() } else { calls.collect() }
+    fn may_be_answered(&self) -> bool {
+        !self.is_answered && !self.is_over
     }
 }
 
+impl Portion {
+    /// Whether there is room for it; once there is none, there is none for what comes later.
+    fn keep(&mut self, happening: &Happening) -> bool {
+        self.size = self.size.saturating_add(happening.size());
+        let has_room = self.size <= MOST;
+        if has_room {
+            self.happenings.push(happening.clone());
+        }
+        has_room
+    }
+}
+
+fn questions(said: &Said) -> impl Iterator<Item = Asked> + '_ {
+    said.messages.iter().filter_map(|message| match message.kind {
+        Kind::Call(id) => Some((said.worker, id)),
+        Kind::Message | Kind::Ops => None,
+    })
+}
+
+/// For a program to come to its `on_call`.
 const FOR: Duration = Duration::from_secs(5);
-/// Bytes of one broker's workers.
+/// Bytes of one broker.
 const MOST: usize = 1 << 20;
-/// What a short message costs besides.
-const OVERHEAD: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -111,10 +156,16 @@ mod tests {
     use super::*;
     use crate::mail::Message;
 
-    fn said(kind: Kind, bytes: usize) -> Arc<Said> {
+    const BROKER: BrokerId = BrokerId(0);
+    const WORKER: WorkerId = WorkerId(7);
+
+    fn says(early: &mut Early, kind: Kind, bytes: usize, now: Time) -> Vec<Asked> {
         let letter = RawValue::from_string(format!("\"{}\"", "x".repeat(bytes))).unwrap();
         let messages = vec![Message { letter, kind }];
-        Arc::new(Said { broker: BrokerId(0), worker: WorkerId(7), pid: 1, slot: 0, messages })
+        let said = Arc::new(Said { broker: BROKER, worker: WORKER, pid: 1, slot: 0, messages });
+        let refused = early.keep_questions(&said, now);
+        early.keep(BROKER, &Happening::Said(said));
+        refused
     }
 
     fn begun() -> Early {
@@ -124,40 +175,42 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_each_kind_gets_what_was_said_before() {
+    fn the_first_of_each_kind_gets_what_was_before() {
         let mut early = begun();
-        assert!(early.keep(&said(Kind::Message, 1), Time(0)).is_empty());
-        assert!(early.keep(&said(Kind::Call(3), 1), Time(0)).is_empty());
-        assert_eq!(early.take(BrokerId(0), false).len(), 2);
-        assert_eq!(early.take(BrokerId(0), false).len(), 0);
-        assert_eq!(early.take(BrokerId(1), true).len(), 0);
-        assert_eq!(early.take(BrokerId(0), true).len(), 2);
-        assert!(!early.may_be_answered(BrokerId(0)) && early.deadline().is_none());
+        assert!(says(&mut early, Kind::Message, 1, Time(0)).is_empty());
+        assert!(says(&mut early, Kind::Call(3), 1, Time(0)).is_empty());
+        assert_eq!(early.take(BROKER, true).len(), 1);
+        assert!(!early.may_be_answered(BROKER) && early.deadline().is_none());
+        assert_eq!(early.take(BROKER, false).len(), 2);
+        says(&mut early, Kind::Message, 1, Time(0));
+        assert!(early.take(BROKER, false).is_empty() && early.take(BROKER, true).is_empty());
     }
 
     #[test]
-    fn what_nobody_comes_for_is_refused_in_time() {
+    fn a_question_that_nobody_comes_for_is_refused_in_time_and_what_was_said_stays() {
         let mut early = begun();
-        early.keep(&said(Kind::Call(3), 1), Time(5));
+        says(&mut early, Kind::Call(3), 1, Time(5));
         let due = early.deadline().unwrap();
         assert!(early.end(Time(due.0 - 1)).is_empty());
-        assert_eq!(early.end(due), [(WorkerId(7), 3)]);
-        assert!(early.deadline().is_none() && early.take(BrokerId(0), true).is_empty());
-        assert!(early.keep(&said(Kind::Message, 1), due).is_empty() && early.deadline().is_none());
+        assert_eq!(early.end(due), [(WORKER, 3)]);
+        assert!(early.deadline().is_none() && !early.may_be_answered(BROKER));
+        assert!(early.take(BROKER, true).is_empty());
+        assert_eq!(early.take(BROKER, false).len(), 1);
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
         let mut early = begun();
-        early.keep(&said(Kind::Call(3), 1), Time(0));
-        assert_eq!(early.keep(&said(Kind::Message, MOST), Time(0)), [(WorkerId(7), 3)]);
-        assert!(!early.may_be_answered(BrokerId(0)));
+        says(&mut early, Kind::Message, 1, Time(0));
+        assert_eq!(says(&mut early, Kind::Call(3), MOST, Time(0)), [(WORKER, 3)]);
+        says(&mut early, Kind::Message, 1, Time(0));
+        assert_eq!(early.take(BROKER, false).len(), 1);
     }
 
     #[test]
     fn without_a_program_nothing_is_kept() {
         let mut early = Early::default();
-        assert!(early.keep(&said(Kind::Message, 1), Time(0)).is_empty());
-        assert!(early.take(BrokerId(0), false).is_empty() && !early.may_be_answered(BrokerId(0)));
+        says(&mut early, Kind::Message, 1, Time(0));
+        assert!(early.take(BROKER, false).is_empty() && !early.may_be_answered(BROKER));
     }
 }

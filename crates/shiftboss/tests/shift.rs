@@ -1,0 +1,355 @@
+//! What okanjo-app-broker does, row by row, from Rust. The broker is embedded in the test; its workers are `fixture`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use shiftboss::options::{Kind, Signal};
+use shiftboss::{App, Broker, BrokerEvent, BrokerOptions, CallError, Member, Subscription, WorkerExit};
+
+fn example(name: &str) -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join(name)
+}
+
+fn workers_that(role: &str, workers: u32) -> BrokerOptions {
+    let command = vec![example("fixture").to_str().unwrap().to_owned(), role.to_owned()];
+    BrokerOptions { command, kind: Kind::Worker, workers, ..BrokerOptions::default() }
+}
+
+/// An app with a socket of its own, in a folder that goes with it.
+struct Stage {
+    app: App,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let folder = tempfile::tempdir().unwrap();
+        let app = App::builder("test").control_socket(folder.path().join("app.sock")).build().unwrap();
+        Stage { app, _folder: folder }
+    }
+
+    fn start(&self, worker_type: &str, options: BrokerOptions) -> (Broker, Subscription) {
+        let broker = Broker::start(&self.app, worker_type, options).unwrap();
+        let events = broker.subscribe();
+        broker.resume_workers().wait().unwrap();
+        (broker, events)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.app.stop(true);
+        let _ = self.app.wait();
+    }
+}
+
+fn next<T>(events: &mut Subscription, wanted: impl Fn(BrokerEvent) -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        match events.try_recv() {
+            Some(event) => {
+                if let Some(found) = wanted(event) {
+                    return found;
+                }
+            }
+            None if Instant::now() > until => panic!("it did not happen"),
+            None => std::thread::yield_now(),
+        }
+    }
+}
+
+fn ended(event: BrokerEvent) -> Option<WorkerExit> {
+    match event {
+        BrokerEvent::WorkerEnded(exit) => Some(exit),
+        BrokerEvent::WorkerDeath(exit) => panic!("a death: {exit:?}"),
+        _ => None,
+    }
+}
+
+fn death(event: BrokerEvent) -> Option<WorkerExit> {
+    match event {
+        BrokerEvent::WorkerDeath(exit) => Some(exit),
+        BrokerEvent::WorkerEnded(exit) => panic!("no death: {exit:?}"),
+        _ => None,
+    }
+}
+
+fn said(event: BrokerEvent) -> Option<(String, Member)> {
+    match event {
+        BrokerEvent::WorkerMessage { message, worker } => Some((message.get().to_owned(), worker)),
+        _ => None,
+    }
+}
+
+fn the_worker(broker: &Broker) -> Member {
+    let mut workers = broker.workers().wait().unwrap();
+    assert_eq!(workers.len(), 1);
+    workers.remove(0)
+}
+
+#[test]
+fn a_broker_starts_at_once_with_the_workers_asked_for_and_none_are_allowed() {
+    let stage = Stage::new();
+    let defaults = BrokerOptions::default();
+    assert_eq!((defaults.workers, defaults.recycle.every), (1, None));
+    let (broker, _) = stage.start("api", workers_that("quiet", 2));
+    assert_eq!((broker.worker_type(), broker.worker_count(), broker.recycle_rate()), ("api", 2, None));
+    assert!(!broker.drain_open() && !broker.debug() && broker.app().name() == "test");
+    assert_eq!(broker.workers().wait().unwrap().len(), 2);
+    let (none, _) = stage.start("none", workers_that("quiet", 0));
+    assert_eq!(none.workers().wait().unwrap(), []);
+    broker.set_debug(true);
+    assert!(broker.debug());
+}
+
+#[test]
+fn what_cannot_run_is_told_at_once() {
+    let stage = Stage::new();
+    let error = Broker::start(&stage.app, "api", BrokerOptions::new(["/nowhere/program"])).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/program"), "{error}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp://{}", taken.local_addr().unwrap()).parse().unwrap();
+    let listen = vec![shiftboss::address::Listen { name: "web".into(), address }];
+    let error = Broker::start(&stage.app, "web", BrokerOptions { listen, ..workers_that("quiet", 1) });
+    assert!(error.unwrap_err().to_string().contains("in use"));
+    // Nothing of them is left, and the next one runs.
+    stage.start("api", workers_that("quiet", 1));
+}
+
+#[test]
+fn a_recycle_rolls_and_resolves_when_it_is_done() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("quiet", 1));
+    let old = the_worker(&broker);
+    let done = broker.recycle_workers().wait().unwrap();
+    assert_eq!((done.replaced, done.cut), (1, 0));
+    assert_ne!(the_worker(&broker), old);
+    // The successor was ready before its predecessor was asked to leave.
+    let order: Vec<String> = std::iter::from_fn(|| events.try_recv())
+        .filter_map(|event| match event {
+            BrokerEvent::Other(event) => Some(event.event.as_str().to_owned()),
+            BrokerEvent::WorkerEnded(_) => Some("worker_ended".to_owned()),
+            _ => None,
+        })
+        .skip_while(|name| name != "recycle_started")
+        .collect();
+    let last = ["recycle_started", "worker_started", "worker_ready", "worker_stopping", "worker_ended"];
+    assert_eq!(order[..5], last);
+}
+
+#[test]
+fn drained_workers_are_sent_home_and_resumed_ones_come_back() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("quiet", 2));
+    broker.drain_workers().wait().unwrap();
+    assert!(broker.drain_open() && broker.workers().wait().unwrap().is_empty());
+    assert_eq!(next(&mut events, ended).code, Some(0));
+    broker.resume_workers().wait().unwrap();
+    assert!(!broker.drain_open() && broker.workers().wait().unwrap().len() == 2);
+}
+
+#[test]
+fn a_death_is_told_with_id_code_signal_and_worker_and_is_replaced() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("quiet", 1));
+    let worker = the_worker(&broker);
+    worker.kill(Signal::KILL);
+    let exit = next(&mut events, death);
+    assert_eq!((exit.id, exit.code, exit.signal.as_deref()), (worker.id(), None, Some("SIGKILL")));
+    assert_eq!(exit.worker, worker);
+    broker.resume_workers().wait().unwrap();
+    the_worker(&broker).send("exit 3").wait().unwrap();
+    assert_eq!(next(&mut events, death).code, Some(3));
+}
+
+#[test]
+fn one_that_leaves_by_itself_with_0_has_ended_and_is_replaced() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("quiet", 1));
+    let worker = the_worker(&broker);
+    worker.send("exit 0").wait().unwrap();
+    assert_eq!(next(&mut events, ended).id, worker.id());
+    broker.resume_workers().wait().unwrap();
+    assert_ne!(the_worker(&broker), worker);
+}
+
+#[test]
+fn while_the_program_is_about_to_end_every_exit_is_an_end_and_nobody_is_replaced() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("quiet", 1));
+    stage.app.set_graceful_shutdown(true);
+    the_worker(&broker).kill(Signal::KILL);
+    assert_eq!(next(&mut events, ended).signal.as_deref(), Some("SIGKILL"));
+    assert_eq!(broker.workers().wait().unwrap(), []);
+    stage.app.set_graceful_shutdown(false);
+    broker.resume_workers().wait().unwrap();
+    the_worker(&broker);
+}
+
+#[test]
+fn an_app_ends_while_its_program_is_about_to_end() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("quiet", 1));
+    stage.app.set_graceful_shutdown(true);
+    the_worker(&broker).kill(Signal::KILL);
+    next(&mut events, ended);
+    stage.app.stop(false);
+    stage.app.wait().unwrap();
+    assert!(events.blocking_recv().is_some() || events.blocking_recv().is_none());
+}
+
+#[test]
+fn messages_and_ops_come_in_order_with_their_worker() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("talks", 1));
+    let (message, worker) = next(&mut events, said);
+    assert_eq!((message.as_str(), &worker), (r#"{"here":"is some information"}"#, &the_worker(&broker)));
+    let load = next(&mut events, |event| match event {
+        BrokerEvent::WorkerOps { message, .. } => {
+            let ops: serde_json::Value = message.parse().unwrap();
+            ops["load"].as_f64()
+        }
+        _ => None,
+    });
+    assert!((load - 0.5).abs() < f64::EPSILON);
+    worker.send(&[1, 2]).wait().unwrap();
+    assert_eq!(next(&mut events, said).0, r#"{"echo":"[1,2]"}"#);
+    assert_eq!(broker.broadcast("all").wait().unwrap(), 1);
+    assert_eq!(next(&mut events, said).0, r#"{"echo":"\"all\""}"#);
+}
+
+#[test]
+fn what_a_worker_said_comes_before_its_end_however_quickly_it_leaves() {
+    let stage = Stage::new();
+    let broker = Broker::start(&stage.app, "api", workers_that("leaves", 1)).unwrap();
+    let mut events = broker.subscribe();
+    for _ in 0..3 {
+        let first = next(&mut events, |event| match event {
+            BrokerEvent::Other(event) if event.event.as_str() == "worker_started" => event.worker.clone(),
+            _ => None,
+        });
+        for number in 0..100 {
+            let (message, worker) = next(&mut events, |event| match event {
+                BrokerEvent::WorkerEnded(exit) => panic!("before message {number}: {exit:?}"),
+                event => said(event),
+            });
+            assert_eq!((message, worker.id()), (number.to_string(), first.clone()));
+        }
+        assert_eq!(next(&mut events, ended).id, first);
+    }
+}
+
+#[test]
+fn questions_are_answered_both_ways_and_a_worker_that_dies_is_an_error() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("talks", 2));
+    let squares = broker.call_all::<_, i64>(&7).wait();
+    assert_eq!(squares.into_iter().map(|(_, square)| square.unwrap()).collect::<Vec<_>>(), [49, 49]);
+    let worker = broker.workers().wait().unwrap().remove(0);
+    assert_eq!(worker.call::<_, i64>(&-3).wait(), Ok(9));
+    assert!(matches!(worker.call::<_, i64>("seven").wait(), Err(CallError::Refused(_))));
+    assert!(matches!(worker.call::<_, String>(&2).wait(), Err(CallError::Unreadable(_))));
+    // Nobody answers yet.
+    worker.send("ask").wait().unwrap();
+    let answer = |event| said(event).filter(|(message, _)| !message.contains("here"));
+    assert!(next(&mut events, answer).0.contains("nobody answers"));
+    broker.on_call(|question, worker| {
+        let question: String = question.parse().map_err(|_| "no question")?;
+        Ok::<_, &str>(format!("{question} worker {}", worker.id()))
+    });
+    worker.send("ask").wait().unwrap();
+    assert_eq!(next(&mut events, answer).0, format!("\"who are you? worker {}\"", worker.id()));
+    worker.kill(Signal(19));
+    let asked = worker.call::<_, i64>(&1).within(Duration::from_millis(50)).wait();
+    assert_eq!(asked, Err(CallError::TimedOut(Duration::from_millis(50))));
+    let dying = std::thread::spawn({
+        let worker = worker.clone();
+        move || worker.call::<_, i64>(&1).wait()
+    });
+    worker.kill(Signal::KILL);
+    assert!(matches!(dying.join().unwrap(), Err(CallError::Ended | CallError::Untold(_))));
+}
+
+#[test]
+fn signals_lead_a_worker_to_its_shutdown_and_the_second_ends_it() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("quiet", 1));
+    the_worker(&broker).kill(Signal::TERM);
+    assert_eq!(next(&mut events, said).0, "\"preparing\"");
+    assert_eq!(next(&mut events, ended).code, Some(0));
+    let (broker, mut events) = stage.start("slow", workers_that("stays", 1));
+    let worker = the_worker(&broker);
+    worker.kill(Signal::INT);
+    assert_eq!(next(&mut events, said).0, "\"preparing\"");
+    worker.kill(Signal::INT);
+    assert_eq!(next(&mut events, death).code, Some(130));
+}
+
+#[test]
+fn the_seeds_ladder_tells_signals_and_ends_in_a_kill() {
+    let stage = Stage::new();
+    let options = BrokerOptions { stop: BrokerOptions::seed().stop, ..workers_that("stays", 1) };
+    let (broker, mut events) = stage.start("api", options);
+    let began = Instant::now();
+    let done = broker.drain_workers().wait().unwrap();
+    assert_eq!(done.cut, 1);
+    assert!(began.elapsed() >= Duration::from_secs(3), "2 s after the message, 1 s after TERM");
+    assert_eq!(next(&mut events, said).0, "\"preparing\"");
+    assert_eq!(next(&mut events, ended).signal.as_deref(), Some("SIGKILL"));
+}
+
+#[test]
+fn one_whose_channel_is_closed_leaves() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("quiet", 1));
+    the_worker(&broker).disconnect();
+    assert_eq!(next(&mut events, ended).code, Some(0));
+}
+
+#[test]
+fn a_worker_is_called_by_its_type_and_environment() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("quiet", 1));
+    the_worker(&broker).send("name").wait().unwrap();
+    assert_eq!(next(&mut events, said).0, "\"api-default\"");
+}
+
+#[test]
+fn one_that_cannot_begin_counts_as_dead_and_one_that_garbles_is_replaced() {
+    let stage = Stage::new();
+    let broker = Broker::start(&stage.app, "api", workers_that("fails", 1)).unwrap();
+    assert_eq!(next(&mut broker.subscribe(), death).code, Some(1));
+    let broker = Broker::start(&stage.app, "odd", workers_that("garbles", 1)).unwrap();
+    let reason = next(&mut broker.subscribe(), death).reason.unwrap();
+    assert!(reason.contains("wrote too much on its channel"), "{reason}");
+}
+
+#[test]
+fn several_types_are_in_one_app_and_the_same_type_is_the_same_broker() {
+    let stage = Stage::new();
+    let (api, _) = stage.start("api", workers_that("quiet", 1));
+    let (jobs, _) = stage.start("jobs", workers_that("quiet", 2));
+    let (again, _) = stage.start("api", workers_that("quiet", 5));
+    assert_eq!(the_worker(&again), the_worker(&api));
+    api.drain_workers().wait().unwrap();
+    assert_eq!(jobs.workers().wait().unwrap().len(), 2);
+    assert!(again.drain_open() && !jobs.drain_open());
+}
+
+#[test]
+fn answers_can_be_awaited_in_any_runtime() {
+    let stage = Stage::new();
+    let broker = Broker::start(&stage.app, "api", workers_that("talks", 1)).unwrap();
+    let work = async {
+        broker.resume_workers().await.unwrap();
+        let worker = broker.workers().await.unwrap().remove(0);
+        let square: i64 = worker.call(&5).await.unwrap();
+        worker.send("hi").await.unwrap();
+        let mut events = broker.subscribe();
+        broker.broadcast("x").await.unwrap();
+        while !matches!(events.recv().await, Some(BrokerEvent::WorkerMessage { .. })) {}
+        square
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert_eq!(runtime.block_on(work), 25);
+}
