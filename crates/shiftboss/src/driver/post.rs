@@ -91,7 +91,7 @@ impl Post {
         gone: Option<WorkerId>,
     ) {
         if let Some(broker) = broker
-            && !(self.subscribers.is_empty() && !self.early.is_on())
+            && (!self.subscribers.is_empty() || self.early.is_on())
         {
             self.put(broker, &Happening::Event(Arc::clone(event)));
         }
