@@ -197,6 +197,10 @@ impl Driver {
             keeper.ready()?;
             self.is_followed = true;
         }
+        // What was asked before the workers could be heard comes before them.
+        while let Ok(order) = self.orders.try_recv() {
+            self.take_order(order);
+        }
         loop {
             self.feed_core()?;
             // After the effects: a successor is started before its predecessor's death is written down.
@@ -271,6 +275,7 @@ impl Driver {
     fn tick(&mut self) -> std::io::Result<()> {
         let now = clock::now();
         self.post.look_at_clock(now);
+        self.end_early_mail(now);
         // The keeper says so once it has reaped them, and is told then.
         self.workers.wait_no_longer(now, &mut *self.log, &mut self.inputs);
         self.inputs.extend(self.workers.look(now));

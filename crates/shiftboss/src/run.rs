@@ -49,15 +49,16 @@ pub struct Setting {
 
 /// Why an app did not start, or ended other than by a stop.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// The kernel is too old.
-    #[error("{0}")]
+    #[error(transparent)]
     Kernel(#[from] kernel::TooOld),
     /// A worker could never be started.
-    #[error("{0}")]
+    #[error(transparent)]
     Launch(#[from] LaunchError),
     /// The app runs already, or its socket cannot be made.
-    #[error("{0}")]
+    #[error(transparent)]
     Claim(#[from] ClaimError),
     /// An address cannot be listened on.
     #[error("broker `{broker}`: {source}")]
@@ -70,6 +71,14 @@ pub enum RunError {
     /// How children end is thrown away: SIGCHLD is ignored, or has SA_NOCLDWAIT.
     #[error("this process ignores SIGCHLD, so nobody could be told how a worker ended (wait(2))")]
     ChildSignal,
+    /// This process is a worker, and has not begun to be one: its workers would be just like it.
+    #[error(
+        "this process is a worker of type `{worker_type}`: `shiftboss::work` is to be called in it, and no broker started"
+    )]
+    Worker {
+        /// Its type.
+        worker_type: String,
+    },
     /// The app's thread has panicked.
     #[error("the app has panicked")]
     Panicked,
@@ -82,7 +91,7 @@ pub enum RunError {
         may: u64,
     },
     /// What happens was to be written down, and cannot be.
-    #[error("{0}")]
+    #[error(transparent)]
     Trace(#[from] TraceError),
     /// It ends, so nothing joins it.
     #[error("the app is ending")]

@@ -146,7 +146,8 @@ impl App {
         &self.inner.environment
     }
 
-    /// The type of worker that this process is, from its variable `worker_type`, else `master`.
+    /// The type of worker that this process is, from its variable `worker_type`, else `master`: for reports. Whether it is a
+    /// worker, [`worker_type`](crate::worker_type) tells.
     #[must_use]
     pub fn worker_type(&self) -> &str {
         &self.inner.worker_type

@@ -2,6 +2,7 @@
 //! are told of children at all. What a signal means is the driver's to say. SIGPIPE stays ignored, as Rust has it.
 #![allow(unsafe_code)]
 
+use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,6 +17,12 @@ pub struct Signals {
     signals: SignalFd,
     before: libc::sigset_t,
     thread: ThreadId,
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signals").finish_non_exhaustive()
+    }
 }
 
 impl Signals {

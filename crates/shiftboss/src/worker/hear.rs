@@ -66,10 +66,7 @@ fn hear(context: &WorkerContext, messages: &mpsc::Sender<Message>, line: &[u8]) 
         Ok(channel::Message::Reply { id, result }) => {
             if let Some(reply) = lock(&shared.calls).remove(&id) {
                 let result = result.map(ToOwned::to_owned);
-                let words = |raw: &serde_json::value::RawValue| {
-                    serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
-                };
-                let _ = reply.send(result.map_err(|error| CallError::Refused(words(error))));
+                let _ = reply.send(result.map_err(|error| CallError::refused(error.get())));
             }
         }
         Ok(channel::Message::Ready | channel::Message::Numbers(_) | channel::Message::Unknown) | Err(_) => {}
