@@ -15,11 +15,7 @@ use crate::subscription::Message;
 
 pub(super) fn begin(context: &WorkerContext, messages: mpsc::Sender<Message>) -> io::Result<()> {
     let context = context.clone();
-    let hear = move || {
-        signals::leave_to_others();
-        hear_all(&context, messages);
-    };
-    std::thread::Builder::new().name("shiftboss-hear".to_owned()).spawn(hear).map(drop)
+    signals::undisturbed("shiftboss-hear", move || hear_all(&context, messages))
 }
 
 fn hear_all(context: &WorkerContext, messages: mpsc::Sender<Message>) {

@@ -118,12 +118,8 @@ impl WorkerContext {
     pub fn bind_process_signals(&self) -> Result<(), WorkerError> {
         let asked = SignalFd::new(&[libc::SIGINT, libc::SIGTERM]).map_err(WorkerError::Thread)?;
         let context = self.clone();
-        let hear = move || {
-            signals::leave_to_others();
-            hear_signals(&context, &asked);
-        };
-        let builder = std::thread::Builder::new().name("shiftboss-signals".to_owned());
-        builder.spawn(hear).map(drop).map_err(WorkerError::Thread)
+        let hear = move || hear_signals(&context, &asked);
+        signals::undisturbed("shiftboss-signals", hear).map_err(WorkerError::Thread)
     }
 
     /// As ps(1) shows it.
