@@ -1,17 +1,21 @@
 //! `cargo xtask bench`: what shiftboss costs, beside a baseline that runs in the same minutes on the same machine. Only
 //! ratios and differences are judged; a figure that is not within reach is printed as it is.
 
+mod call;
 mod crash;
 mod events;
 mod figure;
+mod figures;
 mod first_line;
 mod gap;
 mod hand;
 mod handle;
 mod idle;
 mod load;
+mod messages;
 mod proc;
 mod recycle;
+mod spawn;
 mod start;
 mod stats;
 mod supervisor;
@@ -53,13 +57,17 @@ pub(crate) fn run(words: &[OsString]) -> Result<bool> {
 type Measure = fn(&Bench) -> Result<Vec<Figure>>;
 
 /// In the order in which they are run.
-const ROWS: [(&str, Measure); 12] = [
+const ROWS: [(&str, Measure); 16] = [
     ("handle", handle::measure),
     ("crash", crash::measure),
     ("start", start::measure),
     ("idle", idle::measure),
     ("gap", gap::measure),
     ("thousand", thousand::measure),
+    ("spawn", spawn::measure),
+    ("messages", messages::measure),
+    ("messages-kept", messages::kept),
+    ("call", call::measure),
     ("recycle", recycle::kept_connections),
     ("recycle-new", recycle::new_connections),
     ("recycle-full", recycle::saturated),

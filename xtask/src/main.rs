@@ -3,6 +3,7 @@
 mod bare;
 mod bench;
 mod judge;
+mod messages;
 mod model;
 mod mutants;
 mod sim;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Some("model") => model::run(&words),
         Some("mutants") => mutants::run(&words),
         Some("takeovers") => takeovers::run(&words),
+        Some("messages") => messages::run(&words),
         Some("judge") => judge::run(&words),
         Some("bench") => bench::run(&words),
         Some("bare-supervisor") => bare::run(&words),
@@ -63,6 +65,11 @@ Usage: cargo xtask CHORE
   takeovers [--kills N] [--upgrades N]
                                 The broker process under load, killed (default:
                                 1000 times) and upgraded (200 times, twice)
+  messages [--exits N] [--kills N]
+                                Workers that say something and exit at once
+                                (default: 100000), and others under a broker
+                                process that is killed (100 times): nothing
+                                that was said may be lost
   judge FILE...                 Whether the apps of these traces kept their
                                 promises; SHIFTBOSS_TRACE=FILE writes one
   bench [ROW...] [--quick] [--json]

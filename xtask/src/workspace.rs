@@ -43,10 +43,18 @@ pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
 
 /// Builds these packages, optimised, and returns the path of each program among them with its name.
 pub(crate) fn release_programs(packages: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    build_released(packages.iter().flat_map(|package| ["-p", package]))
+}
+
+/// Builds the program that `bench` and `messages` measure, optimised.
+pub(crate) fn figures() -> Result<PathBuf> {
+    let built = build_released(["-p", "shiftboss", "--bench", "figures"])?;
+    built.into_iter().next().map(|(_, path)| path).context("cargo built no program `figures`")
+}
+
+fn build_released<'a>(what: impl IntoIterator<Item = &'a str>) -> Result<Vec<(String, PathBuf)>> {
     let mut command = cargo(["build", "--release", "--message-format=json-render-diagnostics"]);
-    for package in packages {
-        command.args(["-p", package]);
-    }
+    command.args(what);
     let messages = String::from_utf8(output(&mut command)?)?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let programs = messages.filter_map(|message| {

@@ -1,7 +1,9 @@
 //! What a line says: the program's own words, or ours.
 
 use std::fmt;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -65,10 +67,10 @@ impl Message<'_> {
     /// [`BadLine`].
     pub fn of(line: &[u8]) -> Result<Message<'_>, BadLine> {
         let raw: &RawValue = serde_json::from_slice(line).map_err(|_| BadLine)?;
-        // Most messages have neither; an object that names a member twice is the program's own.
-        if !line.starts_with(b"{") && !raw.get().starts_with('{') {
+        if !raw.get().starts_with('{') || !may_have_members(line) {
             return Ok(Message::Plain(raw));
         }
+        // An object that names a member twice is the program's own.
         let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(raw.get()) else {
             return Ok(Message::Plain(raw));
         };
@@ -78,6 +80,14 @@ impl Message<'_> {
             _ => Ok(Message::Plain(raw)),
         }
     }
+}
+
+/// Whether a member that matters can be in it. Most messages have none, which is seen in less time than it takes to read
+/// an object; a name may be written with escapes.
+fn may_have_members(line: &[u8]) -> bool {
+    static MEMBERS: LazyLock<[Finder<'_>; 2]> =
+        LazyLock::new(|| [Finder::new(b"\"cmd\""), Finder::new(b"\"type\"")]);
+    MEMBERS.iter().any(|name| name.find(line).is_some()) || memchr::memchr(b'\\', line).is_some()
 }
 
 fn internal<'a>(cmd: &str, envelope: &Envelope<'a>) -> Result<Message<'a>, BadLine> {
@@ -142,6 +152,26 @@ pub fn numbers(numbers: &impl Serialize) -> serde_json::Result<String> {
     Ok(format!(r#"{{"cmd":"{NUMBERS}","message":{}}}"#, serde_json::to_string(numbers)?))
 }
 
+/// Adds a value to lines, with its end. One that cannot be JSON adds nothing.
+///
+/// # Errors
+/// If it cannot be JSON.
+pub fn add_line<T: Serialize + ?Sized>(lines: &mut Vec<u8>, message: &T) -> serde_json::Result<()> {
+    let begin = lines.len();
+    if let Err(error) = serde_json::to_writer(&mut *lines, message) {
+        lines.truncate(begin);
+        return Err(error);
+    }
+    // White space, of JSON that the program has written itself: see `one_line`.
+    let mut at = begin;
+    while let Some(next) = memchr::memchr2(b'\n', b'\r', &lines[at..]) {
+        lines[at + next] = b' ';
+        at += next + 1;
+    }
+    lines.push(b'\n');
+    Ok(())
+}
+
 /// A value as one line: JSON may be written on several.
 #[must_use]
 pub fn one_line(message: &RawValue) -> std::borrow::Cow<'_, str> {
@@ -195,11 +225,13 @@ mod tests {
             "{\"cmd\":\"NODE_\"}",
             "{\"cmd\":7,\"type\":null}",
             "{\"a\":1,\"a\":2,\"cmd\":\"y\",\"cmd\":\"z\"}",
+            "[\"SHIFTBOSS_READY\",\"cmd\"]",
             " {\"type\":\"other\"} ",
         ] {
             assert_eq!(name(line.as_bytes()), "plain", "{line}");
         }
         assert_eq!(name(br#"{"type":"ops","data":[1]}"#), "ops");
+        assert_eq!(name(br#" {"\u0074ype" : "ops"}"#), "ops");
     }
 
     #[test]
@@ -215,6 +247,16 @@ mod tests {
         assert_eq!(name(numbers(&[1]).unwrap().as_bytes()), "numbers");
         assert_eq!(name(br#"{"cmd":"NODE_CLUSTER","act":"online"}"#), "unknown");
         assert_eq!(name(br#"{"cmd":"SHIFTBOSS_LATER"}"#), "unknown");
+    }
+
+    #[test]
+    fn a_value_is_one_line_however_it_was_written() {
+        let raw = RawValue::from_string("{\n\"a\": \"x\\ny\"\r\n}".to_owned()).unwrap();
+        let mut lines = Vec::new();
+        add_line(&mut lines, &raw).unwrap();
+        assert!(add_line(&mut lines, &std::collections::BTreeMap::from([((1, 2), 3)])).is_err());
+        add_line(&mut lines, "a\nb").unwrap();
+        assert_eq!(lines, b"{ \"a\": \"x\\ny\"  }\n\"a\\nb\"\n");
     }
 
     #[test]

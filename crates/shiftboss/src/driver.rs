@@ -209,6 +209,7 @@ impl Driver {
             if self.ended {
                 return Ok(());
             }
+            self.give_way();
             // Whoever asks gets an answer, however much the workers have to say.
             tokio::task::yield_now().await;
             let now = clock::now();

@@ -84,6 +84,9 @@ impl Feed {
 
     /// Tells those who watch what a worker said; they may miss some.
     pub(crate) fn publish_said(&self, said: &Arc<Said>) {
+        if self.said.receiver_count() == 0 {
+            return;
+        }
         let weight: usize = said.messages.iter().map(|message| message.letter.get().len() + AROUND).sum();
         // A slow watcher has so much held for it.
         if weight.saturating_mul(self.said.len()) > HELD {

@@ -1,6 +1,5 @@
 //! What a broker's workers say, and what happens to them, in one order.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -18,8 +17,15 @@ use crate::members::Member;
 pub struct Subscription {
     broker: Broker,
     happenings: mpsc::Receiver<Happening>,
-    next: VecDeque<BrokerEvent>,
+    portion: Option<Portion>,
     answers: bool,
+}
+
+/// What one worker has said, as far as it is not taken.
+struct Portion {
+    said: Arc<Said>,
+    worker: Member,
+    next: usize,
 }
 
 /// One thing that happened.
@@ -139,58 +145,70 @@ impl std::fmt::Debug for Subscription {
 
 impl Subscription {
     pub(crate) fn new(broker: Broker, happenings: mpsc::Receiver<Happening>, answers: bool) -> Self {
-        Subscription { broker, happenings, next: VecDeque::new(), answers }
+        Subscription { broker, happenings, portion: None, answers }
     }
 
     /// The next event; none once the app has ended. Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Option<BrokerEvent> {
         loop {
-            if let Some(event) = self.next.pop_front() {
+            if let Some(event) = self.next_of_portion() {
                 return Some(event);
             }
             let happening = self.happenings.recv().await?;
-            self.take(happening);
+            if let Some(event) = self.take(happening) {
+                return Some(event);
+            }
         }
     }
 
     /// The same, blocking: not to be called from asynchronous code.
     pub fn blocking_recv(&mut self) -> Option<BrokerEvent> {
-        loop {
-            if let Some(event) = self.next.pop_front() {
-                return Some(event);
-            }
-            let happening = crate::engine::block_on(self.happenings.recv())?;
-            self.take(happening);
+        match self.try_recv() {
+            Some(event) => Some(event),
+            None => crate::engine::block_on(self.recv()),
         }
     }
 
     /// The next event if there is one already.
     pub fn try_recv(&mut self) -> Option<BrokerEvent> {
-        while self.next.is_empty() {
+        loop {
+            if let Some(event) = self.next_of_portion() {
+                return Some(event);
+            }
             let happening = self.happenings.try_recv().ok()?;
-            self.take(happening);
-        }
-        self.next.pop_front()
-    }
-
-    fn take(&mut self, happening: Happening) {
-        match happening {
-            Happening::Event(event) => self.next.push_back(self.event(event)),
-            Happening::Said(said) => {
-                let worker = Member::of(self.broker.clone(), said.worker, said.pid, said.slot);
-                let answers = self.answers;
-                self.next.extend(said.messages.iter().enumerate().filter_map(|(at, one)| {
-                    let message = Message(Inner::Of(Arc::clone(&said), at));
-                    let worker = worker.clone();
-                    match one.kind {
-                        Kind::Message => Some(BrokerEvent::WorkerMessage { message, worker }),
-                        Kind::Ops => Some(BrokerEvent::WorkerOps { message, worker }),
-                        Kind::Call(id) if answers => Some(BrokerEvent::Call { id, message, worker }),
-                        Kind::Call(_) => None,
-                    }
-                }));
+            if let Some(event) = self.take(happening) {
+                return Some(event);
             }
         }
+    }
+
+    /// The event, or none yet: see [`Subscription::next_of_portion`].
+    fn take(&mut self, happening: Happening) -> Option<BrokerEvent> {
+        match happening {
+            Happening::Event(event) => Some(self.event(event)),
+            Happening::Said(said) => {
+                let worker = Member::of(self.broker.clone(), said.worker, said.pid, said.slot);
+                self.portion = Some(Portion { said, worker, next: 0 });
+                None
+            }
+        }
+    }
+
+    fn next_of_portion(&mut self) -> Option<BrokerEvent> {
+        let Portion { said, worker, next } = self.portion.as_mut()?;
+        while let Some(one) = said.messages.get(*next) {
+            let message = Message(Inner::Of(Arc::clone(said), *next));
+            *next += 1;
+            let worker = worker.clone();
+            match one.kind {
+                Kind::Message => return Some(BrokerEvent::WorkerMessage { message, worker }),
+                Kind::Ops => return Some(BrokerEvent::WorkerOps { message, worker }),
+                Kind::Call(id) if self.answers => return Some(BrokerEvent::Call { id, message, worker }),
+                Kind::Call(_) => {}
+            }
+        }
+        self.portion = None;
+        None
     }
 
     fn event(&self, event: Arc<Event>) -> BrokerEvent {

@@ -17,6 +17,8 @@ pub(super) struct Figure {
 pub(super) enum Reach {
     /// At most so many times the baseline.
     Times(f64),
+    /// At least so many times the baseline.
+    AtLeastTimes(f64),
     /// At most so much more than the baseline.
     More(f64),
     /// One of the two.
@@ -50,6 +52,7 @@ impl Figure {
         let more = |most: f64| self.base.is_some_and(|base| self.ours - base <= most);
         match self.reach {
             Reach::Times(most) => Some(times(most)),
+            Reach::AtLeastTimes(least) => Some(self.base.is_some_and(|base| self.ours >= least * base)),
             Reach::More(most) => Some(more(most)),
             Reach::TimesOrMore(most_times, most_more) => Some(times(most_times) || more(most_more)),
             Reach::AtMost(most) => Some(self.ours <= most),
@@ -83,6 +86,7 @@ impl Figure {
     fn asked(&self) -> String {
         match self.reach {
             Reach::Times(most) => format!("<= {most} x"),
+            Reach::AtLeastTimes(least) => format!(">= {least} x"),
             Reach::More(most) => format!("<= +{most}"),
             Reach::TimesOrMore(times, more) => format!("{times} x or +{more}"),
             Reach::AtMost(most) => format!("<= {most}"),

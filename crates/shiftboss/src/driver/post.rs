@@ -27,6 +27,8 @@ use crate::workers::Mail;
 pub(super) struct Post {
     subscribers: Vec<Queue>,
     calls: BTreeMap<(WorkerId, u64), Call>,
+    /// Since [`Driver::give_way`].
+    has_handed_on: bool,
     /// The number of the last question; begins where no other process has begun.
     last_call: Option<u64>,
     early: Early,
@@ -186,6 +188,15 @@ impl Driver {
             self.refuse_to_answer(worker, call);
         }
         self.post.put(broker, &Happening::Said(said));
+        self.post.has_handed_on = true;
+    }
+
+    /// Lets those run who were just handed something, and those who say more: so more is taken at once the next time, which
+    /// is less work for all. With a core for everybody it is nothing.
+    pub(super) fn give_way(&mut self) {
+        if std::mem::take(&mut self.post.has_handed_on) {
+            std::thread::yield_now();
+        }
     }
 
     /// Whoever was not listened to until now is not any more.

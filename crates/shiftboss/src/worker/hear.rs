@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::Ordering;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use shiftboss_channel::{self as channel, Framer, Heard, LONGEST, socket};
 use tokio::sync::mpsc;
 
@@ -22,9 +23,7 @@ fn hear_all(context: &WorkerContext, messages: mpsc::Sender<Message>) {
     let mut framer = Framer::new(LONGEST);
     let mut buffer = vec![0; AT_ONCE];
     let mut descriptors = VecDeque::new();
-    while let Ok(count @ 1..) =
-        socket::take(context.shared.socket.as_fd(), &mut buffer, &mut descriptors, true)
-    {
+    while let Ok(count @ 1..) = take(context, &mut buffer, &mut descriptors) {
         // No message of ours has any.
         descriptors.clear();
         framer.feed(&buffer[..count], |heard| {
@@ -37,6 +36,24 @@ fn hear_all(context: &WorkerContext, messages: mpsc::Sender<Message>) {
     lock(&context.shared.calls).clear();
     drop(messages);
     context.leave();
+}
+
+/// Waits by poll(2): a thread that waits in recvmsg(2) is also woken for each message of this process that the broker
+/// takes, since there is room to write again (`unix_write_space` in `net/unix/af_unix.c`).
+fn take(
+    context: &WorkerContext,
+    buffer: &mut [u8],
+    descriptors: &mut VecDeque<OwnedFd>,
+) -> io::Result<usize> {
+    let socket = context.shared.socket.as_fd();
+    loop {
+        // One that is interrupted looks too early.
+        let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], None);
+        match socket::take(socket, buffer, descriptors, false) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            taken => return taken,
+        }
+    }
 }
 
 fn hear(context: &WorkerContext, messages: &mpsc::Sender<Message>, line: &[u8]) {

@@ -167,7 +167,26 @@ impl WorkerContext {
     /// # Errors
     /// `InvalidData` if the value cannot be JSON, `BrokenPipe` if the channel is closed.
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> io::Result<()> {
-        self.write(json(message)?.get())
+        let mut line = Vec::with_capacity(USUAL);
+        channel::add_line(&mut line, message)?;
+        self.write_lines(&line)
+    }
+
+    /// Sends several messages, in order. It costs a fraction of sending them one by one: many go to the operating system at
+    /// once. After an error nobody knows how many of them the broker gets.
+    ///
+    /// # Errors
+    /// Those of [`WorkerContext::send`].
+    pub fn send_all<T: Serialize>(&self, messages: impl IntoIterator<Item = T>) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for message in messages {
+            channel::add_line(&mut lines, &message)?;
+            if lines.len() >= AT_ONCE {
+                self.write_lines(&lines)?;
+                lines.clear();
+            }
+        }
+        self.write_lines(&lines)
     }
 
     /// Asks the broker something, which a [`Broker::on_call`](crate::Broker::on_call) answers; whoever does not want to wait
@@ -249,11 +268,13 @@ impl WorkerContext {
 
     /// One line, whole, before any other.
     pub(crate) fn write(&self, line: &str) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(line.len() + 1);
-        bytes.extend_from_slice(line.as_bytes());
-        bytes.push(b'\n');
+        self.write_lines(&[line.as_bytes(), b"\n"].concat())
+    }
+
+    /// Whole ones, with their ends.
+    fn write_lines(&self, lines: &[u8]) -> io::Result<()> {
         let _one_at_a_time = lock(&self.shared.writing);
-        let mut left = &bytes[..];
+        let mut left = lines;
         while !left.is_empty() {
             let written = socket::write(self.shared.socket.as_fd(), left, true)?;
             left = &left[written..];
@@ -288,3 +309,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 /// So many messages may wait for a program that takes them.
 const WAITING: usize = 1024;
+/// Bytes of a line, mostly.
+const USUAL: usize = 256;
+/// Bytes of lines that go out together.
+const AT_ONCE: usize = 32 * 1024;
