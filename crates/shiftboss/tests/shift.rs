@@ -372,7 +372,7 @@ fn a_host_finds_everything_as_it_was() {
     let threads: Vec<_> = (0..8)
         .map(|_| {
             let waits = std::sync::Arc::clone(&waits);
-            std::thread::spawn(move || drop(waits.lock().unwrap().recv()))
+            std::thread::spawn(move || waits.lock().unwrap().recv().is_err())
         })
         .collect();
     let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
@@ -391,7 +391,7 @@ fn a_host_finds_everything_as_it_was() {
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success());
     drop(go);
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
     let left = std::fs::read_to_string("/proc/thread-self/children").unwrap();
     assert_eq!(left.trim(), "", "nobody is left behind");
 }
