@@ -177,11 +177,12 @@ impl Driver {
     }
 
     /// Runs the app until it has ended: all workers gone, all commands answered. That it has is for the caller to tell
-    /// the keeper; if it cannot run, whoever the keeper starts next goes on.
-    pub(crate) async fn run(mut self, beginning: Beginning) -> std::io::Result<()> {
+    /// the keeper; if it cannot run, whoever the keeper starts next goes on. Subscriptions end when what is returned is
+    /// dropped.
+    pub(crate) async fn run(mut self, beginning: Beginning) -> std::io::Result<impl Sized + use<>> {
         let result = self.go(beginning).await;
         heirs::expect(result.is_err() && self.is_followed);
-        result
+        result.map(|()| self.post)
     }
 
     async fn go(&mut self, beginning: Beginning) -> std::io::Result<()> {

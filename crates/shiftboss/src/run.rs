@@ -366,7 +366,8 @@ fn drive(
     let handle = Handle::new(orders, info);
     let folder = instance.runtime_dir().to_owned();
     let keeper = parts.chief.keeper().cloned();
-    runtime
+    // A program may end as soon as its subscriptions do, and not before the keeper has heard that this is the end.
+    let _subscriptions = runtime
         .block_on(serve(parts, taken, folder, listener, handle, beginning))
         .map_err(os("the app cannot go on"))?;
     // With the last word: nobody comes after us who could clear away what we leave.
@@ -383,7 +384,7 @@ async fn serve(
     listener: std::os::unix::net::UnixListener,
     handle: Handle,
     beginning: Beginning,
-) -> std::io::Result<()> {
+) -> std::io::Result<impl Sized + use<>> {
     let driver = Driver::new(parts, orders, notify_dir)?;
     let (end, ended) = oneshot::channel::<()>();
     let control = tokio::spawn(crate::control::serve(listener, handle, async {

@@ -92,3 +92,26 @@ fn any_program_can_have_a_keeper() {
     assert_eq!(lines.filter(|line| line.contains("WorkerEnded")).count(), 2);
     assert!(keeper.wait().unwrap().success());
 }
+
+#[test]
+fn what_is_said_while_no_broker_process_is_there_is_heard_by_the_next_ones_subscriber() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples/fixture");
+    let mut keeper = Command::new(fixture)
+        .arg("keeps")
+        .arg(folder.path().join("app.sock"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(keeper.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut broker = lines.next().unwrap();
+    for _ in 0..2 {
+        kill_process(Pid::from_raw(broker.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+        // A successor says who it is, then what it hears.
+        broker = lines.next().unwrap();
+        assert_eq!(lines.by_ref().take(3).collect::<Vec<_>>(), ["0", "1", "2"]);
+    }
+    kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
+    assert!(keeper.wait().unwrap().success());
+}

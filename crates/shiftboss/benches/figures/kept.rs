@@ -40,8 +40,8 @@ pub(crate) fn note(app: &App, folder: &Path, workers: u32) -> Done {
 pub(crate) fn send(context: &WorkerContext, folder: &Path) -> Done {
     let sent = File::create(folder.join(format!("sent-{}", context.id())))?;
     let id: u64 = context.id().parse()?;
-    // Every fourth one leaves soon, each after another number of messages.
-    let last = if id.is_multiple_of(4) { id / 4 % 300 + 1 } else { u64::MAX };
+    // In every second slot they leave soon, each after another number of messages.
+    let last = if context.slot().is_multiple_of(2) { id % 300 + 1 } else { u64::MAX };
     context.ready()?;
     for number in 0..last {
         if folder.join("enough").exists() || context.is_leaving() {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
-use shiftboss::{App, Message, Worker, WorkerContext};
+use shiftboss::{App, Broker, BrokerEvent, BrokerOptions, Message, Worker, WorkerContext};
 
 struct Fixture {
     role: String,
@@ -45,6 +45,14 @@ impl Worker for Fixture {
                 let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap_or_default();
                 let _ = context.send(name.trim_end());
             }
+            broker if self.role == "keeps" => {
+                while is_running(broker) && !context.is_leaving() {
+                    tokio::time::sleep(Duration::from_micros(100)).await;
+                }
+                for number in 0..3 {
+                    let _ = context.send(&number);
+                }
+            }
             _ => drop(context.send(&json!({ "echo": message.get() }))),
         }
     }
@@ -57,8 +65,32 @@ impl Worker for Fixture {
     }
 }
 
+/// Whether it can still hear anything.
+fn is_running(process: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Tells its worker its process id, and prints that, and what it hears.
+fn keep(socket: &str) -> ExitCode {
+    let app = App::builder("fixture").control_socket(socket).own_process().build().unwrap();
+    let broker = Broker::start(&app, "keeps", BrokerOptions::default()).unwrap();
+    let mut happens = broker.subscribe();
+    broker.resume_workers().wait().unwrap();
+    broker.broadcast(&std::process::id()).wait().unwrap();
+    println!("{}", std::process::id());
+    while let Some(event) = happens.blocking_recv() {
+        if let BrokerEvent::WorkerMessage { message, .. } = event {
+            println!("{message}");
+        }
+    }
+    ExitCode::SUCCESS
+}
+
 fn main() -> ExitCode {
     let role = std::env::args().nth(1).unwrap_or_default();
+    if let ("keeps", None) = (role.as_str(), shiftboss::worker_type()) {
+        return keep(&std::env::args().nth(2).unwrap_or_default());
+    }
     let app = App::new("fixture");
     if role == "garbles" {
         let garbage = "yes '{oops' | head -n 20 >&$SHIFTBOSS_CHANNEL_FD";
