@@ -93,7 +93,7 @@ pub fn write(socket: BorrowedFd<'_>, bytes: &[u8], wait: bool) -> io::Result<usi
 /// The same with descriptors, which go with the first byte.
 ///
 /// # Errors
-/// As [`write`]; ETOOMANYREFS if too many descriptors are on their way.
+/// As [`write()`]; ETOOMANYREFS if too many descriptors are on their way.
 pub fn write_with(
     socket: BorrowedFd<'_>,
     bytes: &[u8],

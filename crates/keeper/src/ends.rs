@@ -28,7 +28,9 @@ impl Keeper {
         let now = Instant::now();
         match broker.last_word {
             Some(LastWord::End(code)) => {
-                self.code = Some(code);
+                // It may have had more to do than its app, and failed at that.
+                let failed = (1..BY_SIGNAL).contains(&status);
+                self.code = Some(if failed { code_of(status) } else { code });
                 return;
             }
             Some(LastWord::Upgrade(key, image)) => {

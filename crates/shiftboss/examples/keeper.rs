@@ -13,7 +13,7 @@ impl Worker for Patient {}
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     // First of all: in the keeper this does not return.
-    let app = App::builder("keeper").own_process().build()?;
+    let app = App::own_process("keeper")?;
     if shiftboss::worker_type().is_some() {
         return Ok(shiftboss::work(&app, Patient));
     }

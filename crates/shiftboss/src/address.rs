@@ -16,6 +16,16 @@ pub struct Listen {
     pub address: Address,
 }
 
+impl Listen {
+    /// A listener of this name, at an address that is read as [`Address`] reads it.
+    ///
+    /// # Errors
+    /// Why the text is no address.
+    pub fn new(name: impl Into<String>, address: &str) -> Result<Listen, AddressError> {
+        Ok(Listen { name: name.into(), address: address.parse()? })
+    }
+}
+
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Address {

@@ -1,5 +1,6 @@
 //! What comes of something that was asked: to be awaited, or waited for.
 
+use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -85,8 +86,9 @@ impl<T: Send + 'static> Answer<T> {
         Answer { coming: Box::pin(coming) }
     }
 
-    pub(crate) fn refused(why: &str) -> Answer<T> {
-        let error = AskError::Refused(why.to_owned());
+    /// What was to be said cannot be.
+    pub(crate) fn unspeakable(why: &serde_json::Error) -> Answer<T> {
+        let error = AskError::Refused(format!("the message cannot be JSON: {why}"));
         Answer { coming: Box::pin(std::future::ready(Err(error))) }
     }
 
@@ -99,6 +101,12 @@ impl<T: Send + 'static> Answer<T> {
     }
 }
 
+impl<T> fmt::Debug for Answer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
+    }
+}
+
 impl<T> Future for Answer<T> {
     type Output = Result<T, AskError>;
 
@@ -108,6 +116,15 @@ impl<T> Future for Answer<T> {
 }
 
 /// A question to one worker, asked when it is awaited or waited for.
+///
+/// ```no_run
+/// # fn ask(worker: shiftboss::Member) -> Result<(), shiftboss::CallError> {
+/// use std::time::Duration;
+/// // In asynchronous code `.await` instead of `.wait()`.
+/// let square: u64 = worker.call(&12).within(Duration::from_secs(2)).wait()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "nothing is asked before it is awaited"]
 pub struct Call<R> {
     broker: Broker,
@@ -139,12 +156,19 @@ impl<R: DeserializeOwned> Call<R> {
     }
 
     async fn ask(self) -> Result<R, CallError> {
-        let message = self.message.map_err(|error| CallError::Unreadable(error.to_string()))?;
+        let message = self.message.map_err(|error| CallError::unspeakable(&error))?;
         let (reply, answer) = oneshot::channel();
         let (worker, within) = (self.worker.number(), self.within);
         self.broker.run(Errand::Call { worker, message, within, reply });
         let answer = answer.await.map_err(|_| CallError::AppEnded)??;
         serde_json::from_str(answer.get()).map_err(|error| CallError::Unreadable(error.to_string()))
+    }
+}
+
+impl<R> fmt::Debug for Call<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Call { worker, within, .. } = self;
+        f.debug_struct("Call").field("worker", worker).field("within", within).finish_non_exhaustive()
     }
 }
 
@@ -166,7 +190,7 @@ pub struct CallAll<R> {
     answer: PhantomData<fn() -> R>,
 }
 
-/// Each worker with what it answers.
+/// Each worker with what it answers, in order of their ids.
 pub type Answers<R> = Vec<(Member, Result<R, CallError>)>;
 
 impl<R> CallAll<R> {
@@ -188,7 +212,7 @@ impl<R: DeserializeOwned> CallAll<R> {
     }
 
     async fn ask(self) -> Answers<R> {
-        let Ok(message) = self.message else { return Vec::new() };
+        let message = self.message.map_err(|error| CallError::unspeakable(&error));
         let (reply, members) = oneshot::channel();
         self.broker.run(Errand::Listeners { broker: self.broker.shared.id, reply });
         let members = members.await.unwrap_or_default();
@@ -196,8 +220,10 @@ impl<R: DeserializeOwned> CallAll<R> {
         for (worker, pid, slot) in members {
             let member = Member::of(self.broker.clone(), worker, pid, slot);
             let (reply, answer) = oneshot::channel();
-            let (message, within) = (message.clone(), self.within);
-            self.broker.run(Errand::Call { worker, message, within, reply });
+            match message.clone() {
+                Ok(message) => self.broker.run(Errand::Call { worker, message, within: self.within, reply }),
+                Err(error) => drop(reply.send(Err(error))),
+            }
             asked.push((member, answer));
         }
         let mut answers = Vec::new();
@@ -210,6 +236,13 @@ impl<R: DeserializeOwned> CallAll<R> {
             answers.push((member, answer));
         }
         answers
+    }
+}
+
+impl<R> fmt::Debug for CallAll<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CallAll { broker, within, .. } = self;
+        f.debug_struct("CallAll").field("broker", broker).field("within", within).finish_non_exhaustive()
     }
 }
 

@@ -21,6 +21,7 @@ use crate::options::BrokerOptions;
 use crate::os::random::random;
 use crate::run::RunError;
 use crate::subscription::{BrokerEvent, Message, Subscription};
+use crate::worker::is_idle_worker;
 
 /// Keeps the workers of one type alive, replaces the dead at once, and the whole shift without dropping a request.
 ///
@@ -48,7 +49,9 @@ impl Broker {
     /// is there already, with its workers: then this is the way to it, and the options are not looked at.
     ///
     /// # Errors
-    /// [`RunError`] if no worker could ever be started, an address cannot be listened on, or the app cannot run.
+    /// [`RunError`] if no worker could ever be started, an address cannot be listened on, or the app cannot run. In a process of
+    /// its own whose other brokers have begun, a program that ends with it is started again by the keeper, unless it
+    /// [stops](App::stop) the app and waits.
     pub fn start(
         app: &App,
         worker_type: impl Into<String>,
@@ -68,12 +71,16 @@ impl Broker {
         extensions: Extensions,
     ) -> Result<Broker, RunError> {
         let worker_type = worker_type.into();
+        if options.command.is_empty() && is_idle_worker() {
+            return Err(RunError::Worker { worker_type: app.worker_type().to_owned() });
+        }
         let engine = app.engine()?;
         let options = options.of_this_program().map_err(crate::run::os("cannot find this program"))?;
         let (workers, recycle_rate) = (options.workers, options.recycle.every);
         let join =
             |reply| Order::Join { name: worker_type.clone(), options: Box::new(options), extensions, reply };
         let id = engine.ask(join)??;
+        engine.has_brokers.store(true, Ordering::Release);
         let shift = engine.shift(&worker_type);
         let app = app.clone();
         let shared = Shared { app, worker_type, id, workers, recycle_rate, shift, engine };
@@ -92,7 +99,7 @@ impl Broker {
         &self.shared.worker_type
     }
 
-    /// How many workers it was started with.
+    /// How many workers it was started with. [`Broker::scale`] changes that no more; [`Broker::workers`] tells who is there.
     #[must_use]
     pub fn worker_count(&self) -> u32 {
         self.shared.workers
@@ -104,7 +111,7 @@ impl Broker {
         self.shared.recycle_rate
     }
 
-    /// Whether its workers are being sent home, or are.
+    /// Whether it is drained or being drained: by [`Broker::drain_workers`], a command, or its schedule.
     #[must_use]
     pub fn drain_open(&self) -> bool {
         self.shared.shift.drained.load(Ordering::Acquire)
@@ -126,7 +133,7 @@ impl Broker {
         self.command(Verb::Recycle(None))
     }
 
-    /// Replaces the worker of one slot.
+    /// Replaces the worker of one slot, in the same way.
     pub fn recycle_slot(&self, slot: u32) -> Answer<Done> {
         self.command(Verb::Recycle(Some(Slot(slot))))
     }
@@ -136,7 +143,8 @@ impl Broker {
         self.command(Verb::Drain)
     }
 
-    /// Starts workers again: resolves when all of them are ready.
+    /// Starts workers again: resolves when all of them are ready. Of a broker that is not drained it changes nothing, and
+    /// resolves then, too: a way to wait for the first workers.
     pub fn resume_workers(&self) -> Answer<Done> {
         self.command(Verb::Resume)
     }
@@ -151,12 +159,13 @@ impl Broker {
         Members::of(self.clone())
     }
 
-    /// Tells all workers that have an open channel; resolves to how many were told.
-    ///
-    /// # Panics
-    /// Never; a message that cannot be JSON is told to nobody and is the answer's error.
+    /// Tells all workers that have an open channel; resolves to how many were told. A message that cannot be JSON is told to
+    /// nobody, and is the answer's error.
     pub fn broadcast<T: Serialize + ?Sized>(&self, message: &T) -> Answer<u32> {
-        let Ok(message) = json(message) else { return Answer::refused("the message cannot be JSON") };
+        let message = match json(message) {
+            Ok(message) => message,
+            Err(error) => return Answer::unspeakable(&error),
+        };
         let (reply, answer) = oneshot::channel();
         let broker = self.shared.id;
         self.run(Errand::Broadcast { broker, line: message.get().as_bytes().to_vec(), reply });
@@ -168,8 +177,8 @@ impl Broker {
         CallAll::new(self.clone(), json(message))
     }
 
-    /// From now on, everything that its workers say and that happens to them, in order; the first subscriber gets what
-    /// happened since the broker was started, too, up to a megabyte. A subscriber that does not keep up
+    /// From now on, everything that its workers say and that happens to them, in order. The first who subscribes also gets what
+    /// has happened since the broker was started, or its process has gone on, up to a megabyte. A subscriber that does not keep up
     /// slows its workers down: what they say waits in their channels.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
@@ -188,8 +197,9 @@ impl Broker {
         drop(std::thread::Builder::new().name("shiftboss-events".to_owned()).spawn(act));
     }
 
-    /// Answers what workers ask (`ctx.call`), on a thread of its own. One answerer a broker: with several, each question
-    /// goes to all, and the first answer counts.
+    /// Answers what workers ask ([`WorkerContext::call`](crate::WorkerContext::call)), on a thread of its own. A question that
+    /// came before waits for it, for 5 s at most. One answerer a broker: with several, each question goes to all, and the
+    /// first answer counts.
     pub fn on_call<R: Serialize, E: std::fmt::Display>(
         &self,
         mut answer: impl FnMut(Message, Member) -> Result<R, E> + Send + 'static,

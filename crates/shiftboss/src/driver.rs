@@ -104,14 +104,7 @@ pub(crate) enum Beginning {
     /// The app is new.
     Start,
     /// Another process has begun it.
-    Adopt {
-        how: Adoption,
-        inherited: Inherited,
-        told: u64,
-        events: Vec<api::Event>,
-        /// The program is about to subscribe to its brokers.
-        subscribes: bool,
-    },
+    Adopt { how: Adoption, inherited: Inherited, told: u64, events: Vec<api::Event> },
 }
 
 /// All that a driver starts with.
@@ -184,22 +177,19 @@ impl Driver {
     }
 
     /// Runs the app until it has ended: all workers gone, all commands answered. That it has is for the caller to tell
-    /// the keeper; if it cannot run, whoever the keeper starts next goes on.
-    pub(crate) async fn run(mut self, beginning: Beginning) -> std::io::Result<()> {
+    /// the keeper; if it cannot run, whoever the keeper starts next goes on. Subscriptions end when what is returned is
+    /// dropped.
+    pub(crate) async fn run(mut self, beginning: Beginning) -> std::io::Result<impl Sized + use<>> {
         let result = self.go(beginning).await;
         heirs::expect(result.is_err() && self.is_followed);
-        result
+        result.map(|()| self.post)
     }
 
     async fn go(&mut self, beginning: Beginning) -> std::io::Result<()> {
         match beginning {
             Beginning::Start => self.start(),
-            Beginning::Adopt { how, inherited, told, events, subscribes } => {
+            Beginning::Adopt { how, inherited, told, events } => {
                 self.is_followed = true;
-                if subscribes {
-                    // What waits in the channels is heard before the program has started its brokers.
-                    (0..).map(BrokerId).zip(&self.shells).for_each(|(id, _)| self.post.expect_subscriber(id));
-                }
                 self.adopt(how, inherited, told, events)?;
             }
         }
@@ -207,6 +197,10 @@ impl Driver {
         if let Some(keeper) = self.chief.keeper() {
             keeper.ready()?;
             self.is_followed = true;
+        }
+        // What was asked before the workers could be heard comes before them.
+        while let Ok(order) = self.orders.try_recv() {
+            self.take_order(order);
         }
         loop {
             self.feed_core()?;
@@ -283,6 +277,7 @@ impl Driver {
     fn tick(&mut self) -> std::io::Result<()> {
         let now = clock::now();
         self.post.look_at_clock(now);
+        self.end_early_mail(now);
         // The keeper says so once it has reaped them, and is told then.
         self.workers.wait_no_longer(now, &mut *self.log, &mut self.inputs);
         self.inputs.extend(self.workers.look(now));

@@ -14,6 +14,7 @@ use crate::driver::Chief;
 use crate::handle::Order;
 use crate::keeper::OwnProcess;
 use crate::log::Log;
+use crate::mail::Errand;
 use crate::options::{AppOptions, UpgradeWhen};
 use crate::os::{instance, kernel, signals};
 use crate::print::Printer;
@@ -34,8 +35,23 @@ impl Engines {
     }
 }
 
+/// An app without any broker ends with the last that knows it, as when its first broker could not be started: nobody else
+/// could end it, and a keeper would try again for ever.
+impl Drop for Engines {
+    fn drop(&mut self) {
+        if let Some(engine) = lock(&self.running).take()
+            && !engine.has_brokers.load(Ordering::Acquire)
+        {
+            engine.give(Order::Stop { now: true });
+            let _ = engine.wait();
+        }
+    }
+}
+
 /// The thread, and the way to it.
 pub(crate) struct Engine {
+    /// One has been started, or may be there from before.
+    pub(crate) has_brokers: AtomicBool,
     orders: mpsc::Sender<Order>,
     thread: Mutex<Option<JoinHandle<Result<(), RunError>>>>,
     shifts: Arc<Shifts>,
@@ -84,10 +100,13 @@ impl App {
             shifts: Arc::clone(&shifts),
             printer: Printer::new().map_err(run::os("cannot start a thread"))?,
         });
+        let has_brokers = AtomicBool::new(own.as_ref().is_some_and(OwnProcess::goes_on));
         let (orders, taken) = mpsc::channel(run::ORDERS);
+        // There is room: it is the first.
+        let _ = orders.try_send(Order::Errand(Errand::Expect));
         let asked = orders.clone();
         let run = move || match own {
-            Some(own) if own.goes_on() => run::go_on_with(own, log, (asked, taken), true),
+            Some(own) if own.goes_on() => run::go_on_with(own, log, (asked, taken)),
             Some(OwnProcess { keeper, nofile, .. }) => {
                 let (chief, hang_up) = (Chief::Keeper(keeper), run::hang_up_stops());
                 run::start(&options, &setting, Some(nofile), hang_up, chief, log, (asked, taken))
@@ -96,7 +115,7 @@ impl App {
         };
         let builder = std::thread::Builder::new().name("shiftboss".to_owned());
         let thread = builder.spawn(run).map_err(run::os("cannot start a thread"))?;
-        let engine = Arc::new(Engine { orders, thread: Mutex::new(Some(thread)), shifts });
+        let engine = Arc::new(Engine { has_brokers, orders, thread: Mutex::new(Some(thread)), shifts });
         *running = Some(Arc::clone(&engine));
         Ok(engine)
     }

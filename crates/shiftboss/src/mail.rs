@@ -105,6 +105,8 @@ pub(crate) enum Errand {
         worker: WorkerId,
     },
     Subscribe(Subscriber),
+    /// A program is around, which will subscribe at once if at all.
+    Expect,
 }
 
 /// What comes of a question.
@@ -132,6 +134,9 @@ pub enum CallError {
     /// It ended before it answered.
     #[error("the worker ended before it answered")]
     Ended,
+    /// What was to be asked cannot be JSON.
+    #[error("the question cannot be JSON: {0}")]
+    Unspeakable(String),
     /// It did not answer in time.
     #[error("no answer within {}", span(*.0))]
     TimedOut(Duration),
@@ -141,9 +146,20 @@ pub enum CallError {
     /// The answer is of another form than was asked for.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
-    /// The app has ended, or is too busy.
+    /// The app has ended; to a worker: its channel is closed.
     #[error("the app has ended")]
     AppEnded,
+}
+
+impl CallError {
+    pub(crate) fn unspeakable(why: &serde_json::Error) -> CallError {
+        CallError::Unspeakable(why.to_string())
+    }
+
+    /// Words are told as such, anything else as the JSON that it is.
+    pub(crate) fn refused(why: &str) -> CallError {
+        CallError::Refused(serde_json::from_str(why).unwrap_or_else(|_| why.to_owned()))
+    }
 }
 
 /// "5 s", "1.5 s", "20 ms".

@@ -1,5 +1,7 @@
 //! One worker of a broker, as the program that has the broker sees it.
 
+use std::hash::{Hash, Hasher};
+
 use serde::Serialize;
 use shiftboss_core::id::WorkerId;
 use shiftboss_core::spec::Signal;
@@ -34,13 +36,13 @@ impl Member {
         self.worker.to_string()
     }
 
-    /// Its process.
+    /// The id of its process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Its slot.
+    /// Its slot: a place that is kept, from 0. A successor has the number of its predecessor.
     #[must_use]
     pub fn slot(&self) -> u32 {
         self.slot
@@ -55,7 +57,10 @@ impl Member {
     /// Sends it a message: any value that serialises to JSON. It is on its way when the answer is there; whether it is read
     /// nobody knows. To be dropped if that does not matter: a failure is then reported.
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Answer<()> {
-        let Ok(message) = json(message) else { return Answer::refused("the message cannot be JSON") };
+        let message = match json(message) {
+            Ok(message) => message,
+            Err(error) => return Answer::unspeakable(&error),
+        };
         let (reply, told) = oneshot::channel();
         let line = message.get().as_bytes().to_vec();
         self.broker.run(Errand::Tell { worker: self.worker, line, reply: Some(reply) });
@@ -67,7 +72,7 @@ impl Member {
         self.broker.call_member(self.clone(), json(message))
     }
 
-    /// Sends its process a signal, as `Signal::TERM`. It is replaced like any that leaves unasked.
+    /// Sends its process a signal, as [`Signal::TERM`]. It is replaced like any that leaves unasked.
     pub fn kill(&self, signal: Signal) {
         self.broker.run(Errand::Signal { worker: self.worker, signal: signal.0 });
     }
@@ -82,6 +87,14 @@ impl Member {
 impl PartialEq for Member {
     fn eq(&self, other: &Member) -> bool {
         self.worker == other.worker
+    }
+}
+
+impl Eq for Member {}
+
+impl Hash for Member {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.worker.0.hash(state);
     }
 }
 

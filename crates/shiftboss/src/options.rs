@@ -27,6 +27,7 @@ pub struct AppOptions {
 
 /// When another image of the program takes over. It needs a keeper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UpgradeWhen {
     /// On command.
     #[default]
@@ -37,6 +38,7 @@ pub enum UpgradeWhen {
 
 /// How a worker takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// Speaks `sd_notify(3)`: gets a `NOTIFY_SOCKET` and says `READY=1`.
     Notify,
@@ -46,12 +48,25 @@ pub enum Kind {
     Worker,
 }
 
-/// One broker's options. [`BrokerOptions::new`] gives every default.
+/// One broker's options. [`BrokerOptions::default`] is for workers that are the program itself, [`BrokerOptions::new`] for any
+/// command; what differs is said over one of them:
+///
+/// ```
+/// use shiftboss::{BrokerOptions, Listen};
+///
+/// let options = BrokerOptions {
+///     workers: 4,
+///     listen: vec![Listen::new("web", "tcp://127.0.0.1:3000")?],
+///     ..BrokerOptions::default()
+/// };
+/// # Ok::<(), shiftboss::address::AddressError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokerOptions {
-    /// Program and arguments; no shell is involved. A bare name is looked up in `PATH` once, at load.
+    /// Program and arguments; no shell is involved. A bare name is looked up in `PATH` once, at load. Empty = this very
+    /// program, with the same arguments.
     pub command: Vec<String>,
-    /// How a worker takes part; default plain.
+    /// How a worker takes part; default worker without a command, plain with one.
     pub kind: Kind,
     /// How many workers are kept alive; default 1, 0 allowed.
     pub workers: u32,

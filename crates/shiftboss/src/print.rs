@@ -81,7 +81,7 @@ fn print(items: &Receiver<Item>) {
                 let _ = writeln!(out, "{text}").and_then(|()| out.flush());
             }
             Item::Line { stderr: true, text } => drop(writeln!(io::stderr(), "{text}")),
-            Item::Report(app, report) => drop(app.report(report)),
+            Item::Report(app, report) => drop(app.report_of_broker(report)),
         }
     }
 }

@@ -49,15 +49,16 @@ pub struct Setting {
 
 /// Why an app did not start, or ended other than by a stop.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// The kernel is too old.
-    #[error("{0}")]
+    #[error(transparent)]
     Kernel(#[from] kernel::TooOld),
     /// A worker could never be started.
-    #[error("{0}")]
+    #[error(transparent)]
     Launch(#[from] LaunchError),
     /// The app runs already, or its socket cannot be made.
-    #[error("{0}")]
+    #[error(transparent)]
     Claim(#[from] ClaimError),
     /// An address cannot be listened on.
     #[error("broker `{broker}`: {source}")]
@@ -70,6 +71,14 @@ pub enum RunError {
     /// How children end is thrown away: SIGCHLD is ignored, or has SA_NOCLDWAIT.
     #[error("this process ignores SIGCHLD, so nobody could be told how a worker ended (wait(2))")]
     ChildSignal,
+    /// This process is a worker, and has not begun to be one: its workers would be just like it.
+    #[error(
+        "this process is a worker of type `{worker_type}`: `shiftboss::work` is to be called in it, and no broker started"
+    )]
+    Worker {
+        /// Its type.
+        worker_type: String,
+    },
     /// The app's thread has panicked.
     #[error("the app has panicked")]
     Panicked,
@@ -82,7 +91,7 @@ pub enum RunError {
         may: u64,
     },
     /// What happens was to be written down, and cannot be.
-    #[error("{0}")]
+    #[error(transparent)]
     Trace(#[from] TraceError),
     /// It ends, so nothing joins it.
     #[error("the app is ending")]
@@ -150,16 +159,10 @@ pub fn begin(
 /// # Errors
 /// [`RunError`] if what was left cannot be taken over; it stays as it is then, with the keeper.
 pub fn go_on(own: OwnProcess, log: Box<dyn Log>) -> Result<(), RunError> {
-    go_on_with(own, log, mpsc::channel(ORDERS), false)
+    go_on_with(own, log, mpsc::channel(ORDERS))
 }
 
-/// The same for a program that is about to subscribe to its brokers, or not.
-pub(crate) fn go_on_with(
-    own: OwnProcess,
-    mut log: Box<dyn Log>,
-    orders: Orders,
-    subscribes: bool,
-) -> Result<(), RunError> {
+pub(crate) fn go_on_with(own: OwnProcess, mut log: Box<dyn Log>, orders: Orders) -> Result<(), RunError> {
     let (keeper, nofile) = (own.keeper, own.nofile);
     heirs::expect(true);
     let left = Left::claim(own.inherited).map_err(os("cannot go on with the app"))?;
@@ -197,13 +200,8 @@ pub(crate) fn go_on_with(
         started_at: left.app.started_at,
         brokers: names.clone(),
     };
-    let beginning = Beginning::Adopt {
-        how: left.how,
-        inherited: left.inherited,
-        told: left.told,
-        events: left.events,
-        subscribes,
-    };
+    let beginning =
+        Beginning::Adopt { how: left.how, inherited: left.inherited, told: left.told, events: left.events };
     drive(parts, left.instance, info, beginning, orders)
 }
 
@@ -368,7 +366,8 @@ fn drive(
     let handle = Handle::new(orders, info);
     let folder = instance.runtime_dir().to_owned();
     let keeper = parts.chief.keeper().cloned();
-    runtime
+    // A program may end as soon as its subscriptions do, and not before the keeper has heard that this is the end.
+    let _subscriptions = runtime
         .block_on(serve(parts, taken, folder, listener, handle, beginning))
         .map_err(os("the app cannot go on"))?;
     // With the last word: nobody comes after us who could clear away what we leave.
@@ -385,7 +384,7 @@ async fn serve(
     listener: std::os::unix::net::UnixListener,
     handle: Handle,
     beginning: Beginning,
-) -> std::io::Result<()> {
+) -> std::io::Result<impl Sized + use<>> {
     let driver = Driver::new(parts, orders, notify_dir)?;
     let (end, ended) = oneshot::channel::<()>();
     let control = tokio::spawn(crate::control::serve(listener, handle, async {

@@ -48,6 +48,7 @@ struct Words {
 
 /// Why there is no such schedule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ScheduleError {
     /// A pattern cannot be read, or names no time.
     #[error("{0}: {1}")]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use shiftboss_api::{Event, EventName};
 use shiftboss_core::id::WorkerId;
@@ -13,6 +13,7 @@ use crate::mail::{Happening, Kind, Said};
 use crate::members::Member;
 
 /// Everything that happens to a [`Broker`] from a moment on: to be awaited in any runtime, or waited for outside of one.
+/// One that is not read slows the workers down; drop what is not needed.
 pub struct Subscription {
     broker: Broker,
     happenings: mpsc::Receiver<Happening>,
@@ -59,7 +60,8 @@ pub enum BrokerEvent {
         /// Which worker.
         worker: Member,
     },
-    /// Something else: see the names of events.
+    /// Something else that has changed: see [`EventName`]. Events that are told in this way are those of
+    /// `shiftboss events`.
     Other(Arc<Event>),
 }
 
@@ -79,7 +81,7 @@ pub struct WorkerExit {
     pub worker: Member,
 }
 
-/// A JSON value that was said, as it was written.
+/// A JSON value that was said, as it was written. It can be said again: as a message it is this value.
 #[derive(Clone)]
 pub struct Message(Inner);
 
@@ -95,12 +97,16 @@ impl Message {
         Message(Inner::Alone(raw.into()))
     }
 
-    /// The JSON.
+    /// Its JSON.
     #[must_use]
     pub fn get(&self) -> &str {
+        self.raw().get()
+    }
+
+    fn raw(&self) -> &RawValue {
         match &self.0 {
-            Inner::Of(said, at) => said.messages.get(*at).map_or("null", |message| message.letter.get()),
-            Inner::Alone(raw) => raw.get(),
+            Inner::Of(said, at) => said.messages.get(*at).map_or(RawValue::NULL, |message| &message.letter),
+            Inner::Alone(raw) => raw,
         }
     }
 
@@ -113,6 +119,12 @@ impl Message {
     }
 }
 
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.raw().serialize(serializer)
+    }
+}
+
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.get())
@@ -122,6 +134,12 @@ impl std::fmt::Debug for Message {
 impl std::fmt::Display for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.get())
+    }
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription").field("broker", &self.broker).finish_non_exhaustive()
     }
 }
 

@@ -32,6 +32,7 @@ pub struct Watch {
 
 /// A pattern that no file could match.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WatchError {
     /// There is none.
     #[error("there is no pattern, so nothing would be watched")]

@@ -353,3 +353,49 @@ fn answers_can_be_awaited_in_any_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert_eq!(runtime.block_on(work), 25);
 }
+
+#[test]
+fn a_host_finds_everything_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = || {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let own =
+            |line: &&str| line.starts_with("Sig") || line.starts_with("Umask") || line.starts_with("Shd");
+        let status: Vec<String> = status.lines().filter(own).map(str::to_owned).collect();
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let variables: Vec<_> = std::env::vars_os().collect();
+        let subreaper = rustix::process::child_subreaper().unwrap();
+        (status, limits, variables, subreaper, std::env::current_dir().unwrap())
+    };
+    let (go, waits) = std::sync::mpsc::channel::<()>();
+    let waits = std::sync::Arc::new(std::sync::Mutex::new(waits));
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let waits = std::sync::Arc::clone(&waits);
+            std::thread::spawn(move || waits.lock().unwrap().recv().is_err())
+        })
+        .collect();
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let before = host();
+    let app = App::builder("host").control_socket(folder.path().join("app.sock")).build().unwrap();
+    let broker = Broker::start(&app, "api", workers_that("talks", 2)).unwrap();
+    broker.resume_workers().wait().unwrap();
+    assert_eq!(host(), before);
+    the_first(&broker).kill(Signal::KILL);
+    broker.recycle_workers().wait().unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "the host's own child is the host's");
+    assert_eq!(host(), before);
+    app.stop(false);
+    app.wait().unwrap();
+    assert_eq!(host(), before);
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    drop(go);
+    assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+    let left = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+    assert_eq!(left.trim(), "", "nobody is left behind");
+}
+
+fn the_first(broker: &Broker) -> Member {
+    broker.workers().wait().unwrap().remove(0)
+}

@@ -237,13 +237,7 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
         }
         RunError::OpenFiles { .. } => Trouble::new(Exit::Failed, text)
             .help("raise it: `ulimit -n`, or LimitNOFILE= in a unit of systemd"),
-        RunError::Ending
-        | RunError::TooMany(_)
-        | RunError::Kernel(_)
-        | RunError::Listen { .. }
-        | RunError::ChildSignal
-        | RunError::Panicked
-        | RunError::Os { .. } => Trouble::new(Exit::Failed, text),
+        _ => Trouble::new(Exit::Failed, text),
     }
 }
 

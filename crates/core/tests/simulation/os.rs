@@ -318,6 +318,7 @@ impl World {
                         .oracle
                         .rungs_asked_for(one.worker)
                         .is_some_and(|asked| process.rungs as usize != asked)
+                    || one.rung.is_some_and(|rung| process.rungs != rung + 1)
             }
             None => true,
         });

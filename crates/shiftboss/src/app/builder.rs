@@ -48,6 +48,18 @@ pub struct AppBuilder {
     sentry: SentryOptions,
 }
 
+impl std::fmt::Debug for AppBuilder {
+    /// Without the configuration, which may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let AppBuilder { name, environment, is_own, .. } = self;
+        let mut all = f.debug_struct("AppBuilder");
+        all.field("name", name)
+            .field("environment", environment)
+            .field("own_process", is_own)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Where the configuration is from.
 enum From {
     Nowhere,
@@ -114,10 +126,11 @@ impl AppBuilder {
         self
     }
 
-    /// The app.
+    /// Reads the configuration and makes the app; with [`AppBuilder::own_process`] it becomes the keeper before that, and returns
+    /// in its child only. No worker is started before a [`Broker`](crate::Broker) is.
     ///
     /// # Errors
-    /// [`AppError`]: what is wrong with its configuration.
+    /// [`AppError`]: what is wrong with its configuration, or why there is no keeper.
     pub fn build(mut self) -> Result<App, AppError> {
         let own = match self.is_own && !is_worker() {
             true => Some(keeper::own_process().map_err(AppError::Keeper)?),

@@ -120,6 +120,15 @@ impl App {
         App::builder("").file(path).build()
     }
 
+    /// An app without configuration in a process of its own, under a keeper: see [`AppBuilder::own_process`], which says
+    /// the same of an app with one. First thing in `main`.
+    ///
+    /// # Errors
+    /// [`AppError::Keeper`] if the operating system refuses what a keeper needs; nothing was started then.
+    pub fn own_process(name: impl Into<String>) -> Result<App, AppError> {
+        App::builder(name).own_process().build()
+    }
+
     /// An app with more to be said than a configuration.
     pub fn builder(name: impl Into<String>) -> AppBuilder {
         AppBuilder::new(name.into())
@@ -137,7 +146,8 @@ impl App {
         &self.inner.environment
     }
 
-    /// The type of worker that this process is, from its variable `worker_type`, else `master`.
+    /// The type of worker that this process is, from its variable `worker_type`, else `master`: for reports. Whether it is a
+    /// worker, [`worker_type`](crate::worker_type) tells.
     #[must_use]
     pub fn worker_type(&self) -> &str {
         &self.inner.worker_type

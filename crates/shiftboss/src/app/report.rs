@@ -123,6 +123,13 @@ impl App {
     }
 }
 
+impl App {
+    /// What a broker reports by itself: no line of the program has done so.
+    pub(crate) fn report_of_broker(&self, report: Report) -> Reported {
+        self.inner.tell("report", report, "a broker".to_owned(), !page::silenced())
+    }
+}
+
 impl Inner {
     pub(super) fn tell(&self, kind: &'static str, report: Report, place: String, show: bool) -> Reported {
         let mut report = report;

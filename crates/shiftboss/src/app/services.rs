@@ -11,6 +11,7 @@ use futures_util::future::{BoxFuture, Shared, try_join_all};
 
 use super::panics::text_of;
 use super::{App, Inner};
+use crate::worker::BoxError;
 
 /// A service that could not be connected to. Every caller that waited for it gets the same.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -29,7 +30,6 @@ impl ServiceError {
 }
 
 type Connector = Arc<dyn Fn() -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
-type BoxError = Box<dyn Error + Send + Sync>;
 type ErrorObserver = Arc<dyn Fn(&ServiceError) + Send + Sync>;
 type Attempt = Shared<BoxFuture<'static, Result<(), ServiceError>>>;
 

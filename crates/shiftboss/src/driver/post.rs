@@ -1,5 +1,7 @@
 //! Between workers and those who subscribe: messages in order, questions and answers. None of it passes core.
 
+mod early;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use shiftboss_core::time::Time;
 use shiftboss_core::{Event, What};
 use tokio::sync::{mpsc, oneshot};
 
+use self::early::Early;
 use super::Driver;
 use crate::channel::Word;
 use crate::mail::{Answer, CallError, Errand, Happening, Kind, Message, Said, Subscriber, Untold};
@@ -23,25 +26,18 @@ use crate::workers::Mail;
 #[derive(Default)]
 pub(super) struct Post {
     subscribers: Vec<Queue>,
-    /// What happened before the first subscriber of a broker came, if one is to be expected.
-    early: BTreeMap<BrokerId, Early>,
     calls: BTreeMap<(WorkerId, u64), Call>,
     /// Since [`Driver::give_way`].
     has_handed_on: bool,
     /// The number of the last question; begins where no other process has begun.
     last_call: Option<u64>,
+    early: Early,
 }
 
 /// A subscriber, and what it had no room for: of workers that are gone, and events.
 struct Queue {
     subscriber: Subscriber,
     backlog: VecDeque<Happening>,
-}
-
-#[derive(Default)]
-struct Early {
-    happenings: Vec<Happening>,
-    size: usize,
 }
 
 struct Call {
@@ -54,7 +50,7 @@ impl Post {
     pub(super) fn deadline(&self) -> Option<Time> {
         let backlog = self.subscribers.iter().any(|queue| !queue.backlog.is_empty());
         let soon = backlog.then(|| clock::now() + SOON);
-        self.calls.values().map(|call| call.until).chain(soon).min()
+        self.calls.values().map(|call| call.until).chain(soon).chain(self.early.deadline()).min()
     }
 
     pub(super) fn look_at_clock(&mut self, now: Time) {
@@ -75,29 +71,15 @@ impl Post {
         full.map(|queue| queue.subscriber.broker).collect()
     }
 
-    /// Somebody who has just started this broker is about to subscribe.
-    pub(super) fn expect_subscriber(&mut self, broker: BrokerId) {
-        if !self.subscribers.iter().any(|queue| queue.subscriber.broker == broker) {
-            self.early.entry(broker).or_default();
-        }
-    }
-
     fn subscribe(&mut self, subscriber: Subscriber) {
-        // Whoever only answers questions does not take what others wait for.
-        let early = if subscriber.answers { None } else { self.early.remove(&subscriber.broker) };
-        let early = early.unwrap_or_default();
-        let mut queue = Queue { subscriber, backlog: early.happenings.into() };
+        let early = self.early.take(subscriber.broker, subscriber.answers);
+        let mut queue = Queue { subscriber, backlog: early.into() };
         queue.go_on();
         self.subscribers.push(queue);
     }
 
     fn put(&mut self, broker: BrokerId, happening: &Happening) {
-        if let Some(early) = self.early.get_mut(&broker) {
-            early.size += happening.size();
-            if early.size <= MOST_EARLY {
-                early.happenings.push(happening.clone());
-            }
-        }
+        self.early.keep(broker, happening);
         for queue in self.subscribers.iter_mut().filter(|queue| queue.subscriber.broker == broker) {
             queue.put(happening.clone());
         }
@@ -111,7 +93,7 @@ impl Post {
         gone: Option<WorkerId>,
     ) {
         if let Some(broker) = broker
-            && !(self.subscribers.is_empty() && self.early.is_empty())
+            && (!self.subscribers.is_empty() || self.early.is_on())
         {
             self.put(broker, &Happening::Event(Arc::clone(event)));
         }
@@ -182,17 +164,16 @@ impl Driver {
                     let kind = if ops { Kind::Ops } else { Kind::Message };
                     messages.push(Message { letter, kind });
                 }
-                Word::Call { id, letter } if self.post.is_answered(broker) => {
+                Word::Call { id, letter }
+                    if self.post.is_answered(broker) || self.post.early.may_be_answered(broker) =>
+                {
                     messages.push(Message { letter, kind: Kind::Call(id) });
                 }
-                Word::Call { id, .. } => {
-                    let line = channel::error_reply(id, "nobody answers what workers of this type ask");
-                    let _ = self.workers.tell(worker, line.as_bytes());
-                }
+                Word::Call { id, .. } => self.refuse_to_answer(worker, id),
                 Word::Reply { id, result } => {
                     // One that comes too late, or was asked for by a process before this one, is of no use.
                     if let Some(call) = self.post.calls.remove(&(worker, id)) {
-                        let _ = call.reply.send(result.map_err(CallError::Refused));
+                        let _ = call.reply.send(result.map_err(|error| CallError::refused(&error)));
                     }
                 }
                 Word::Spoke | Word::Ready | Word::Numbers(_) | Word::HungUp | Word::Garbled => {}
@@ -203,6 +184,9 @@ impl Driver {
         }
         let said = Arc::new(Said { broker, worker, pid, slot, messages });
         self.feed.publish_said(&said);
+        for (worker, call) in self.post.early.keep_questions(&said, clock::now()) {
+            self.refuse_to_answer(worker, call);
+        }
         self.post.put(broker, &Happening::Said(said));
         self.post.has_handed_on = true;
     }
@@ -213,6 +197,18 @@ impl Driver {
         if std::mem::take(&mut self.post.has_handed_on) {
             std::thread::yield_now();
         }
+    }
+
+    /// Whoever was not listened to until now is not any more.
+    pub(super) fn end_early_mail(&mut self, now: Time) {
+        for (worker, call) in self.post.early.end(now) {
+            self.refuse_to_answer(worker, call);
+        }
+    }
+
+    fn refuse_to_answer(&mut self, worker: WorkerId, call: u64) {
+        let line = channel::error_reply(call, "nobody answers what workers of this type ask");
+        let _ = self.workers.tell(worker, line.as_bytes());
     }
 
     pub(super) fn run_errand(&mut self, errand: Errand) {
@@ -251,6 +247,7 @@ impl Driver {
                 self.workers.signal(worker, shiftboss_core::spec::Signal(signal));
             }
             Errand::HangUp { worker } => self.workers.hang_up(worker, &mut self.inputs),
+            Errand::Expect => self.post.early.begin(),
             Errand::Subscribe(subscriber) => self.post.subscribe(subscriber),
         }
     }
@@ -264,8 +261,6 @@ pub(super) fn gone(event: &Event) -> Option<WorkerId> {
     }
 }
 
-/// Bytes kept for the first subscriber of a broker.
-const MOST_EARLY: usize = 1 << 20;
 /// Until a subscriber that was too slow is looked at again.
 const SOON: Duration = Duration::from_millis(10);
 /// The number of a process's first question is drawn below this; JSON has no whole numbers above 2^53.

@@ -1,4 +1,6 @@
 //! The operating system, one fact a file: each says where the behaviour it relies on is written down.
+//!
+//! Public for the `shiftboss` command, and for the errors that come from here; everything else in it may change in any version.
 
 pub mod accepting;
 pub mod activation;

@@ -3,6 +3,7 @@
 //! It never blocks: its own descriptor becomes readable when something is ready, and the runtime waits for that one.
 //! What a token means is the caller's.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -51,6 +52,12 @@ impl Interest {
     pub const READ_WRITE: Interest = Interest(EventFlags::IN.union(EventFlags::OUT));
     /// Neither, only the end: for one that is to be left alone for a while.
     pub const NONE: Interest = Interest(EventFlags::empty());
+}
+
+impl fmt::Debug for Poller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poller").field("epoll", &self.epoll).finish_non_exhaustive()
+    }
 }
 
 impl Poller {

@@ -2,6 +2,7 @@
 //! are told of children at all. What a signal means is the driver's to say. SIGPIPE stays ignored, as Rust has it.
 #![allow(unsafe_code)]
 
+use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,6 +17,12 @@ pub struct Signals {
     signals: SignalFd,
     before: libc::sigset_t,
     thread: ThreadId,
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signals").finish_non_exhaustive()
+    }
 }
 
 impl Signals {
@@ -53,14 +60,23 @@ impl Drop for Signals {
     }
 }
 
-/// Keeps all signals from the calling thread: whoever else is there gets them.
-pub fn leave_to_others() {
+/// Starts a thread that no signal is ever delivered to: whoever else is there gets them. Not even one that comes before
+/// the thread has done anything, since it inherits its mask.
+///
+/// # Errors
+/// EAGAIN at the limit of threads.
+pub fn undisturbed(name: &str, act: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let before = mask();
     // SAFETY: initialises the whole set, which the next call reads.
     unsafe {
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), ptr::null_mut());
     }
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(act);
+    // SAFETY: the mask this very thread had.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    thread.map(drop)
 }
 
 /// Whether exit statuses of children are thrown away before we can read them: SIGCHLD is ignored or has SA_NOCLDWAIT

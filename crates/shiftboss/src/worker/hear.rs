@@ -16,11 +16,7 @@ use crate::subscription::Message;
 
 pub(super) fn begin(context: &WorkerContext, messages: mpsc::Sender<Message>) -> io::Result<()> {
     let context = context.clone();
-    let hear = move || {
-        signals::leave_to_others();
-        hear_all(&context, messages);
-    };
-    std::thread::Builder::new().name("shiftboss-hear".to_owned()).spawn(hear).map(drop)
+    signals::undisturbed("shiftboss-hear", move || hear_all(&context, messages))
 }
 
 fn hear_all(context: &WorkerContext, messages: mpsc::Sender<Message>) {
@@ -83,10 +79,7 @@ fn hear(context: &WorkerContext, messages: &mpsc::Sender<Message>, line: &[u8]) 
         Ok(channel::Message::Reply { id, result }) => {
             if let Some(reply) = lock(&shared.calls).remove(&id) {
                 let result = result.map(ToOwned::to_owned);
-                let words = |raw: &serde_json::value::RawValue| {
-                    serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
-                };
-                let _ = reply.send(result.map_err(|error| CallError::Refused(words(error))));
+                let _ = reply.send(result.map_err(|error| CallError::refused(error.get())));
             }
         }
         Ok(channel::Message::Ready | channel::Message::Numbers(_) | channel::Message::Unknown) | Err(_) => {}

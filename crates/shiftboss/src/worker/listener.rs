@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,7 +14,8 @@ use super::{WorkerContext, lock};
 pub struct Listener(OwnedFd);
 
 impl WorkerContext {
-    /// The listener of this name: as in the broker's options, or its address if it has no other. None if there is none.
+    /// The listener of this name: as in the broker's [`Listen`](crate::Listen), or its address if it has no other. None if there
+    /// is none of this name. It stays: who asks again gets another handle of the same socket.
     ///
     /// # Errors
     /// EMFILE at the limit of open files.
@@ -28,6 +29,19 @@ impl WorkerContext {
     #[must_use]
     pub fn listener_names(&self) -> Vec<String> {
         lock(&self.shared.listeners).iter().map(|(name, _)| name.clone()).collect()
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// For sockets of other kinds.
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> OwnedFd {
+        listener.0
     }
 }
 

@@ -25,7 +25,7 @@ use crate::subscription::Message;
 
 pub use listener::Listener;
 pub use numbers::Busy;
-pub use run::{Worker, work};
+pub use run::{BoxError, Worker, work};
 
 /// The type of worker that this process is; none if it is no worker: that takes `worker_type` *and* an open channel.
 #[must_use]
@@ -35,6 +35,11 @@ pub fn worker_type() -> Option<String> {
 
 pub(crate) fn is_worker() -> bool {
     env::var_os("worker_type").is_some() && env::var_os(channel::VARIABLE).is_some()
+}
+
+/// A worker that has not taken over what its broker has passed.
+pub(crate) fn is_idle_worker() -> bool {
+    is_worker() && !IS_TAKEN.load(Ordering::Relaxed)
 }
 
 /// A worker's way to its broker. A clone is the same one.
@@ -81,6 +86,7 @@ pub enum WorkerError {
 }
 
 /// What the broker sends, in order; taken by [`WorkerContext::messages`].
+#[derive(Debug)]
 pub struct Messages(mpsc::Receiver<Message>);
 
 impl WorkerContext {
@@ -97,6 +103,7 @@ impl WorkerContext {
         let number = number.parse().map_err(|_| WorkerError::NoWorker)?;
         let socket = activation::passed(number)?;
         let listeners = activation::inherited()?;
+        IS_TAKEN.store(true, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(WAITING);
         let shared = Shared {
             worker_type,
@@ -130,7 +137,7 @@ impl WorkerContext {
         env::var("SHIFTBOSS_WORKER_ID").unwrap_or_default()
     }
 
-    /// Its slot.
+    /// Its slot: a place from 0 that it has from its predecessor.
     #[must_use]
     pub fn slot(&self) -> u32 {
         env::var("SHIFTBOSS_SLOT").ok().and_then(|slot| slot.parse().ok()).unwrap_or_default()
@@ -182,7 +189,8 @@ impl WorkerContext {
         self.write_lines(&lines)
     }
 
-    /// Asks the broker something, which a `Broker::on_call` answers.
+    /// Asks the broker something, which a [`Broker::on_call`](crate::Broker::on_call) answers; whoever does not want to wait
+    /// for ever puts a time limit around it.
     ///
     /// # Errors
     /// [`CallError`]: nobody answers, the answer is of another form, or the channel is closed.
@@ -190,7 +198,7 @@ impl WorkerContext {
         &self,
         message: &T,
     ) -> Result<R, CallError> {
-        let message = json(message).map_err(|error| CallError::Unreadable(error.to_string()))?;
+        let message = json(message).map_err(|error| CallError::unspeakable(&error))?;
         let id = self.shared.last_call.fetch_add(1, Ordering::Relaxed) + 1;
         let (reply, answer) = oneshot::channel();
         lock(&self.shared.calls).insert(id, reply);
@@ -214,7 +222,7 @@ impl WorkerContext {
         block_on(self.call(message))
     }
 
-    /// Answers what the broker asks (`member.call`), on the thread that hears the channel: it must not take long.
+    /// Answers what the broker asks ([`Member::call`](crate::Member::call)), on the thread that hears the channel: it must not take long.
     pub fn on_call<R: Serialize, E: std::fmt::Display>(
         &self,
         mut answer: impl FnMut(Message) -> Result<R, E> + Send + 'static,
@@ -297,6 +305,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// This process has a context.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 /// So many messages may wait for a program that takes them.
 const WAITING: usize = 1024;
 /// Bytes of a line, mostly.

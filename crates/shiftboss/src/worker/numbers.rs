@@ -65,15 +65,13 @@ impl WorkerContext {
         drop(state);
         numbers.begun.call_once(|| {
             let context = self.clone();
-            let tell = move || context.tell();
             // Without a thread nobody is told.
-            drop(std::thread::Builder::new().name("shiftboss-numbers".to_owned()).spawn(tell));
+            let _ = signals::undisturbed("shiftboss-numbers", move || context.tell());
         });
     }
 
     /// Tells what has changed, until the channel is closed.
     fn tell(&self) {
-        signals::leave_to_others();
         let numbers = &self.shared.numbers;
         loop {
             let state = lock(&numbers.state);

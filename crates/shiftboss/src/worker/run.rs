@@ -10,19 +10,39 @@ use crate::app::{App, Report};
 use crate::os::signals;
 use crate::subscription::Message;
 
-/// What a worker does. Everything has a default: a worker that only is there.
+/// Any error: what the methods of a [`Worker`] may fail with. `?` makes one of every other, `.into()` of a text.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a worker does. Everything has a default: a worker that only is there. Methods are written as `async fn`:
+///
+/// ```
+/// use shiftboss::{BoxError, Message, Worker, WorkerContext};
+///
+/// struct Greeter {
+///     greeting: String,
+/// }
+///
+/// impl Worker for Greeter {
+///     async fn init(&mut self, context: &WorkerContext) -> Result<(), BoxError> {
+///         context.send("here")?;
+///         Ok(())
+///     }
+///
+///     async fn message(&mut self, context: &WorkerContext, message: Message) {
+///         let name: String = message.parse().unwrap_or_default();
+///         let _ = context.send(&format!("{}, {name}", self.greeting));
+///     }
+/// }
+/// ```
 pub trait Worker: Send {
     /// Begins: launches the server, say, and returns. Then the worker counts as ready, and its predecessor is asked to
-    /// leave. An error ends it, and counts as a failed start.
-    fn init(
-        &mut self,
-        context: &WorkerContext,
-    ) -> impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>> + Send {
+    /// leave. An error is reported and ends it, and counts as a failed start. What is to go on in the background is spawned.
+    fn init(&mut self, context: &WorkerContext) -> impl Future<Output = Result<(), BoxError>> + Send {
         let _ = context;
         std::future::ready(Ok(()))
     }
 
-    /// The broker has sent a message.
+    /// The broker has sent a message. The next one is not looked at before this has returned.
     fn message(&mut self, context: &WorkerContext, message: Message) -> impl Future<Output = ()> + Send {
         let _ = (context, message);
         std::future::ready(())
@@ -98,12 +118,8 @@ impl WorkerContext {
     pub fn bind_process_signals(&self) -> Result<(), WorkerError> {
         let asked = SignalFd::new(&[libc::SIGINT, libc::SIGTERM]).map_err(WorkerError::Thread)?;
         let context = self.clone();
-        let hear = move || {
-            signals::leave_to_others();
-            hear_signals(&context, &asked);
-        };
-        let builder = std::thread::Builder::new().name("shiftboss-signals".to_owned());
-        builder.spawn(hear).map(drop).map_err(WorkerError::Thread)
+        let hear = move || hear_signals(&context, &asked);
+        signals::undisturbed("shiftboss-signals", hear).map_err(WorkerError::Thread)
     }
 
     /// As ps(1) shows it.

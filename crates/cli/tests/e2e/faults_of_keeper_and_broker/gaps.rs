@@ -1,5 +1,7 @@
 //! What workers do while there is no broker process.
 
+use std::time::Duration;
+
 use super::*;
 
 #[test]
@@ -78,8 +80,10 @@ fn a_worker_that_leaves_its_output_to_a_child_and_ends_meanwhile_is_told_once() 
 fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
     let port = free_port();
     let script = "import signal, socket\nlistener = socket.socket(fileno=3)\n\
-                  signal.signal(signal.SIGUSR1, lambda *_: listener.shutdown(socket.SHUT_RDWR))\n\
-                  while True: signal.pause()";
+                  signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n\
+                  while signal.sigwait([signal.SIGUSR1]):\n\
+                  \tlistener.shutdown(socket.SHUT_RDWR)\n\
+                  \tprint('shut', flush=True)";
     let app = App::ready(&format!(
         r#"
         app = "e2e"
@@ -90,12 +94,18 @@ fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
         "#
     ));
     let worker = app.pids()[0];
-    let connects = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    // Nobody accepts: a full queue is no refusal.
+    let connects = || match std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+        Ok(_) => true,
+        Err(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
+    };
     assert!(connects());
     app.kill_broker();
     until_adopted(&app, 1);
     signal_process(worker, Signal::USR1);
-    eventually("it is shut and listens again", connects);
+    eventually("it is shut", || app.log().iter().any(|event| event["line"] == "shut"));
+    eventually("it listens again", connects);
     let broker = app.broker_pid();
     signal_process(broker, Signal::STOP);
     signal_process(worker, Signal::USR1);
