@@ -29,6 +29,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{getpid, set_child_subreaper};
 
 use self::figure::{Figure, Row};
+use self::figures::Figures;
 use crate::workspace::{release_programs, root};
 
 /// Measures the rows asked for, or all. Returns whether all is within reach.
@@ -110,6 +111,7 @@ struct Bench {
     worker: PathBuf,
     /// This program, optimised; its `bare-supervisor` is the baseline.
     own: PathBuf,
+    figures: Figures,
     /// Python programs, as `cargo xtask test` installs them.
     venv: PathBuf,
     /// Fewer repetitions: shows that it works, measures little.
@@ -129,6 +131,7 @@ impl Bench {
             shiftboss: named("shiftboss")?,
             worker: named("test-worker")?,
             own: named("xtask")?,
+            figures: Figures::build()?,
             venv: root().join("target/venv"),
             quick,
         })

@@ -4,11 +4,10 @@ use anyhow::Result;
 
 use super::Bench;
 use super::figure::{Figure, Reach};
-use super::figures::Figures;
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let times = bench.times(20_000, 2_000).to_string();
     let [bare, ours] =
-        Figures::build()?.medians([&["call-by-hand", &times], &["call", &times]], bench.times(7, 1))?;
+        bench.figures.medians([&["call-by-hand", &times], &["call", &times]], bench.times(7, 1))?;
     Ok(vec![Figure::beside("there and back, median", "us", bare, ours, Reach::Times(5.0))])
 }

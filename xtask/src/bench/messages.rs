@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result};
 
 use super::Bench;
 use super::figure::{Figure, Reach};
-use super::figures::Figures;
 use super::stats::median;
 use crate::workspace::output;
 
@@ -43,7 +42,7 @@ fn rates(bench: &Bench, kept: &str) -> Result<((f64, f64), (f64, f64))> {
     let by_hand = |how| ["stream-by-hand", how, &count];
     let by_broker = |how| ["stream", how, kept, &count];
     let roles: [&[&str]; 4] = [&by_hand("one"), &by_broker("one"), &by_hand("many"), &by_broker("many")];
-    let rates = Figures::build()?.medians(roles, bench.times(7, 1))?;
+    let rates = bench.figures.medians(roles, bench.times(7, 1))?;
     let [one, our_one, many, our_many] = rates.map(in_thousands);
     Ok(((one, our_one), (many, our_many)))
 }

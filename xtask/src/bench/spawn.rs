@@ -4,11 +4,11 @@ use anyhow::Result;
 
 use super::Bench;
 use super::figure::{Figure, Reach};
-use super::figures::Figures;
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let times = bench.times(100, 20).to_string();
-    let [small, large] = Figures::build()?
+    let [small, large] = bench
+        .figures
         .medians([&["spawn", "small", &times], &["spawn", "large", &times]], bench.times(7, 1))?;
     Ok(vec![Figure::beside("large program, median", "us", small, large, Reach::Times(1.2))])
 }
