@@ -5,11 +5,13 @@
 //! minute. One of each name is always among them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -325,7 +327,11 @@ fn left_in(folder: &Path) -> Vec<String> {
 struct Load {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<JoinHandle<Request>>>,
+    knocking: Receiver<Infallible>,
 }
+
+/// Held until a request was let in or was not.
+type Knocking = Sender<Infallible>;
 
 /// What became of one.
 struct Request {
@@ -339,23 +345,27 @@ impl Load {
     fn on(port: u16) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let (knocked, knocking) = channel();
         let thread = std::thread::spawn(move || {
             let mut all = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 let path = if all.len() % 2 == 0 { "/" } else { "/slow?ms=40" };
-                all.push(std::thread::spawn(move || Request::send(port, path)));
+                let knocked = knocked.clone();
+                all.push(std::thread::spawn(move || Request::send(port, path, knocked)));
                 // The pace of the load, not a wait for anything.
                 std::thread::sleep(Duration::from_millis(20));
             }
             all
         });
-        Load { stop, thread }
+        Load { stop, thread, knocking }
     }
 
-    /// No more of them; those that are under way.
+    /// No more of them; those that are under way, each of which was let in or was not.
     fn end(self) -> Vec<JoinHandle<Request>> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
+        let requests = self.thread.join().unwrap();
+        assert!(self.knocking.recv().is_err());
+        requests
     }
 
     fn all(requests: Vec<JoinHandle<Request>>) -> Vec<Request> {
@@ -364,15 +374,17 @@ impl Load {
 }
 
 impl Request {
-    fn send(port: u16, path: &str) -> Request {
-        let (begun, mut connected) = (Instant::now(), None);
-        let result = Request::answer(port, path, &mut connected).map_err(|error| error.to_string());
+    fn send(port: u16, path: &str, knocking: Knocking) -> Request {
+        let begun = Instant::now();
+        let stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), REQUEST);
+        let connected = stream.is_ok().then(Instant::now);
+        drop(knocking);
+        let result =
+            stream.and_then(|stream| Request::answer(stream, path)).map_err(|error| error.to_string());
         Request { begun, connected, ended: Instant::now(), result }
     }
 
-    fn answer(port: u16, path: &str, connected: &mut Option<Instant>) -> std::io::Result<()> {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), REQUEST)?;
-        *connected = Some(Instant::now());
+    fn answer(mut stream: TcpStream, path: &str) -> std::io::Result<()> {
         stream.set_read_timeout(Some(REQUEST))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: e2e\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
