@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use anyhow::{Result, bail};
 
 use crate::number;
-use crate::workspace::{cargo, root, succeed};
+use crate::workspace::{cargo, release_programs, root, succeed};
 
 pub(crate) fn run(words: &[OsString]) -> Result<bool> {
     let (mut kills, mut upgrades) = (1000, 200);
@@ -18,6 +18,7 @@ pub(crate) fn run(words: &[OsString]) -> Result<bool> {
             Some(_) | None => bail!("unknown argument {word:?}; `cargo xtask help` lists them"),
         }
     }
+    release_programs(&["shiftboss-test-worker"])?;
     let target = root().join("target/next");
     let mut other = cargo(["build", "--release", "-p", "shiftboss-cli", "--features", "next-records"]);
     succeed(other.arg("--target-dir").arg(&target))?;

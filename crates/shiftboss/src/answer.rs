@@ -16,6 +16,7 @@ use crate::broker::Broker;
 use crate::engine::block_on;
 use crate::mail::{CallError, Errand, Untold};
 use crate::members::Member;
+use crate::worker::WorkerContext;
 
 /// The answer to something that was asked of an app. It is asked when this is made: dropping it takes nothing back. It can
 /// be awaited in any runtime, or [waited for](Answer::wait) outside of one.
@@ -115,7 +116,7 @@ impl<T> Future for Answer<T> {
     }
 }
 
-/// A question to one worker, asked when it is awaited or waited for.
+/// A question to one worker, or of a worker to its broker; asked when it is awaited or waited for.
 ///
 /// ```no_run
 /// # fn ask(worker: shiftboss::Member) -> Result<(), shiftboss::CallError> {
@@ -127,19 +128,28 @@ impl<T> Future for Answer<T> {
 /// ```
 #[must_use = "nothing is asked before it is awaited"]
 pub struct Call<R> {
-    broker: Broker,
-    worker: Member,
+    whom: Whom,
     message: serde_json::Result<Box<RawValue>>,
     within: Duration,
     answer: PhantomData<fn() -> R>,
 }
 
+#[derive(Debug)]
+enum Whom {
+    Worker(Member),
+    Broker(WorkerContext),
+}
+
 impl<R> Call<R> {
-    pub(crate) fn new(broker: Broker, worker: Member, message: serde_json::Result<Box<RawValue>>) -> Self {
-        Call { broker, worker, message, within: WITHIN, answer: PhantomData }
+    pub(crate) fn to_worker(worker: Member, message: serde_json::Result<Box<RawValue>>) -> Self {
+        Call { whom: Whom::Worker(worker), message, within: WITHIN, answer: PhantomData }
     }
 
-    /// How long the worker may take to answer; default 30 s.
+    pub(crate) fn to_broker(context: WorkerContext, message: serde_json::Result<Box<RawValue>>) -> Self {
+        Call { whom: Whom::Broker(context), message, within: WITHIN, answer: PhantomData }
+    }
+
+    /// How long the answer may take; default 30 s.
     pub fn within(mut self, within: Duration) -> Self {
         self.within = within;
         self
@@ -157,18 +167,18 @@ impl<R: DeserializeOwned> Call<R> {
 
     async fn ask(self) -> Result<R, CallError> {
         let message = self.message.map_err(|error| CallError::unspeakable(&error))?;
-        let (reply, answer) = oneshot::channel();
-        let (worker, within) = (self.worker.number(), self.within);
-        self.broker.run(Errand::Call { worker, message, within, reply });
-        let answer = answer.await.map_err(|_| CallError::AppEnded)??;
+        let answer = match self.whom {
+            Whom::Worker(worker) => worker.ask(message, self.within).await?,
+            Whom::Broker(context) => context.ask(&message, self.within).await?,
+        };
         serde_json::from_str(answer.get()).map_err(|error| CallError::Unreadable(error.to_string()))
     }
 }
 
 impl<R> fmt::Debug for Call<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Call { worker, within, .. } = self;
-        f.debug_struct("Call").field("worker", worker).field("within", within).finish_non_exhaustive()
+        let Call { whom, within, .. } = self;
+        f.debug_struct("Call").field("whom", whom).field("within", within).finish_non_exhaustive()
     }
 }
 

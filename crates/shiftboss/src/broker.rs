@@ -10,7 +10,7 @@ use shiftboss_core::id::{BrokerId, RequestId, Slot};
 use shiftboss_core::{Command, Verb};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::answer::{Answer, Call, CallAll, Done};
+use crate::answer::{Answer, CallAll, Done};
 use crate::app::App;
 use crate::engine::{Engine, Shift};
 use crate::extend::Extensions;
@@ -237,14 +237,6 @@ impl Broker {
         let command = Command::Broker(self.shared.id, verb);
         self.shared.engine.give(Order::Command { request, command, reply });
         Answer::of(outcome, Done::of)
-    }
-
-    pub(crate) fn call_member<R>(
-        &self,
-        member: Member,
-        message: serde_json::Result<Box<RawValue>>,
-    ) -> Call<R> {
-        Call::new(self.clone(), member, message)
     }
 }
 

@@ -162,7 +162,7 @@
 //!   that it was read. After the death of a broker process a message of a worker may come twice.
 //! * What workers say waits for the first [`subscribe`](Broker::subscribe) of a process, up to a megabyte; what they ask waits
 //!   5 s for the first [`on_call`](Broker::on_call). Both belong right after [`Broker::start`].
-//! * A worker that asks while the broker process dies may get no answer: put a time limit around [`WorkerContext::call`].
+//! * A worker that asks while the broker process dies may get no answer before its time limit ([`Call::within`]).
 //! * One that does not read holds the others up: workers wait for a [`Subscription`] that is full; [`Untold::Full`] is what a
 //!   worker that does not read gets.
 //! * An app is of one host, and of one user.

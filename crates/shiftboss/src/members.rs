@@ -1,8 +1,10 @@
 //! One worker of a broker, as the program that has the broker sees it.
 
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use shiftboss_core::id::WorkerId;
 use shiftboss_core::spec::Signal;
 use tokio::sync::oneshot;
@@ -10,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::answer::{Answer, AskError, Call};
 use crate::broker::{Broker, json};
 use crate::handle::Order;
-use crate::mail::Errand;
+use crate::mail::{CallError, Errand};
 
 /// A worker of a [`Broker`]. It may be gone: then what is asked of it says so.
 #[derive(Clone, Debug)]
@@ -69,7 +71,17 @@ impl Member {
 
     /// Asks it something: see [`WorkerContext::on_call`](crate::WorkerContext::on_call) for its side.
     pub fn call<T: Serialize + ?Sized, R>(&self, message: &T) -> Call<R> {
-        self.broker.call_member(self.clone(), json(message))
+        Call::to_worker(self.clone(), json(message))
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        message: Box<RawValue>,
+        within: Duration,
+    ) -> Result<Box<RawValue>, CallError> {
+        let (reply, answer) = oneshot::channel();
+        self.broker.run(Errand::Call { worker: self.worker, message, within, reply });
+        answer.await.unwrap_or(Err(CallError::AppEnded))
     }
 
     /// Sends its process a signal, as [`Signal::TERM`]. It is replaced like any that leaves unasked.

@@ -245,7 +245,7 @@ fn questions_are_answered_both_ways_and_a_worker_that_dies_is_an_error() {
     let (broker, mut events) = stage.start("api", workers_that("talks", 2));
     let squares = broker.call_all::<_, i64>(&7).wait();
     assert_eq!(squares.into_iter().map(|(_, square)| square.unwrap()).collect::<Vec<_>>(), [49, 49]);
-    let worker = broker.workers().wait().unwrap().remove(0);
+    let [worker, other] = <[_; 2]>::try_from(broker.workers().wait().unwrap()).unwrap();
     assert_eq!(worker.call::<_, i64>(&-3).wait(), Ok(9));
     assert!(matches!(worker.call::<_, i64>("seven").wait(), Err(CallError::Refused(_))));
     assert!(matches!(worker.call::<_, String>(&2).wait(), Err(CallError::Unreadable(_))));
@@ -253,12 +253,22 @@ fn questions_are_answered_both_ways_and_a_worker_that_dies_is_an_error() {
     worker.send("ask").wait().unwrap();
     let answer = |event| said(event).filter(|(message, _)| !message.contains("here"));
     assert!(next(&mut events, answer).0.contains("nobody answers"));
-    broker.on_call(|question, worker| {
+    let (answers_now, wait) = std::sync::mpsc::channel::<()>();
+    broker.on_call(move |question, worker| {
         let question: String = question.parse().map_err(|_| "no question")?;
+        if question == "at once?" {
+            let _ = wait.recv();
+        }
         Ok::<_, &str>(format!("{question} worker {}", worker.id()))
     });
     worker.send("ask").wait().unwrap();
     assert_eq!(next(&mut events, answer).0, format!("\"who are you? worker {}\"", worker.id()));
+    other.send("ask briefly").wait().unwrap();
+    assert_eq!(next(&mut events, answer).0, "\"no answer within 20 ms\"");
+    // What comes too late is passed over.
+    drop(answers_now);
+    other.send("ask").wait().unwrap();
+    assert_eq!(next(&mut events, answer).0, format!("\"who are you? worker {}\"", other.id()));
     worker.kill(Signal(19));
     let asked = worker.call::<_, i64>(&1).within(Duration::from_millis(50)).wait();
     assert_eq!(asked, Err(CallError::TimedOut(Duration::from_millis(50))));

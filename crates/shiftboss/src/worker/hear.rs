@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shiftboss_channel::{self as channel, Framer, Heard, LONGEST, socket};
 use tokio::sync::mpsc;
 
@@ -46,9 +47,16 @@ fn take(
     descriptors: &mut VecDeque<OwnedFd>,
 ) -> io::Result<usize> {
     let socket = context.shared.socket.as_fd();
+    let wake = &context.shared.wake;
     loop {
+        let at_most = lock(&context.shared.calls).look(Instant::now());
+        let at_most = at_most.and_then(|wait| Timespec::try_from(wait).ok());
         // One that is interrupted looks too early.
-        let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], None);
+        let _ = poll(
+            &mut [PollFd::new(&socket, PollFlags::IN), PollFd::new(wake, PollFlags::IN)],
+            at_most.as_ref(),
+        );
+        let _ = rustix::io::read(wake, &mut [0_u8; 8]);
         match socket::take(socket, buffer, descriptors, false) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             taken => return taken,
@@ -77,10 +85,8 @@ fn hear(context: &WorkerContext, messages: &mpsc::Sender<Message>, line: &[u8]) 
             let _ = context.write(&line);
         }
         Ok(channel::Message::Reply { id, result }) => {
-            if let Some(reply) = lock(&shared.calls).remove(&id) {
-                let result = result.map(ToOwned::to_owned);
-                let _ = reply.send(result.map_err(|error| CallError::refused(error.get())));
-            }
+            let result = result.map(ToOwned::to_owned).map_err(|error| CallError::refused(error.get()));
+            lock(&shared.calls).answer(id, result);
         }
         Ok(channel::Message::Ready | channel::Message::Numbers(_) | channel::Message::Unknown) | Err(_) => {}
     }

@@ -1,25 +1,28 @@
 //! The worker's side: what a process that a broker has started can say, ask and be told.
 
+mod calls;
 mod hear;
 mod listener;
 mod numbers;
 mod run;
 
-use std::collections::BTreeMap;
 use std::env;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, eventfd};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use shiftboss_channel::{self as channel, socket};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::answer::Call;
 use crate::broker::json;
 use crate::engine::block_on;
-use crate::mail::{Answer, CallError};
+use crate::mail::CallError;
 use crate::os::activation;
 use crate::subscription::Message;
 
@@ -55,8 +58,9 @@ pub(crate) struct Shared {
     /// One line at a time.
     writing: Mutex<()>,
     is_ready: AtomicBool,
-    calls: Mutex<BTreeMap<u64, oneshot::Sender<Answer>>>,
-    last_call: AtomicU64,
+    calls: Mutex<calls::Calls>,
+    /// Wakes the hearing thread.
+    wake: OwnedFd,
     answers: Mutex<Option<Answerer>>,
     /// It has been told to leave, or nobody is there any more.
     leaving: watch::Sender<bool>,
@@ -80,8 +84,8 @@ pub enum WorkerError {
     /// The channel or a listener was passed wrongly, or is taken already: a process has one context.
     #[error("what a broker passes cannot be taken over: {0}")]
     Inherit(#[from] activation::InheritError),
-    /// A thread cannot be had.
-    #[error("cannot start a thread: {0}")]
+    /// A thread, or a descriptor to wake it by, cannot be had.
+    #[error("cannot start the thread that hears the broker: {0}")]
     Thread(io::Error),
 }
 
@@ -103,6 +107,8 @@ impl WorkerContext {
         let number = number.parse().map_err(|_| WorkerError::NoWorker)?;
         let socket = activation::passed(number)?;
         let listeners = activation::inherited()?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let wake = wake.map_err(|error| WorkerError::Thread(error.into()))?;
         IS_TAKEN.store(true, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(WAITING);
         let shared = Shared {
@@ -112,7 +118,7 @@ impl WorkerContext {
             writing: Mutex::new(()),
             is_ready: AtomicBool::new(false),
             calls: Mutex::default(),
-            last_call: AtomicU64::new(0),
+            wake,
             answers: Mutex::default(),
             leaving: watch::Sender::new(false),
             messages: Mutex::new(Some(receiver)),
@@ -189,37 +195,23 @@ impl WorkerContext {
         self.write_lines(&lines)
     }
 
-    /// Asks the broker something, which a [`Broker::on_call`](crate::Broker::on_call) answers; whoever does not want to wait
-    /// for ever puts a time limit around it.
-    ///
-    /// # Errors
-    /// [`CallError`]: nobody answers, the answer is of another form, or the channel is closed.
-    pub async fn call<T: Serialize + ?Sized, R: DeserializeOwned>(
-        &self,
-        message: &T,
-    ) -> Result<R, CallError> {
-        let message = json(message).map_err(|error| CallError::unspeakable(&error))?;
-        let id = self.shared.last_call.fetch_add(1, Ordering::Relaxed) + 1;
-        let (reply, answer) = oneshot::channel();
-        lock(&self.shared.calls).insert(id, reply);
-        if self.write(&channel::call(id, &message)).is_err() {
-            lock(&self.shared.calls).remove(&id);
-            return Err(CallError::AppEnded);
-        }
-        let answer = answer.await.map_err(|_| CallError::AppEnded)??;
-        serde_json::from_str(answer.get()).map_err(|error| CallError::Unreadable(error.to_string()))
+    /// Asks the broker something: see [`Broker::on_call`](crate::Broker::on_call) for its side. What a broker process was
+    /// asked and has not answered when it dies stays unanswered, and ends with [`CallError::TimedOut`].
+    pub fn call<T: Serialize + ?Sized, R>(&self, message: &T) -> Call<R> {
+        Call::to_broker(self.clone(), json(message))
     }
 
-    /// The same, blocking: not to be called from asynchronous code.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub fn call_blocking<T, R>(&self, message: &T) -> Result<R, CallError>
-    where
-        T: Serialize + ?Sized,
-        R: DeserializeOwned,
-    {
-        block_on(self.call(message))
+    pub(crate) async fn ask(&self, message: &RawValue, within: Duration) -> Result<Box<RawValue>, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let (id, is_sooner) = lock(&self.shared.calls).begin(reply, within, Instant::now());
+        if is_sooner {
+            // One that is full wakes as well.
+            let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
+        }
+        if self.write(&channel::call(id, message)).is_err() {
+            lock(&self.shared.calls).answer(id, Err(CallError::AppEnded));
+        }
+        answer.await.unwrap_or(Err(CallError::AppEnded))
     }
 
     /// Answers what the broker asks ([`Member::call`](crate::Member::call)), on the thread that hears the channel: it must not take long.

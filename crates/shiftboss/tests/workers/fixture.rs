@@ -41,6 +41,10 @@ impl Worker for Fixture {
                 let answer = context.call::<_, String>("who are you?").await;
                 let _ = context.send(&answer.unwrap_or_else(|error| error.to_string()));
             }
+            "\"ask briefly\"" => {
+                let answer = context.call::<_, String>("at once?").within(Duration::from_millis(20)).await;
+                let _ = context.send(&answer.unwrap_or_else(|error| error.to_string()));
+            }
             "\"name\"" => {
                 let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap_or_default();
                 let _ = context.send(name.trim_end());
