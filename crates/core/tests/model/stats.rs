@@ -191,8 +191,8 @@ const KINDS: [&str; 27] = [
     "window begins",
     "window ends",
 ];
-/// Promises about the spawn budget (I21), several brokers (I26, L7), and how time passes: whether the clock goes back
-/// (I38), recycles by time (P1) and after changes of files (I49).
-const LEFT_OUT: [&str; 8] = ["I21", "I21b", "I26", "I38", "I49", "I49b", "L7", "P1"];
+/// Promises about channels that end (I11b), the spawn budget (I21), several brokers (I26, L7), and how time passes: whether
+/// the clock goes back (I38), recycles by time (P1) and after changes of files (I49).
+const LEFT_OUT: [&str; 9] = ["I11b", "I21", "I21b", "I26", "I38", "I49", "I49b", "L7", "P1"];
 /// The shape of a worker that has left.
 const GONE: &str = "gone";
