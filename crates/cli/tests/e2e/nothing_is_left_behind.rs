@@ -146,17 +146,16 @@ fn an_app_that_was_stopped_itself_hears_who_has_left_before_it_calls_anybody_lat
 
 #[test]
 fn a_signal_that_comes_with_the_last_exit_changes_nothing() {
-    let mut app = App::ready(
-        r#"
-        app = "e2e"
-        [broker.slow]
-        command = ["WORKER", "--stop-delay", "200", "--ready", "notify"]
-        kind = "notify"
-        "#,
-    );
+    let script = "import os, socket, time\n\
+                  channel = socket.socket(fileno=int(os.environ['SHIFTBOSS_CHANNEL_FD']))\n\
+                  channel.sendall(b'{\"cmd\":\"SHIFTBOSS_READY\"}\\n')\n\
+                  channel.recv(99)\nopen('FOLDER/told', 'w')\ntime.sleep(0.2)";
+    let mut app = App::ready(&format!(
+        "app = \"e2e\"\n[broker.slow]\ncommand = [\"python3\", \"-c\", {script:?}]\nkind = \"notify\"\n"
+    ));
     let worker = app.pids()[0];
     app.signal(Signal::TERM);
-    app.until_event("worker_stopping", 1);
+    eventually("it is told to leave", || app.path("told").exists());
     app.signal_both(Signal::STOP);
     eventually("it has left", || is_gone(worker));
     app.signal(Signal::TERM);
