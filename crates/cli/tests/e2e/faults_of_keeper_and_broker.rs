@@ -4,7 +4,7 @@
 
 mod deaths;
 mod gaps;
-mod images;
+pub(crate) mod images;
 mod later;
 mod limits;
 mod output;

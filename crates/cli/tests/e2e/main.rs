@@ -18,6 +18,7 @@ mod nothing_is_left_behind;
 mod other_servers;
 mod ready_before_retire;
 mod small_and_silent;
+mod soak;
 mod the_broker_process_can_die;
 mod trace;
 mod workers_talk;

@@ -12,14 +12,19 @@ use crate::ready_before_retire::web;
 
 /// The app as a program of its own, which can be replaced.
 pub(super) fn replaceable(config: &str) -> App {
+    let app = replaceable_begun(config);
+    app.until_event("app_ready", 1);
+    app
+}
+
+/// The same, which may not be ready yet.
+pub(crate) fn replaceable_begun(config: &str) -> App {
     let folder = folder_with(config);
     let program = folder.path().join(PROGRAM);
     copy(Path::new(BIN), &program);
-    let app = App::started(folder, &["run", "-c", "shiftboss.toml"], |command| {
+    App::started(folder, &["run", "-c", "shiftboss.toml"], |command| {
         run_by(command, &["env"], program.to_str().unwrap());
-    });
-    app.until_event("app_ready", 1);
-    app
+    })
 }
 
 /// By another process: whatever this one starts at the moment would have the file open for writing, too, and nobody could
@@ -29,7 +34,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Puts this in the program's place, all at once.
-pub(super) fn replace(app: &App, image: &[u8]) {
+pub(crate) fn replace(app: &App, image: &[u8]) {
     let (bytes, new) = (app.path("bytes"), app.path("new"));
     std::fs::write(&bytes, image).unwrap();
     copy(&bytes, &new);
