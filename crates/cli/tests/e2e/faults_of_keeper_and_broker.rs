@@ -43,7 +43,7 @@ fn sleepers_that(workers: u32, more: &str) -> String {
 }
 
 /// A folder with this configuration, filled in as by [`App::of`].
-fn folder_with(config: &str) -> TempDir {
+pub(crate) fn folder_with(config: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("version"), "good").unwrap();
     std::fs::write(folder.path().join("shiftboss.toml"), fill(config, folder.path())).unwrap();
@@ -58,7 +58,7 @@ fn ready_with(config: &str, prepare: impl FnOnce(&mut Command)) -> App {
 }
 
 /// The app as another program, or in another surrounding: the words before its own.
-fn run_by(command: &mut Command, words: &[&str], program: &str) {
+pub(crate) fn run_by(command: &mut Command, words: &[&str], program: &str) {
     let mut other = Command::new(words[0]);
     other.args(&words[1..]).arg(program).args(command.get_args());
     other.current_dir(command.get_current_dir().unwrap());

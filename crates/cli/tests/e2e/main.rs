@@ -9,6 +9,7 @@ mod app;
 mod bad_input;
 mod demo;
 mod every_state_can_be_seen;
+mod faults;
 mod faults_of_keeper_and_broker;
 mod files_that_change_recycle;
 mod kill_points;

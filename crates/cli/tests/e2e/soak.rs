@@ -145,7 +145,10 @@ fn ends_well(soak: Soak, [calm, rough]: [Load; 2], before: &[Vec<String>; 2]) {
     println!("seen: rough: {} sent, {} failed, {killed} workers killed", rough["sent"], rough["failed"]);
     none_lost(&calm);
     let kinds = rough["by_kind"].as_object().unwrap();
-    assert!(kinds.keys().all(|kind| ["reset", "closed_early", "crossed"].contains(&kind.as_str())), "{rough}");
+    assert!(
+        kinds.keys().all(|kind| ["reset", "closed_early", "crossed"].contains(&kind.as_str())),
+        "{rough}"
+    );
     assert!(rough["failed"].as_u64().unwrap() <= 60 * killed, "more than a worker can have in hand: {rough}");
     // Those that come and go have a few more or less; without them there is one count.
     for broker in ["part", "sick", "loud"] {

@@ -1,0 +1,114 @@
+//! Signals in a strange state, in a storm, at stopped processes; and numbers of processes that come again.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::*;
+use crate::faults_of_keeper_and_broker::{folder_with, run_by};
+use crate::load::*;
+use crate::ready_before_retire::web;
+
+#[test]
+fn whatever_signals_it_was_started_with_its_workers_start_with_none() {
+    let script = "import os, signal, sys\nfor number in range(1, 32):\n    if number not in (9, 19): signal.signal(number, signal.SIG_IGN)\n\
+                  signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nos.execvp(sys.argv[1], sys.argv[1:])";
+    let folder = folder_with(&sleepers(2, ", \"--sigmask\""));
+    let app = App::started(folder, &["run", "-c", "shiftboss.toml"], |command| {
+        run_by(command, &["nohup", "python3", "-c", script], BIN);
+    });
+    app.until_event("app_ready", 1);
+    let log = app.until("they say their signals", |log| lines(log).len() >= 6);
+    let said = lines(&log);
+    for line in said.iter().filter(|line| line.starts_with("SigBlk") || line.starts_with("SigIgn")) {
+        let set = u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
+        // SIGPIPE is ignored by Rust's own start.
+        assert_eq!(set & !(1 << 12), 0, "{line}");
+    }
+    signal_process(app.pids()[0], Signal::KILL);
+    app.until_event("worker_ready", 3);
+    app.signal(Signal::HUP);
+    app.until_event("recycle_finished", 1);
+    assert!(app.stop().0.success());
+}
+
+#[test]
+fn a_storm_of_signals_is_taken_in_and_hang_ups_become_few_recycles() {
+    let app = App::ready(&sleepers(2, ""));
+    let storm = times(1000, 100_000);
+    let begun = Instant::now();
+    for number in 0..storm {
+        for signal in [Signal::CHILD, Signal::WINCH, Signal::HUP] {
+            app.signal(signal);
+        }
+        if number % (storm / 10) == 0 {
+            app.does(&["status"]);
+        }
+    }
+    println!("seen: 3 x {storm} signals in {} ms", begun.elapsed().as_millis());
+    eventually("all is quiet again", || app.status().brokers[0].state == shiftboss_api::BrokerState::Open);
+    app.does(&["recycle", "web"]);
+    let log = app.log();
+    let recycles = named(&log, "recycle_started");
+    println!("seen: {recycles} recycles");
+    assert!((2..storm / 2).contains(&recycles), "{recycles}");
+    nobody_else_is_there(&app);
+    assert!(app.stop().0.success());
+}
+
+#[test]
+fn an_app_that_was_stopped_for_long_goes_on_where_it_was() {
+    let port = free_port();
+    let app = App::ready(&web(port));
+    let before = app.pids();
+    let mut load = Load::on(port, &["--no-keep-alive"]);
+    app.does(&["recycle", "web", "--no-wait"]);
+    app.signal_both(Signal::STOP);
+    let end = Instant::now() + Duration::from_secs(times(2, 30) as u64);
+    eventually("it was stopped for long", || Instant::now() >= end);
+    app.signal_both(Signal::CONT);
+    let log = app.until_event("recycle_finished", 1);
+    assert!(log.iter().all(|event| event["forced"] != true));
+    assert_eq!(named(&log, "worker_death"), 0);
+    assert!(app.pids().iter().all(|pid| !before.contains(pid)));
+    load.a_second();
+    none_lost(&load.end());
+}
+
+/// By system calls: a number is never signalled, only what a pidfd holds; so one that came again cannot be hit.
+#[test]
+fn no_worker_is_ever_signalled_by_its_number() {
+    if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("not tried: strace is not installed");
+        return;
+    }
+    let folder = folder_with(&sleepers(4, ", \"--fork-child\", \"--setsid-child\""));
+    let calls = folder.path().join("calls");
+    // It would hold the folder with the trace as long as whoever traces it lives.
+    let words =
+        ["strace", "-f", "-qq", "-e", "trace=kill,tkill,tgkill,pidfd_send_signal", "-e", "signal=none", "-o"];
+    let words = [&words[..], &[calls.to_str().unwrap()]].concat();
+    let app = App::started(folder, &["run", "-c", "shiftboss.toml"], |command| run_by(command, &words, BIN));
+    app.until_event("app_ready", 1);
+    for _ in 0..times(2, 25) {
+        app.does(&["recycle", "web"]);
+        signal_process(app.pids()[0], Signal::KILL);
+        app.does(&["wait", "web", "--for", "ready"]);
+    }
+    app.does(&["stop", "--all"]);
+    eventually("the app has ended", || !app.socket().exists());
+    let keeper = *children(app.pid()).first().unwrap_or(&0);
+    eventually("all is written down", || keeper == 0 || is_gone(keeper));
+    let calls = std::fs::read_to_string(calls).unwrap();
+    let by_number: Vec<&str> =
+        calls.lines().filter(|line| line.contains(" kill(") || line.contains("kill(")).collect();
+    let by_number: Vec<&&str> = by_number.iter().filter(|line| !line.contains("pidfd")).collect();
+    println!(
+        "seen: {} signals by pidfd, {} by number",
+        calls.matches("pidfd_send_signal(").count(),
+        by_number.len()
+    );
+    assert!(calls.matches("pidfd_send_signal(").count() > 10);
+    assert!(by_number.is_empty(), "{by_number:?}");
+}
