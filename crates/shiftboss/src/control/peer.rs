@@ -1,7 +1,8 @@
 //! Who may connect: processes of our own user and root, by the credentials that the kernel took at connect
-//! (`SO_PEERCRED`, unix(7)); at most so many at once, each of which has to ask something soon. All others are told why
-//! not.
+//! (`SO_PEERCRED`, unix(7)); at most so many at once, each of which has to ask something soon. When all places are taken,
+//! who has been there longest without having asked makes room. All others are told why not.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,12 +13,14 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Sleep;
 
 pub(super) struct Peers {
     listener: UnixListener,
     places: Arc<Semaphore>,
+    /// A word to each that has not been answered yet, the first come first; closed for the others.
+    silent: VecDeque<oneshot::Sender<()>>,
     refusals: Arc<Semaphore>,
     uid: u32,
 }
@@ -25,9 +28,21 @@ pub(super) struct Peers {
 /// A connection that holds its place.
 pub(super) struct Peer {
     stream: UnixStream,
-    /// When it gives up its place; none once the first answer has begun.
-    silent_until: Option<Pin<Box<Sleep>>>,
+    /// None once the first answer has begun.
+    silence: Option<Silence>,
     _place: OwnedSemaphorePermit,
+}
+
+/// Ends with the connection, at this time or by that word.
+struct Silence {
+    until: Pin<Box<Sleep>>,
+    word: oneshot::Receiver<()>,
+}
+
+impl Silence {
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        Pin::new(&mut self.word).poll(cx).is_ready() || self.until.as_mut().poll(cx).is_ready()
+    }
 }
 
 impl Peers {
@@ -36,7 +51,20 @@ impl Peers {
         let uid = rustix::process::geteuid().as_raw();
         let listener = UnixListener::from_std(listener)?;
         let (places, refusals) = (Arc::new(Semaphore::new(MOST)), Arc::new(Semaphore::new(REFUSALS)));
-        Ok(Peers { listener, places, refusals, uid })
+        Ok(Peers { listener, places, silent: VecDeque::new(), refusals, uid })
+    }
+
+    /// A place for one more, if need be that of who has said nothing for longest; none if all have asked.
+    async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.silent.retain(|word| !word.is_closed());
+        while self.places.available_permits() == 0 {
+            let told = self.silent.pop_front()?.send(());
+            if told.is_ok() {
+                break;
+            }
+        }
+        let place = Arc::clone(&self.places).acquire_owned();
+        tokio::time::timeout(REFUSED_WITHIN, place).await.ok()?.ok()
     }
 
     fn allows(&self, stream: &UnixStream) -> bool {
@@ -70,13 +98,14 @@ impl Listener for Peers {
                 self.refuse(stream, NOT_ALLOWED);
                 continue;
             }
-            match Arc::clone(&self.places).try_acquire_owned() {
-                Ok(place) => {
-                    let silent_until = Some(Box::pin(tokio::time::sleep(PATIENCE)));
-                    return (Peer { stream, silent_until, _place: place }, address);
-                }
-                Err(_) => self.refuse(stream, BUSY),
-            }
+            let Some(place) = self.place().await else {
+                self.refuse(stream, BUSY);
+                continue;
+            };
+            let (sender, word) = oneshot::channel();
+            self.silent.push_back(sender);
+            let until = Box::pin(tokio::time::sleep(PATIENCE));
+            return (Peer { stream, silence: Some(Silence { until, word }), _place: place }, address);
         }
     }
 
@@ -110,9 +139,7 @@ impl AsyncRead for Peer {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(end) = &mut self.silent_until
-            && end.as_mut().poll(cx).is_ready()
-        {
+        if self.silence.as_mut().is_some_and(|silence| silence.is_over(cx)) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
@@ -121,7 +148,7 @@ impl AsyncRead for Peer {
 
 impl AsyncWrite for Peer {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.silent_until = None;
+        self.silence = None;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -130,7 +157,7 @@ impl AsyncWrite for Peer {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.silent_until = None;
+        self.silence = None;
         Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
     }
 

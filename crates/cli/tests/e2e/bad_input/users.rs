@@ -1,6 +1,6 @@
 //! What one user may not do to another, and what only root may do. These tests give up root, so they need it.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -124,19 +124,28 @@ const SOMEBODY: u32 = 65534;
 const STRANGER: u32 = 65533;
 
 #[test]
-fn too_many_clients_are_told_so_and_silent_ones_lose_their_place() {
+fn too_many_watchers_are_told_so_and_silent_clients_lose_their_place() {
     let app = App::ready(SHOP);
-    let mut silent: Vec<UnixStream> = (0..256).map(|_| UnixStream::connect(app.socket()).unwrap()).collect();
-    let mut refused = app.ask(&["--version"]);
-    eventually("the app is full", || {
-        refused = app.ask(&["status"]);
-        !refused.status.success()
-    });
+    let connect = || UnixStream::connect(app.socket()).unwrap();
+    let mut silent = connect();
+    let watch = |_| {
+        let mut stream = connect();
+        stream.write_all(b"GET /v1/events?follow=true HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        // It has its place once the answer has begun.
+        stream.read_exact(&mut [0]).unwrap();
+        stream
+    };
+    let mut watchers: Vec<UnixStream> = (0..255).map(watch).collect();
+    // The place of the silent one is taken by whoever asks, again and again.
+    app.does(&["status"]);
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0, "it made room");
+    watchers.push(watch(0));
+    let refused = app.ask(&["status"]);
     assert_eq!(refused.status.code(), Some(75), "{}", text(&refused.stderr));
     assert!(text(&refused.stderr).contains("busy: 256 clients"), "{}", text(&refused.stderr));
-    // The app closes what says nothing.
-    for stream in &mut silent {
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
-    }
-    app.does(&["status"]);
+    watchers.pop();
+    eventually("there is a place again", || app.ask(&["status"]).status.success());
+    // With places to spare, too, the app closes what says nothing.
+    drop(watchers);
+    assert_eq!(connect().read(&mut [0]).unwrap(), 0);
 }

@@ -6,7 +6,9 @@ use super::*;
 
 #[test]
 fn a_child_that_keeps_the_channel_does_not_hide_the_death_of_its_parent() {
-    let app = App::ready(&sleepers(1, ", \"--fork-child\""));
+    let app = App::ready(
+        &sleepers(1, ", \"--fork-child\"").replace("healthy_after = \"1s\"", "healthy_after = \"0s\""),
+    );
     for round in 1..=times(2, 50) {
         signal_process(app.pids()[0], Signal::KILL);
         app.until_event("worker_death", round);

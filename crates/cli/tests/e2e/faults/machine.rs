@@ -34,9 +34,7 @@ fn an_older_kernel_is_made_do_with_or_refused() {
         eprintln!("not tried: strace is not installed");
         return;
     }
-    for call in
-        ["pidfd_open", "clone3", "close_range", "memfd_create", "epoll_pwait2", "waitid", "pidfd_send_signal"]
-    {
+    for call in ["pidfd_open", "clone3", "close_range", "memfd_create", "epoll_pwait2", "pidfd_send_signal"] {
         let folder = folder_with(&sleepers(2, ""));
         let inject = format!("inject={call}:error=ENOSYS");
         let words = ["strace", "-f", "-qq", "-e", &inject, "-e", "signal=none", "-o", "/dev/null"];

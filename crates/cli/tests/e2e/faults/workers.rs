@@ -103,7 +103,11 @@ fn backs_off(app: &App, name: &str, most: usize) {
 
 #[test]
 fn a_worker_that_crashes_at_its_start_is_tried_again_by_the_rule_and_serves_when_it_is_mended() {
-    let app = App::of(&(sleepers(1, "") + &bad(r#"["WORKER", "--require-file", "FOLDER/it"]"#)));
+    let app = App::of(
+        &(sleepers(1, "")
+            + &bad(r#"["WORKER", "--require-file", "FOLDER/it", "--ready", "notify"]"#)
+                .replace("ready = { after = \"0s\" }", "kind = \"notify\"")),
+    );
     backs_off(&app, "worker_death", times(8, 300));
     app.until_event("broker_degraded", 1);
     let cpu = cpu_ms(app.pid()) + cpu_ms(app.broker_pid());
@@ -123,7 +127,7 @@ fn cpu_ms(pid: u32) -> u64 {
 #[test]
 fn a_worker_that_exits_with_success_again_and_again_is_no_hot_loop() {
     let app = App::of(&(sleepers(1, "") + &bad(r#"["WORKER", "--exit", "0"]"#)));
-    backs_off(&app, "worker_death", times(6, 50));
+    backs_off(&app, "worker_ended", times(6, 50));
 }
 
 #[test]
@@ -236,7 +240,7 @@ fn what_a_worker_says_of_others_has_no_effect() {
             {'cmd': 'SHIFTBOSS_CALL', 'id': 'web', 'message': 'kill'}, {'cmd': 'NODE_CLUSTER', 'act': 'exit'},\n\
             {'event': 'worker_death', 'broker': 'web', 'pid': int(sys.argv[1])}]:\n\
             \x20   channel.sendall(json.dumps(line).encode() + b'\\n')\ntime.sleep(100)";
-    let command = python(script).replace(']', ", \"1\"]");
+    let command = python(script).replace("100)\"]", "100)\", \"1\"]");
     let app = App::ready(&(sleepers(2, "") + &bad(&command)));
     let before = all_pids(&app);
     for _ in 0..times(1, 20) {
