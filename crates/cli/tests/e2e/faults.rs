@@ -2,6 +2,7 @@
 //! it takes to believe them (`SHIFTBOSS_FAULTS=full`), with those that stand beside the promises that they are about.
 
 mod asking;
+mod calls;
 mod descendants;
 mod machine;
 mod signals;
