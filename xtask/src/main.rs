@@ -2,11 +2,13 @@
 
 mod bare;
 mod bench;
+mod faults;
 mod judge;
 mod messages;
 mod model;
 mod mutants;
 mod sim;
+mod soak;
 mod takeovers;
 mod test;
 mod workspace;
@@ -25,6 +27,8 @@ fn main() -> ExitCode {
         Some("mutants") => mutants::run(&words),
         Some("takeovers") => takeovers::run(&words),
         Some("messages") => messages::run(&words),
+        Some("faults") => faults::run(&words),
+        Some("soak") => soak::run(&words),
         Some("judge") => judge::run(&words),
         Some("bench") => bench::run(&words),
         Some("bare-supervisor") => bare::run(&words),
@@ -70,6 +74,12 @@ Usage: cargo xtask CHORE
                                 (default: 100000), and others under a broker
                                 process that is killed (100 times): nothing
                                 that was said may be lost
+  faults [ROW...] [--json]
+                                Each fault of workers, machine, processes and
+                                clients, done to the real binary: a table
+  soak [--minutes N] [--seed S]
+                                A fault or a command every second under load
+                                (default: for 60 minutes)
   judge FILE...                 Whether the apps of these traces kept their
                                 promises; SHIFTBOSS_TRACE=FILE writes one
   bench [ROW...] [--quick] [--json]

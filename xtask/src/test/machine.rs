@@ -18,6 +18,13 @@ pub(super) fn prepare(venv: &Path) -> Result<()> {
         }
     }
     prepare_python()?;
+    // Without them the tests of failing system calls say that they were not tried.
+    for (program, package) in [("strace", "strace"), ("ss", "iproute2")] {
+        if !works(with(program, ["-V"])) && can_install() {
+            println!("{program} is missing: apt-get install -y {package}");
+            install(&[package])?;
+        }
+    }
     prepare_venv(venv)?;
     if !has_nextest() {
         println!("cargo-nextest is not there: cargo test is used (`cargo install cargo-nextest` gets it)");
@@ -48,10 +55,18 @@ fn prepare_python() -> Result<()> {
     }
     let packages = ["python3", "python3-venv"];
     let line = format!("apt-get install -y {}", packages.join(" "));
-    if !rustix::process::geteuid().is_root() || !works(with("apt-get", ["--version"])) {
+    if !can_install() {
         bail!("python3 with its module venv is missing; on Debian `{line}` gets it");
     }
     println!("python3 with its module venv is missing: {line}");
+    install(&packages)
+}
+
+fn can_install() -> bool {
+    rustix::process::geteuid().is_root() && works(with("apt-get", ["--version"]))
+}
+
+fn install(packages: &[&str]) -> Result<()> {
     succeed(&mut with("apt-get", ["update", "-qq"]))?;
     let mut install = with("apt-get", ["install", "-y", "-qq", "--no-install-recommends"]);
     succeed(install.args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
