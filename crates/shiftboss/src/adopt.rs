@@ -8,11 +8,12 @@ use std::sync::Arc;
 use shiftboss_api as api;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, WorkerId};
 use shiftboss_core::snapshot::{self, Refused};
-use shiftboss_core::spec::{Ready, Signal};
+use shiftboss_core::spec::Signal;
 use shiftboss_core::{Adoption, App, Effect, Input, Present};
 
 use shiftboss_keeper::Fate;
 
+use crate::channel::Tongue;
 use crate::driver::Shell;
 use crate::extend::Extensions;
 use crate::inheritance::{AppRecord, SpecRecord, missing};
@@ -22,7 +23,7 @@ use crate::launch::Launch;
 use crate::os::instance::Instance;
 use crate::os::memory::{self, Memory};
 use crate::recorder::{self, Recorder};
-use crate::sockets::Sockets;
+use crate::sockets::{FIRST_ASKED, Sockets};
 use crate::upgrade::{Estate, Upgrade};
 use crate::workers::{Found, Workers};
 
@@ -161,7 +162,9 @@ fn shells(
         let mut of_broker = specs.range((broker, Generation(0))..=(broker, Generation(u32::MAX)));
         let (_, record) = of_broker.next_back().ok_or_else(|| missing(Key::Spec(broker, Generation(1))))?;
         let descriptor = |place| inherited.claim_one(Key::Listener(broker, place));
-        let sockets = Sockets::adopt(record.listen.clone(), descriptor)?;
+        let nonblocking = record.launch.tongue() == Tongue::Node;
+        let mut sockets = Sockets::adopt(record.listen.clone(), nonblocking, descriptor)?;
+        take_asked(&mut sockets, broker, inherited)?;
         shells.push(Shell {
             name: name.as_str().into(),
             ready: record.spec.ready,
@@ -174,6 +177,25 @@ fn shells(
         });
     }
     Ok(shells)
+}
+
+/// Takes over what workers of this broker have asked for.
+fn take_asked(sockets: &mut Sockets, of: BrokerId, inherited: &mut Inherited) -> io::Result<()> {
+    let keys: Vec<Key> = inherited.keys().filter_map(Key::of).collect();
+    for key in keys {
+        match key {
+            Key::Listener(broker, place) if broker == of && place >= FIRST_ASKED => {
+                sockets.adopt_asked(place, inherited.claim(key).unwrap_or_default())?;
+            }
+            Key::Shared(broker, place) if broker == of => {
+                if let Some(file) = inherited.claim_one(key) {
+                    sockets.adopt_shared(place, file.as_fd())?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Takes over the processes of these workers, as far as there are any; what was left of others is dropped.
@@ -199,11 +221,13 @@ pub(crate) fn take_workers(
             slot: present.slot,
             of: present.broker,
             broker: &shell.name,
-            notice: launches.get(&present.launch).map_or("", Launch::notice),
+            ready: shell.ready,
+            launch: launches.get(&present.launch),
+            starting: present.starting || present.pid.is_none(),
+            note: inherited.claim_one(Key::Node(present.worker)),
             spoke: present.spoke,
             rest: inherited.claim_one(Key::Rest(present.worker)),
             pid: (!gone).then_some(pid),
-            probed: shell.ready == Ready::Accepting && (present.starting || present.pid.is_none()),
             sockets: &shell.sockets,
             descriptors,
         };

@@ -11,8 +11,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use shiftboss_channel::node;
 use shiftboss_core::id::{Generation, Slot, WorkerId};
 
+use crate::channel::Tongue;
 use crate::extend::{Execution, Launcher, WorkerInfo};
 use crate::options::{BrokerOptions, Kind, Ready};
 use crate::os::leftovers;
@@ -34,7 +36,14 @@ pub(crate) struct Launch {
     notifies: bool,
     /// The line that tells a worker to leave.
     notice: String,
+    #[serde(default = "ours")]
+    tongue: Tongue,
     nofile: Option<Nofile>,
+}
+
+/// As records of versions have it that knew no other.
+fn ours() -> Tongue {
+    Tongue::Ours
 }
 
 /// What differs from worker to worker.
@@ -127,13 +136,20 @@ impl Launch {
             cwd: options.cwd.clone(),
             environment: environment.into_iter().collect(),
             own: options.environment.clone(),
-            listeners: options.listen.iter().map(|listen| listen.name.clone()).collect(),
+            listeners: match options.kind {
+                // Asked for, one by one.
+                Kind::Node => Vec::new(),
+                Kind::Notify | Kind::Plain | Kind::Worker => {
+                    options.listen.iter().map(|listen| listen.name.clone()).collect()
+                }
+            },
             notifies: match options.kind {
                 Kind::Notify => true,
                 Kind::Plain => options.effective_ready() == Ready::Notify,
-                Kind::Worker => false,
+                Kind::Node | Kind::Worker => false,
             },
             notice: options.notice.to_string(),
+            tongue: if options.kind == Kind::Node { Tongue::Node } else { Tongue::Ours },
             nofile,
         })
     }
@@ -151,6 +167,11 @@ impl Launch {
     /// The line that tells its workers to leave.
     pub(crate) fn notice(&self) -> &str {
         &self.notice
+    }
+
+    /// As whose workers they speak.
+    pub(crate) fn tongue(&self) -> Tongue {
+        self.tongue
     }
 
     /// The program as found, for people.
@@ -191,16 +212,24 @@ impl Launch {
         if let Some(path) = worker.notify {
             set("NOTIFY_SOCKET", path.as_os_str());
         }
+        let listeners = if self.tongue == Tongue::Node { &[] } else { worker.listeners };
         let channel =
-            crate::os::activation::FIRST + RawFd::try_from(worker.listeners.len()).unwrap_or(RawFd::MAX);
-        set(shiftboss_channel::VARIABLE, OsStr::new(&channel.to_string()));
-        if !worker.listeners.is_empty() {
+            crate::os::activation::FIRST + RawFd::try_from(listeners.len()).unwrap_or(RawFd::MAX);
+        match self.tongue {
+            Tongue::Ours => set(shiftboss_channel::VARIABLE, OsStr::new(&channel.to_string())),
+            Tongue::Node => {
+                set(node::CHANNEL_FD, OsStr::new(&channel.to_string()));
+                set(node::SERIALIZATION, OsStr::new("json"));
+                set(node::UNIQUE_ID, OsStr::new(&worker.worker.to_string()));
+            }
+        }
+        if !listeners.is_empty() {
             for (key, value) in crate::os::activation::variables(&self.listeners) {
                 set(key, OsStr::new(&value));
             }
         }
         let mut descriptors: Vec<(BorrowedFd<'_>, RawFd)> = vec![(worker.stdout, 1), (worker.stderr, 2)];
-        descriptors.extend(worker.listeners.iter().copied().zip(crate::os::activation::FIRST..));
+        descriptors.extend(listeners.iter().copied().zip(crate::os::activation::FIRST..));
         descriptors.push((worker.channel, channel));
         let mut path = c_string(self.program.as_bytes().to_vec());
         if let Some(launcher) = worker.launcher {
@@ -215,7 +244,7 @@ impl Launch {
             program: &program,
             environment: &environment,
             descriptors: &descriptors,
-            listen_pid: !worker.listeners.is_empty(),
+            listen_pid: !listeners.is_empty(),
             nofile: self.nofile,
             death_signal: true,
             keeper: worker.keeper,

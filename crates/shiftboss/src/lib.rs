@@ -211,6 +211,7 @@ mod launch;
 pub mod log;
 mod mail;
 mod members;
+mod node;
 pub mod options;
 pub mod os;
 mod output;

@@ -44,6 +44,8 @@ pub enum Kind {
     Notify,
     /// Any program.
     Plain,
+    /// Written for Node's `cluster`: asks for its listeners, and speaks Node's protocol on its channel.
+    Node,
     /// One that uses this library: it says on its channel that it is ready.
     Worker,
 }
@@ -158,6 +160,7 @@ impl BrokerOptions {
     pub fn effective_ready(&self) -> Ready {
         match (self.ready, self.kind) {
             (Some(asked), _) => asked,
+            (None, Kind::Node) => Ready::Listening,
             (None, Kind::Notify | Kind::Worker) => Ready::Notify,
             (None, Kind::Plain) if self.accepts_connections() => Ready::Accepting,
             (None, Kind::Plain) => Ready::After(Duration::from_secs(1)),

@@ -157,6 +157,7 @@ impl Workers {
         if let Some(channel) = channel {
             channel.tell_to_leave();
         }
+        self.disconnect(worker);
         self.wait_for_room(worker);
     }
 
@@ -247,6 +248,11 @@ impl Workers {
                     {
                         self.post.numbers.insert(worker, numbers);
                     }
+                }
+                Word::Node(said) => self.stage.hear(worker, said),
+                // As programs for PM2 say it.
+                Word::Message { ref letter, .. } if process.says_ready && letter.get() == "\"ready\"" => {
+                    inputs.push_back(Input::Ready { worker });
                 }
                 Word::Message { .. } | Word::Call { .. } | Word::Reply { .. } => left.push(word),
             }

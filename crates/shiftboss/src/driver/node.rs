@@ -1,0 +1,119 @@
+//! The driver as the primary of Node programs: each query is answered with a socket, each farewell is acknowledged.
+
+use rustix::io::Errno;
+use shiftboss_channel::node::{self, Query, Said};
+use shiftboss_core::id::{BrokerId, WorkerId};
+use std::os::fd::AsFd as _;
+
+use super::Driver;
+use crate::node::{Grant, Place};
+use crate::os::{clock, kill_points};
+use crate::sockets::Wish;
+
+impl Driver {
+    /// Answers what Node programs have said, before anything that came after it.
+    pub(super) fn play_primary(&mut self) {
+        while let Some((worker, said)) = self.workers.next_said() {
+            self.take_said(worker, said);
+            self.workers.judge(worker, clock::now(), &mut self.inputs);
+        }
+    }
+
+    fn take_said(&mut self, worker: WorkerId, said: Said) {
+        match said {
+            Said::Online => self.workers.ask_event_loop(worker),
+            Said::Query(query) => self.answer_query(worker, &query),
+            Said::Listening(query) => {
+                let shells = &self.shells;
+                let is_there = |place: Place| {
+                    let sockets = shells.get(place.broker as usize).map(|shell| &shell.sockets);
+                    sockets.is_some_and(|sockets| sockets.is_meant(place.place, &query))
+                };
+                if let Some(peer) = self.workers.peer(worker) {
+                    peer.listens(is_there);
+                }
+            }
+            Said::Close(key) => {
+                if let Some(peer) = self.workers.peer(worker) {
+                    peer.closes(&key);
+                }
+            }
+            Said::Leaves { seq } => {
+                self.workers.reply(worker, None, |number| node::acknowledge(seq, number));
+            }
+            Said::Answer { ack, .. } => self.workers.event_loop_turns(worker, ack),
+            // Answered where they are heard.
+            Said::Handle { .. } | Said::Ack | Said::Nack | Said::AllClosed(_) | Said::Count(_) => {}
+        }
+    }
+
+    fn answer_query(&mut self, worker: WorkerId, query: &Query) {
+        if self.workers.peer(worker).is_none_or(|peer| peer.is_leaving()) {
+            return;
+        }
+        kill_points::point("a query is answered");
+        if let Err(errno) = self.grant(worker, query) {
+            self.workers.reply(worker, None, |number| node::refused(query, errno.raw_os_error(), number));
+        }
+        kill_points::point("a query was answered");
+    }
+
+    fn grant(&mut self, worker: WorkerId, query: &Query) -> Result<(), Errno> {
+        let (broker, ..) = self.workers.place_of(worker).ok_or(Errno::INVAL)?;
+        let place = self.find_listener(broker, Wish::of(query)?)?;
+        let peer = self.workers.peer(worker).ok_or(Errno::INVAL)?;
+        let key = match peer.grant(query, place) {
+            Grant::Key(key) => key,
+            Grant::Twice => return Err(Errno::ADDRINUSE),
+        };
+        let keeper = self.chief.keeper();
+        let owner = BrokerId(place.broker);
+        let shell = self.shells.get_mut(place.broker as usize).ok_or(Errno::INVAL)?;
+        let listener = shell.sockets.at(place.place).ok_or(Errno::INVAL)?;
+        let socket = listener.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+        let data = query.data.as_ref().map(|data| data.0.get());
+        let data = shell.sockets.share(place.place, data, keeper, owner);
+        let data = data.and_then(|data| serde_json::from_str::<&serde_json::value::RawValue>(data).ok());
+        self.workers.reply(worker, Some(socket), |number| node::shared(query, &key, data, number));
+        Ok(())
+    }
+
+    /// A declared listener, one that somebody has asked for before, or a new one.
+    fn find_listener(&mut self, broker: BrokerId, wish: Wish) -> Result<Place, Errno> {
+        let own = self.shells.get(broker.0 as usize).ok_or(Errno::INVAL)?;
+        if let Some(place) = own.sockets.declared(&wish) {
+            return Ok(Place { broker: broker.0, place });
+        }
+        let mut all = (0..).zip(&self.shells);
+        let found = all.find_map(|(broker, shell)| {
+            shell.sockets.asked_before(&wish).map(|place| Place { broker, place })
+        });
+        if let Some(place) = found {
+            return Ok(place);
+        }
+        let keeper = self.chief.keeper();
+        let shell = self.shells.get_mut(broker.0 as usize).ok_or(Errno::INVAL)?;
+        let (place, address) = shell.sockets.ask(wish, keeper, broker)?;
+        self.workers.watch_listeners(broker, &shell.sockets);
+        self.is_bound(broker, address);
+        Ok(Place { broker: broker.0, place })
+    }
+
+    fn is_bound(&mut self, broker: BrokerId, address: String) {
+        // TODO-BOUND
+        let _ = (broker, address);
+    }
+
+    /// Closes what nobody asks for any more, once a recycle of all who did has ended.
+    pub(super) fn close_unused_listeners(&mut self, broker: BrokerId) {
+        let keeper = self.chief.keeper();
+        let Some(shell) = self.shells.get_mut(broker.0 as usize) else { return };
+        self.workers.leave_listeners(&shell.sockets);
+        let workers = &self.workers;
+        let is_used = |place| workers.is_used(Place { broker: broker.0, place });
+        let closed = shell.sockets.close_unused(keeper, broker, is_used);
+        self.workers.watch_listeners(broker, &shell.sockets);
+        // TODO-UNBOUND
+        let _ = closed;
+    }
+}

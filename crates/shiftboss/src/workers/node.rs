@@ -1,0 +1,155 @@
+//! Workers of Node's `cluster`: what they have said to their primary, and what it says to them.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use shiftboss_channel::node::{self, Said};
+use shiftboss_channel::socket;
+use shiftboss_core::Input;
+use shiftboss_core::id::{BrokerId, WorkerId};
+use shiftboss_core::time::Time;
+
+use super::{Process, Workers};
+use crate::node::{Habits, Peer, Place};
+use crate::os::clock;
+
+/// What is between Node programs and whoever plays their primary.
+#[derive(Default)]
+pub(super) struct Stage {
+    said: VecDeque<(WorkerId, Said)>,
+    habits: Habits,
+    /// When somebody's silence means that it never listens.
+    silent: BTreeSet<(Time, WorkerId)>,
+}
+
+impl Stage {
+    pub(super) fn hear(&mut self, worker: WorkerId, said: Said) {
+        self.said.push_back((worker, said));
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.silent.first().map(|(at, _)| *at)
+    }
+}
+
+impl Workers {
+    /// What Node programs have said and nobody has answered.
+    pub(crate) fn next_said(&mut self) -> Option<(WorkerId, Said)> {
+        self.stage.said.pop_front()
+    }
+
+    pub(crate) fn peer(&mut self, worker: WorkerId) -> Option<&mut Peer> {
+        self.processes.get_mut(&worker)?.peer.as_mut()
+    }
+
+    /// Says something to a Node program in its primary's words, with the number that it is given; with a descriptor that
+    /// belongs to it. What has no room is lost: it is a worker that does not read.
+    pub(crate) fn reply(
+        &mut self,
+        worker: WorkerId,
+        descriptor: Option<OwnedFd>,
+        line: impl FnOnce(u64) -> String,
+    ) -> Option<u64> {
+        let channel = self.processes.get_mut(&worker)?.channel.as_mut()?;
+        let number = channel.next_number();
+        let line = line(number);
+        let said = match descriptor {
+            Some(descriptor) => channel.say_with(line.as_bytes(), descriptor),
+            None => channel.say(line.as_bytes()),
+        };
+        self.wait_for_room(worker);
+        said.ok().map(|()| number)
+    }
+
+    /// Asks what only a turning event loop answers: a connection for a server that nobody has is refused, and nothing else
+    /// comes of it.
+    pub(crate) fn ask_event_loop(&mut self, worker: WorkerId) {
+        let Ok((connection, _)) = socket::pair() else { return };
+        let number = self.reply(worker, Some(connection), |number| node::new_connection("nobody", number));
+        if let (Some(number), Some(peer)) = (number, self.peer(worker)) {
+            peer.is_asked(number);
+        }
+    }
+
+    /// An answer of a worker's event loop.
+    pub(crate) fn event_loop_turns(&mut self, worker: WorkerId, number: u64) {
+        let Some(peer) = self.peer(worker).filter(|peer| !peer.is_ready) else { return };
+        if peer.answers(number) {
+            let at = peer.turns(clock::now());
+            self.stage.silent.insert((at, worker));
+        }
+    }
+
+    /// Tells core of a worker that has become ready, and remembers what those who are ready do.
+    pub(crate) fn judge(&mut self, worker: WorkerId, now: Time, inputs: &mut VecDeque<Input>) {
+        let Some(Process { of, slot, peer: Some(peer), .. }) = self.processes.get_mut(&worker) else { return };
+        if peer.is_leaving() {
+            return;
+        }
+        if !peer.is_ready {
+            if !peer.counts_as_ready(self.stage.habits.of(*of, *slot).as_ref(), now) {
+                return;
+            }
+            peer.is_ready = true;
+            inputs.push_back(Input::Ready { worker });
+        }
+        self.stage.habits.are(*of, *slot, peer.listening());
+    }
+
+    /// Looks at those whose silence is long enough.
+    pub(super) fn look_at_silent(&mut self, now: Time, inputs: &mut VecDeque<Input>) {
+        while let Some((at, worker)) = self.stage.silent.first().copied().filter(|(at, _)| *at <= now) {
+            self.stage.silent.remove(&(at, worker));
+            self.judge(worker, now, inputs);
+        }
+    }
+
+    /// A worker is to close its servers, finish, and leave. Once: it would fail at a second one.
+    pub(super) fn disconnect(&mut self, worker: WorkerId) {
+        if self.peer(worker).is_some_and(|peer| !peer.is_leaving()) {
+            self.reply(worker, None, node::disconnect);
+            // Only now: one that is told twice has no worse fate than a wrong exit code, one that is not told stays.
+            if let Some(peer) = self.peer(worker) {
+                peer.disconnects();
+            }
+        }
+    }
+
+    /// Whether any worker has this listener and has not closed it.
+    pub(crate) fn is_used(&self, place: Place) -> bool {
+        self.processes.values().any(|process| process.peer.as_ref().is_some_and(|peer| peer.uses(place)))
+    }
+
+    /// A listener is closed.
+    pub(crate) fn is_closed(&mut self, broker: BrokerId, place: u32) {
+        self.stage.habits.forget(Place { broker: broker.0, place });
+    }
+
+    /// Those of another process, as far as it got: who is not ready yet is looked at again.
+    pub(crate) fn look_at_peers(&mut self, inputs: &mut VecDeque<Input>) {
+        let peers = self.processes.iter().filter(|(_, process)| process.peer.is_some());
+        let workers: Vec<WorkerId> = peers.map(|(worker, _)| *worker).collect();
+        // Those who are ready first: they tell what is expected of the others.
+        for ready in [true, false] {
+            for worker in &workers {
+                let Some(peer) = self.peer(*worker).filter(|peer| peer.is_ready == ready) else { continue };
+                if !ready && !peer.is_leaving() {
+                    self.ask_event_loop(*worker);
+                }
+                self.judge(*worker, clock::now(), inputs);
+            }
+        }
+    }
+
+    /// What was on its way to or from a worker that is gone is of no use.
+    pub(super) fn forget_peer(&mut self, worker: WorkerId) {
+        self.stage.said.retain(|(other, _)| *other != worker);
+        self.stage.silent.retain(|(_, other)| *other != worker);
+    }
+
+    /// The memory in which a successor finds what a worker was given; the keeper has it before the worker is there.
+    pub(super) fn deposit_note(&self, worker: WorkerId, peer: &Peer) -> std::io::Result<()> {
+        let (Some(keeper), Some(note)) = (&self.keeper, peer.note()) else { return Ok(()) };
+        keeper.deposit(crate::keys::Key::Node(worker), &[note.as_fd()], 0)
+    }
+}
