@@ -26,7 +26,9 @@ use crate::id::{BrokerId, Generation};
 use crate::spec::BrokerSpec;
 
 /// The app as of the last committed step of an image. `specs` gives the specification that came with a generation of
-/// a broker, `listens` the addresses that a broker has bound, as they were told in [`crate::Input::Opened`].
+/// a broker, `listens` the addresses that a broker has bound, in the order in which they were told
+/// in [`crate::Input::Opened`] and [`crate::Input::Bound`]. A few more may be among them: those that are bound and not told
+/// yet, or closed and told to be; [`App::status`] shows which are meant.
 ///
 /// # Errors
 /// If the image, or what is given with it, is not what was recorded: nothing of it is used then.

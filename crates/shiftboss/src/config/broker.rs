@@ -94,7 +94,13 @@ fn check_ready(
         (Read::Is(Ready::Accepting), _, Read::Is(all)) if !all.iter().any(|one| is_stream(&one.address)) => {
             no_stream(table)
         }
-        (Read::Is(Ready::Notify | Ready::Accepting | Ready::After(_)) | Read::Absent | Read::Wrong, _, _) => {
+        (
+            Read::Is(Ready::Notify | Ready::Accepting | Ready::Listening | Ready::After(_))
+            | Read::Absent
+            | Read::Wrong,
+            _,
+            _,
+        ) => {
             return;
         }
     };

@@ -165,6 +165,7 @@ fn kind(kind: Kind) -> &'static str {
 fn ready(ready: Ready) -> String {
     match ready {
         Ready::Notify => "\"notify\"".to_owned(),
+        Ready::Listening => "\"listening\"".to_owned(),
         Ready::Accepting => "\"accepting\"".to_owned(),
         Ready::After(wait) => format!("{{ after = \"{}\" }}", show_duration(wait)),
     }
