@@ -173,7 +173,8 @@ impl Said {
             Some(serde_json::Value::String(key)) => Some(key.clone()),
             _ => None,
         };
-        let number = |number: &Option<serde_json::Number>| number.as_ref().and_then(serde_json::Number::as_u64);
+        let number =
+            |number: &Option<serde_json::Number>| number.as_ref().and_then(serde_json::Number::as_u64);
         Some(match members.cmd {
             "NODE_CLUSTER" => match members.act.map(RawValue::get) {
                 Some("\"online\"") => Said::Online,

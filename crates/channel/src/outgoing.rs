@@ -163,7 +163,8 @@ impl Outgoing {
             let sent = socket::write(socket, &self.bytes.make_contiguous()[..count], false)?;
             self.bytes.drain(..sent);
             self.gone += sent;
-            while self.lines.front().is_some_and(|line| line.descriptor.is_none() && line.length <= self.gone) {
+            while self.lines.front().is_some_and(|line| line.descriptor.is_none() && line.length <= self.gone)
+            {
                 self.gone -= self.lines.pop_front().map_or(0, |line| line.length);
             }
             if is_long && self.gone == 0 {
@@ -178,7 +179,9 @@ impl Outgoing {
 
     /// A line of this length goes whole or not at all, so all of it has gone.
     fn has_gone_with_descriptor(&mut self) {
-        let Some(Line { length, descriptor: Some(descriptor), tries }) = self.lines.pop_front() else { return };
+        let Some(Line { length, descriptor: Some(descriptor), tries }) = self.lines.pop_front() else {
+            return;
+        };
         let line = self.bytes.drain(..length).collect();
         self.unsure = Some(Sent { line, descriptor, tries });
     }
@@ -276,11 +279,9 @@ mod tests {
         let mut outgoing = Outgoing::default();
         let descriptor = || theirs.try_clone().unwrap();
         let (mut buffer, mut came) = ([0; 1000], Descriptors::new());
-        let mut read = |came: &mut Descriptors| {
-            match socket::take(theirs.as_fd(), &mut buffer, came, false) {
-                Ok(got) => String::from_utf8(buffer[..got].to_vec()).unwrap(),
-                Err(_) => String::new(),
-            }
+        let mut read = |came: &mut Descriptors| match socket::take(theirs.as_fd(), &mut buffer, came, false) {
+            Ok(got) => String::from_utf8(buffer[..got].to_vec()).unwrap(),
+            Err(_) => String::new(),
         };
         outgoing.push(b"1").unwrap();
         outgoing.push_with(b"2", descriptor()).unwrap();

@@ -213,8 +213,7 @@ impl Launch {
             set("NOTIFY_SOCKET", path.as_os_str());
         }
         let listeners = if self.tongue == Tongue::Node { &[] } else { worker.listeners };
-        let channel =
-            crate::os::activation::FIRST + RawFd::try_from(listeners.len()).unwrap_or(RawFd::MAX);
+        let channel = crate::os::activation::FIRST + RawFd::try_from(listeners.len()).unwrap_or(RawFd::MAX);
         match self.tongue {
             Tongue::Ours => set(shiftboss_channel::VARIABLE, OsStr::new(&channel.to_string())),
             Tongue::Node => {

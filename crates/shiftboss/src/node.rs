@@ -195,13 +195,16 @@ impl Habits {
         if let Some(own) = self.0.get(&(broker, slot)) {
             return Some(own.clone());
         }
-        let others = self.0.range((broker, Slot(0))..=(broker, Slot(u32::MAX))).map(|(_, places)| places.clone());
+        let others =
+            self.0.range((broker, Slot(0))..=(broker, Slot(u32::MAX))).map(|(_, places)| places.clone());
         others.reduce(|all, places| &all & &places)
     }
 
     /// Nobody is expected to listen there any more.
     pub(crate) fn forget(&mut self, place: Place) {
-        self.0.values_mut().for_each(|places| drop(places.remove(&place)));
+        self.0.values_mut().for_each(|places| {
+            places.remove(&place);
+        });
     }
 }
 

@@ -182,12 +182,12 @@ fn as_array(line: &str) -> String {
 
 fn kind(cell: &Cell<'_>, findings: &mut Findings) -> Option<Kind> {
     if let DeValue::String(text) = cell.value.get_ref()
-        && ["node", "one_shot"].contains(&text.as_ref())
+        && text == "one_shot"
     {
         findings.push(cell.later(&format!("\"{text}\"")));
         return None;
     }
-    choice(cell, &[("notify", Kind::Notify), ("plain", Kind::Plain)], findings)
+    choice(cell, &[("node", Kind::Node), ("notify", Kind::Notify), ("plain", Kind::Plain)], findings)
 }
 
 fn workers(cell: &Cell<'_>, findings: &mut Findings) -> Option<u32> {

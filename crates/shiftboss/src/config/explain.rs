@@ -157,6 +157,7 @@ fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Notify => "\"notify\"",
         Kind::Plain => "\"plain\"",
+        Kind::Node => "\"node\"",
         // Only programs that use the library have such.
         Kind::Worker => "a worker of this program",
     }
@@ -173,6 +174,7 @@ fn ready(ready: Ready) -> String {
 
 fn default_ready(options: &BrokerOptions) -> &'static str {
     match (options.kind, options.listen.is_empty()) {
+        (Kind::Node, _) => "default of kind \"node\"",
         (Kind::Notify | Kind::Worker, _) => "default of kind \"notify\"",
         (Kind::Plain, true) => "default without listeners",
         (Kind::Plain, false) => "default with these listeners",

@@ -1,9 +1,11 @@
 //! The driver as the primary of Node programs: each query is answered with a socket, each farewell is acknowledged.
 
+use std::os::fd::AsFd as _;
+
 use rustix::io::Errno;
 use shiftboss_channel::node::{self, Query, Said};
+use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, WorkerId};
-use std::os::fd::AsFd as _;
 
 use super::Driver;
 use crate::node::{Grant, Place};
@@ -95,25 +97,34 @@ impl Driver {
         let shell = self.shells.get_mut(broker.0 as usize).ok_or(Errno::INVAL)?;
         let (place, address) = shell.sockets.ask(wish, keeper, broker)?;
         self.workers.watch_listeners(broker, &shell.sockets);
-        self.is_bound(broker, address);
+        self.inputs.push_back(Input::Bound { broker, address });
         Ok(Place { broker: broker.0, place })
     }
 
-    fn is_bound(&mut self, broker: BrokerId, address: String) {
-        // TODO-BOUND
-        let _ = (broker, address);
+    /// What nobody asks for any more is closed, once a recycle of all who did has ended.
+    pub(super) fn close_unused_listeners(&mut self, broker: BrokerId) {
+        let Some(shell) = self.shells.get(broker.0 as usize) else { return };
+        let is_used = |place| self.workers.is_used(Place { broker: broker.0, place });
+        let unused = shell.sockets.asked().filter(|(place, _)| !is_used(*place));
+        // Closed once that is recorded: a successor must have all that is.
+        self.inputs.extend(unused.map(|(_, address)| Input::Unbound { broker, address }));
     }
 
-    /// Closes what nobody asks for any more, once a recycle of all who did has ended.
-    pub(super) fn close_unused_listeners(&mut self, broker: BrokerId) {
-        let keeper = self.chief.keeper();
+    pub(super) fn close_listener(&mut self, broker: BrokerId, address: &str) {
         let Some(shell) = self.shells.get_mut(broker.0 as usize) else { return };
+        let found = shell.sockets.asked().find(|(_, other)| other == address);
+        let Some((place, _)) = found else { return };
         self.workers.leave_listeners(&shell.sockets);
-        let workers = &self.workers;
-        let is_used = |place| workers.is_used(Place { broker: broker.0, place });
-        let closed = shell.sockets.close_unused(keeper, broker, is_used);
+        shell.sockets.close(place, self.chief.keeper(), broker);
         self.workers.watch_listeners(broker, &shell.sockets);
-        // TODO-UNBOUND
-        let _ = closed;
+        self.workers.is_closed(broker, place);
+    }
+
+    /// What workers have asked for and another process has not told.
+    pub(super) fn tell_of_asked(&mut self) {
+        for (broker, shell) in (0..).map(BrokerId).zip(&self.shells) {
+            let asked = shell.sockets.asked().map(|(_, address)| Input::Bound { broker, address });
+            self.inputs.extend(asked);
+        }
     }
 }

@@ -91,6 +91,7 @@ impl Driver {
         for (key, status) in std::mem::take(&mut inherited.exits) {
             self.take_exit(key, status);
         }
+        self.tell_of_asked();
         self.workers.look_at_peers(&mut self.inputs);
         self.look_at_image();
         Ok(())

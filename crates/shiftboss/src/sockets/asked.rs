@@ -52,7 +52,8 @@ impl Wish {
             Kind::Tcp4 | Kind::Tcp6 => Address::Tcp(host()?),
             Kind::Udp4 | Kind::Udp6 => Address::Udp(host()?),
             Kind::Path => {
-                let path = query.address.as_deref().filter(|path| path.starts_with('/') && !path.contains('\0'));
+                let path =
+                    query.address.as_deref().filter(|path| path.starts_with('/') && !path.contains('\0'));
                 Address::Unix(PathBuf::from(path.ok_or(Errno::INVAL)?))
             }
             Kind::Other => return Err(Errno::INVAL),
@@ -161,25 +162,19 @@ impl Sockets {
         Ok(())
     }
 
-    /// Closes those that `is_used` does not know, and tells their addresses.
-    pub(crate) fn close_unused(
-        &mut self,
-        keeper: Option<&Keeper>,
-        broker: BrokerId,
-        is_used: impl Fn(u32) -> bool,
-    ) -> Vec<String> {
-        let unused: Vec<u32> = self.asked.keys().copied().filter(|place| !is_used(*place)).collect();
-        let mut closed = Vec::new();
-        for place in unused {
-            let Some(asked) = self.asked.remove(&place) else { continue };
-            closed.push(asked.listener.address().to_string());
-            self.shared.remove(&place);
-            if let Some(keeper) = keeper {
-                keeper.forget(Key::Listener(broker, place));
-                keeper.forget(Key::Shared(broker, place));
-            }
+    /// Those that were asked for: their places and addresses.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = (u32, String)> {
+        self.asked.iter().map(|(place, asked)| (*place, asked.listener.address().to_string()))
+    }
+
+    /// Closes one of those.
+    pub(crate) fn close(&mut self, place: u32, keeper: Option<&Keeper>, broker: BrokerId) {
+        self.asked.remove(&place);
+        let shared = self.shared.remove(&place);
+        if let Some(keeper) = keeper {
+            keeper.forget(Key::Listener(broker, place));
+            shared.map(|_| keeper.forget(Key::Shared(broker, place)));
         }
-        closed
     }
 
     /// Whether whoever says to listen there means this place.

@@ -78,7 +78,8 @@ impl Workers {
         // Those that the keeper could not hold are lost, and with them what the worker would have said.
         let mut descriptors = descriptors.into_iter();
         let (stdout, stderr) = (descriptors.next(), descriptors.next());
-        let channel = descriptors.next().map(|socket| Channel::adopt(socket, rest, notice, tongue)).transpose()?;
+        let channel =
+            descriptors.next().map(|socket| Channel::adopt(socket, rest, notice, tongue)).transpose()?;
         let channel = channel.map(|mut channel| {
             if spoke {
                 channel.has_spoken();

@@ -82,7 +82,9 @@ impl Workers {
 
     /// Tells core of a worker that has become ready, and remembers what those who are ready do.
     pub(crate) fn judge(&mut self, worker: WorkerId, now: Time, inputs: &mut VecDeque<Input>) {
-        let Some(Process { of, slot, peer: Some(peer), .. }) = self.processes.get_mut(&worker) else { return };
+        let Some(Process { of, slot, peer: Some(peer), .. }) = self.processes.get_mut(&worker) else {
+            return;
+        };
         if peer.is_leaving() {
             return;
         }

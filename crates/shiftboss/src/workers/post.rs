@@ -311,7 +311,7 @@ impl Workers {
         }
     }
 
-    fn wait_for_room(&mut self, worker: WorkerId) {
+    pub(super) fn wait_for_room(&mut self, worker: WorkerId) {
         let Some(channel) = self.processes.get(&worker).and_then(|process| process.channel.as_ref()) else {
             return;
         };

@@ -19,6 +19,7 @@ pub(super) fn app(asked: &RunArgs, output: &Output) -> Result<AppOptions, Troubl
     };
     broker.listen = listen(&asked.listen)?;
     broker.kind = match asked.kind {
+        Some(args::Kind::Node) => Kind::Node,
         Some(args::Kind::Notify) => Kind::Notify,
         Some(args::Kind::Plain) => Kind::Plain,
         None => guess(&asked.command, output),
