@@ -9,6 +9,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shiftboss_channel::node;
@@ -38,6 +39,8 @@ pub(crate) struct Launch {
     notice: String,
     #[serde(default = "ours")]
     tongue: Tongue,
+    #[serde(default)]
+    hung_after: Option<Duration>,
     nofile: Option<Nofile>,
 }
 
@@ -149,6 +152,7 @@ impl Launch {
                 Kind::Node | Kind::Worker => false,
             },
             notice: options.notice.to_string(),
+            hung_after: options.hung_after,
             tongue: if options.kind == Kind::Node { Tongue::Node } else { Tongue::Ours },
             nofile,
         })
@@ -172,6 +176,11 @@ impl Launch {
     /// As whose workers they speak.
     pub(crate) fn tongue(&self) -> Tongue {
         self.tongue
+    }
+
+    /// After how long of silence a worker's event loop hangs.
+    pub(crate) fn hung_after(&self) -> Option<Duration> {
+        self.hung_after
     }
 
     /// The program as found, for people.

@@ -201,6 +201,7 @@ mod embedded;
 mod engine;
 mod extend;
 mod feed;
+pub mod guess;
 mod handle;
 mod in_flight;
 mod inheritance;

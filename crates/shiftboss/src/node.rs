@@ -31,10 +31,12 @@ pub(crate) struct Peer {
     note: Option<Note>,
     /// Core knows that it is ready.
     pub(crate) is_ready: bool,
-    /// When it is taken for one that never listens.
+    /// When it is taken for one that never listens; none until its event loop has turned.
     silent_at: Option<Time>,
     /// The number of a question to which only a turning event loop has the answer.
     asked: Option<u64>,
+    /// One whose event loop has not turned for so long hangs; none = that is not looked at.
+    pub(crate) hung_after: Option<Duration>,
 }
 
 /// All that a successor has to know.
@@ -82,7 +84,7 @@ impl Peer {
     }
 
     fn of(known: Known, note: Option<Note>, is_ready: bool) -> Peer {
-        Peer { known, note, is_ready, silent_at: None, asked: None }
+        Peer { known, note, is_ready, silent_at: None, asked: None, hung_after: None }
     }
 
     pub(crate) fn note(&self) -> Option<BorrowedFd<'_>> {
@@ -156,9 +158,19 @@ impl Peer {
         self.asked.take_if(|asked| *asked == number).is_some()
     }
 
+    /// Whether it still owes the answer.
+    pub(crate) fn owes_answer(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// Its event loop turns, so all of its script has run: from when on it is one that never listens.
     pub(crate) fn turns(&mut self, now: Time) -> Time {
         *self.silent_at.get_or_insert(now + SILENT_FOR)
+    }
+
+    /// Whether its event loop has turned once.
+    pub(crate) fn has_turned(&self) -> bool {
+        self.silent_at.is_some()
     }
 
     /// Whether it counts as ready: as whoever was in its place before it, or as the first of its kind.

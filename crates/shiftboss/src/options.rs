@@ -90,6 +90,9 @@ pub struct BrokerOptions {
     /// When it works; default always.
     #[cfg(feature = "schedule")]
     pub schedule: Option<Schedule>,
+    /// A Node program whose event loop has not turned for so long is replaced; default 60 s, none = never. It is asked once in
+    /// that time, and found after one to two of them. Others cannot be asked.
+    pub hung_after: Option<Duration>,
     /// Files that recycle it when they change; default none.
     #[cfg(feature = "watch")]
     pub watch: Option<Watch>,
@@ -144,6 +147,7 @@ impl BrokerOptions {
             notice: NOTICE.into(),
             backoff: BackoffSpec::default(),
             drained: Drained::default(),
+            hung_after: Some(Duration::from_secs(60)),
             #[cfg(feature = "schedule")]
             schedule: None,
             #[cfg(feature = "watch")]

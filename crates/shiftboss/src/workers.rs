@@ -224,6 +224,7 @@ impl Workers {
         self.listen_again(now);
         inputs.extend(self.probes.look(now));
         self.look_at_silent(now, inputs);
+        self.look_at_pulses(now, inputs);
     }
 
     /// What the worker wrote last, also if it has gone a while ago.

@@ -15,6 +15,7 @@ use super::problem::{Findings, Problem, Reader, word};
 use super::table::{Cell, Read, Table, in_order, kind_of};
 use super::value::{self, choice, count};
 use crate::address::Address;
+use crate::guess;
 use crate::options::{BrokerOptions, Kind};
 
 pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut Findings) -> BrokerOptions {
@@ -31,6 +32,7 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     let recycle = table.read("recycle", findings, policy::recycle);
     check_ready(table, &kind, &listens, &ready, findings);
     check_recycle(table, &workers, &recycle, findings);
+    let is_said = !matches!(kind, Read::Absent);
     options.kind = kind.or(options.kind);
     options.workers = workers.or(options.workers);
     options.listen = listens.or(options.listen);
@@ -53,6 +55,10 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     options.cwd = table
         .read("cwd", findings, |cell, findings| value::plain_text(cell, findings).map(PathBuf::from))
         .value();
+    options.hung_after = table.read("hung_after", findings, hung_after).or(options.hung_after);
+    if !is_said || options.kind == Kind::Node {
+        take_for(table, &mut options, is_said, findings);
+    }
     options.environment = table.read("environment", findings, environment).or(options.environment);
     options.clean_environment =
         table.read("clean_environment", findings, value::flag).or(options.clean_environment);
@@ -65,6 +71,25 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
         options.ready = (!options.listen.is_empty()).then_some(Ready::After(Duration::from_secs(1)));
     }
     options
+}
+
+/// What kind of a worker it is, where that is not said; a launcher of Node programs is looked through.
+fn take_for(table: &Table<'_>, options: &mut BrokerOptions, is_said: bool, findings: &mut Findings) {
+    match guess::guess(&options.command, options.cwd.as_deref()) {
+        Ok(guess) if guess.kind == Kind::Node || !is_said => {
+            (options.kind, options.command) = (guess.kind, guess.command);
+        }
+        Ok(_) => {}
+        Err(launcher) => findings.push(table.problem("command", &launcher.to_string())),
+    }
+}
+
+/// A duration, or "never".
+fn hung_after(cell: &Cell<'_>, findings: &mut Findings) -> Option<Option<Duration>> {
+    if matches!(cell.value.get_ref(), DeValue::String(text) if text == "never") {
+        return Some(None);
+    }
+    value::duration_from(Duration::from_secs(1))(cell, findings).map(Some)
 }
 
 fn has_stream(options: &BrokerOptions) -> bool {

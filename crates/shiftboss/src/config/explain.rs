@@ -50,6 +50,12 @@ impl<'l> Page<'l> {
         self.duration("backoff.cap", options.backoff.cap);
         self.duration("backoff.healthy_after", options.backoff.healthy_after);
         self.line("drained", drained(options.drained), "default");
+        if options.kind == Kind::Node {
+            match options.hung_after {
+                Some(wait) => self.duration("hung_after", wait),
+                None => self.line("hung_after", "\"never\"", "default"),
+            }
+        }
         self.clock_and_files(options);
         match &options.cwd {
             Some(cwd) => self.line("cwd", &quoted(&cwd.to_string_lossy()), "default"),

@@ -30,6 +30,7 @@ pub(super) const BROKER: Level = Level {
         "stop",
         "backoff",
         "drained",
+        "hung_after",
         #[cfg(feature = "schedule")]
         "schedule",
         #[cfg(feature = "watch")]

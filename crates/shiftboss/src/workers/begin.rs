@@ -68,7 +68,11 @@ impl Workers {
         let notice = found.launch.map_or("", Launch::notice);
         let tongue = found.launch.map_or(Tongue::Ours, Launch::tongue);
         let peer = match tongue {
-            Tongue::Node => Some(Peer::adopt(found.note, !starting)?),
+            Tongue::Node => {
+                let mut peer = Peer::adopt(found.note, !starting)?;
+                peer.hung_after = found.launch.and_then(Launch::hung_after);
+                Some(peer)
+            }
             Tongue::Ours => None,
         };
         kill_points::point("a worker is adopted");
@@ -127,7 +131,11 @@ impl Workers {
             Channel::pair(order.launch.notice(), order.launch.tongue(), self.keeper.is_some())
                 .map_err(failed("no channel"))?;
         let peer = match order.launch.tongue() {
-            Tongue::Node => Some(Peer::new(self.keeper.is_some()).map_err(failed("no memory for it"))?),
+            Tongue::Node => {
+                let mut peer = Peer::new(self.keeper.is_some()).map_err(failed("no memory for it"))?;
+                peer.hung_after = order.launch.hung_after();
+                Some(peer)
+            }
             Tongue::Ours => None,
         };
         let notify = order

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
 
 use shiftboss_channel::node::{self, Said};
 use shiftboss_channel::socket;
@@ -20,6 +21,8 @@ pub(super) struct Stage {
     habits: Habits,
     /// When somebody's silence means that it never listens.
     silent: BTreeSet<(Time, WorkerId)>,
+    /// When it is looked at next whether somebody's event loop has turned.
+    pulses: BTreeSet<(Time, WorkerId)>,
 }
 
 impl Stage {
@@ -28,7 +31,7 @@ impl Stage {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.silent.first().map(|(at, _)| *at)
+        [&self.silent, &self.pulses].into_iter().filter_map(|due| due.first()).map(|(at, _)| *at).min()
     }
 }
 
@@ -73,10 +76,37 @@ impl Workers {
 
     /// An answer of a worker's event loop.
     pub(crate) fn event_loop_turns(&mut self, worker: WorkerId, number: u64) {
-        let Some(peer) = self.peer(worker).filter(|peer| !peer.is_ready) else { return };
-        if peer.answers(number) {
-            let at = peer.turns(clock::now());
-            self.stage.silent.insert((at, worker));
+        let now = clock::now();
+        let Some(peer) = self.peer(worker) else { return };
+        if !peer.answers(number) {
+            return;
+        }
+        let (hung_after, is_known) = (peer.hung_after, peer.has_turned());
+        let silent_at = peer.turns(now);
+        if !peer.is_ready {
+            self.stage.silent.insert((silent_at, worker));
+        }
+        // From the first time on: how long it takes to start is another matter.
+        if let (Some(wait), false) = (hung_after, is_known) {
+            self.stage.pulses.insert((now + wait, worker));
+        }
+    }
+
+    /// Asks event loops again, and tells of those that have not turned since they were asked last.
+    pub(super) fn look_at_pulses(&mut self, now: Time, inputs: &mut VecDeque<Input>) {
+        while let Some((at, worker)) = self.stage.pulses.first().copied().filter(|(at, _)| *at <= now) {
+            self.stage.pulses.remove(&(at, worker));
+            let Some(peer) = self.peer(worker).filter(|peer| !peer.is_leaving()) else { continue };
+            let (Some(wait), owes) = (peer.hung_after, peer.owes_answer()) else { continue };
+            // Late ourselves, we have not heard what it said meanwhile.
+            if owes && now.since(at) < LATE {
+                inputs.push_back(Input::Hung { worker });
+                continue;
+            }
+            if !owes {
+                self.ask_event_loop(worker);
+            }
+            self.stage.pulses.insert((now + wait, worker));
         }
     }
 
@@ -135,7 +165,7 @@ impl Workers {
         for ready in [true, false] {
             for worker in &workers {
                 let Some(peer) = self.peer(*worker).filter(|peer| peer.is_ready == ready) else { continue };
-                if !ready && !peer.is_leaving() {
+                if !peer.is_leaving() {
                     self.ask_event_loop(*worker);
                 }
                 self.judge(*worker, clock::now(), inputs);
@@ -147,6 +177,7 @@ impl Workers {
     pub(super) fn forget_peer(&mut self, worker: WorkerId) {
         self.stage.said.retain(|(other, _)| *other != worker);
         self.stage.silent.retain(|(_, other)| *other != worker);
+        self.stage.pulses.retain(|(_, other)| *other != worker);
     }
 
     /// The memory in which a successor finds what a worker was given; the keeper has it before the worker is there.
@@ -155,3 +186,6 @@ impl Workers {
         keeper.deposit(crate::keys::Key::Node(worker), &[note.as_fd()], 0)
     }
 }
+
+/// Somebody who is so late has been stopped or starved, and judges nobody.
+const LATE: Duration = Duration::from_secs(1);

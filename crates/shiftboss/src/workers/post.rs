@@ -199,6 +199,8 @@ impl Workers {
             return self.pause(worker);
         }
         self.hear_portion(worker, log, inputs);
+        // What came may be what others waited for.
+        self.wait_for_room(worker);
         let channel = self.processes.get(&worker).and_then(|process| process.channel.as_ref());
         if let Some(channel) = channel.filter(|channel| channel.has_ended()) {
             self.leave_poller(channel.as_fd());
