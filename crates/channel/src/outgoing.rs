@@ -26,13 +26,25 @@ impl Outgoing {
     /// # Errors
     /// [`QueueFull`]: nothing was added. One line of any length always has room in an empty queue.
     pub fn push(&mut self, line: &[u8]) -> Result<(), QueueFull> {
-        let is_full = self.lines.len() >= MOST_LINES || self.bytes.len() + line.len() > MOST_BYTES;
+        self.push_frame(line)?;
+        self.bytes.push_back(b'\n');
+        if let Some(length) = self.lines.back_mut() {
+            *length += 1;
+        }
+        Ok(())
+    }
+
+    /// Adds a whole frame: see [`advanced::encode`](crate::advanced::encode).
+    ///
+    /// # Errors
+    /// As of [`Outgoing::push`].
+    pub fn push_frame(&mut self, frame: &[u8]) -> Result<(), QueueFull> {
+        let is_full = self.lines.len() >= MOST_LINES || self.bytes.len() + frame.len() > MOST_BYTES;
         if is_full && !self.lines.is_empty() {
             return Err(QueueFull);
         }
-        self.bytes.extend(line);
-        self.bytes.push_back(b'\n');
-        self.lines.push_back(line.len() + 1);
+        self.bytes.extend(frame);
+        self.lines.push_back(frame.len());
         Ok(())
     }
 
@@ -108,12 +120,13 @@ mod tests {
 
     use super::*;
     use crate::socket::pair;
-    use crate::{Descriptors, Framer, Heard};
+    use crate::{Descriptors, Framer, Framing, Heard};
 
     #[test]
     fn lines_arrive_whole_and_in_order_however_slowly_they_are_read() {
         let (ours, theirs) = pair().unwrap();
-        let (mut outgoing, mut framer, mut seen) = (Outgoing::default(), Framer::new(1 << 20), Vec::new());
+        let (mut outgoing, mut framer, mut seen) =
+            (Outgoing::default(), Framer::new(Framing::Lines, 1 << 20), Vec::new());
         let lines: Vec<Vec<u8>> =
             (0..500).map(|at| vec![b'a' + (at % 26) as u8; [1, 40, 5_000, 70_000][at % 4]]).collect();
         let (mut parts, mut buffer) = (0, vec![0; 10_000]);
@@ -131,7 +144,7 @@ mod tests {
             let got = socket::take(theirs.as_fd(), &mut buffer, &mut Descriptors::new(), true).unwrap();
             framer.feed(&buffer[..got], |heard| match heard {
                 Heard::Line(line) => seen.push(line.to_vec()),
-                Heard::TooLong => panic!(),
+                other => panic!("{other:?}"),
             });
         }
         assert!(seen == lines && outgoing.is_empty());

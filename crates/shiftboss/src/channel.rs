@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde_json::value::RawValue;
-use shiftboss_channel::{Heard, Incoming, LONGEST, Message, Outgoing, QueueFull, Reading, Rest, socket};
+use shiftboss_channel::{
+    Framing, Heard, Incoming, LONGEST, Message, Outgoing, QueueFull, Reading, Rest, socket,
+};
 
 /// Our end of one.
 pub(crate) struct Channel {
@@ -55,13 +57,13 @@ impl Channel {
     /// Our end, and the worker's. With `has_heirs` what is said is not lost with this process.
     pub(crate) fn pair(notice: &str, has_heirs: bool) -> io::Result<(Channel, OwnedFd)> {
         let (socket, theirs) = socket::pair()?;
-        let incoming = Incoming::new(socket.as_fd(), LONGEST, has_heirs)?;
+        let incoming = Incoming::new(socket.as_fd(), Framing::Lines, LONGEST, has_heirs)?;
         Ok((Channel::of(socket, incoming, notice, false), theirs))
     }
 
     /// Goes on with that of another process; with what it left of an unfinished line.
     pub(crate) fn adopt(socket: OwnedFd, rest: Option<OwnedFd>, notice: &str) -> io::Result<Channel> {
-        let (incoming, cut) = Incoming::adopt(socket.as_fd(), LONGEST, rest)?;
+        let (incoming, cut) = Incoming::adopt(socket.as_fd(), Framing::Lines, LONGEST, rest)?;
         Ok(Channel::of(socket, incoming, notice, cut))
     }
 
@@ -100,7 +102,7 @@ impl Channel {
             descriptors.clear();
             let word = match heard {
                 Heard::Line(line) => Message::of(line).ok().and_then(word_of),
-                Heard::TooLong => None,
+                Heard::TooLong | Heard::Unreadable(_) => None,
             };
             match word {
                 Some(word) => {
