@@ -2,6 +2,7 @@
 
 mod directions;
 mod machine;
+mod node;
 mod sources;
 
 use std::time::Instant;
@@ -22,7 +23,12 @@ pub(crate) fn run() -> Result<bool> {
 
 fn all(steps: &mut Steps) -> Result<()> {
     let venv = root().join("target/venv");
-    steps.run("machine: what the tests need is there", || machine::prepare(&venv))?;
+    let mut nodes = String::new();
+    steps.run("machine: what the tests need is there", || {
+        machine::prepare(&venv)?;
+        nodes = node::prepare(&root().join("target"));
+        Ok(())
+    })?;
     steps.run("format: cargo fmt", || succeed(&mut cargo(["fmt", "--all", "--check"])))?;
     steps.run("directions: who may depend on whom", directions::check)?;
     steps.run("sources: who may do what", || sources::check(&root()))?;
@@ -54,7 +60,7 @@ fn all(steps: &mut Steps) -> Result<()> {
         } else {
             cargo(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
         };
-        succeed(tests.env("SHIFTBOSS_TEST_VENV", &venv))
+        succeed(tests.env("SHIFTBOSS_TEST_VENV", &venv).env("SHIFTBOSS_TEST_NODES", &nodes))
     })
 }
 

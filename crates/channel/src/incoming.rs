@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use crate::framer::{Framer, Heard};
+use crate::framer::{Framer, Framing, Heard};
 use crate::offset;
 use crate::rest::Rest;
 use crate::socket;
@@ -47,12 +47,17 @@ impl Incoming {
     ///
     /// # Errors
     /// Those of setsockopt(2).
-    pub fn new(socket: BorrowedFd<'_>, longest: usize, has_heirs: bool) -> io::Result<Incoming> {
+    pub fn new(
+        socket: BorrowedFd<'_>,
+        framing: Framing,
+        longest: usize,
+        has_heirs: bool,
+    ) -> io::Result<Incoming> {
         if has_heirs {
             offset::set(socket, 0)?;
         }
         let heirs = has_heirs.then(Heirs::default);
-        Ok(Incoming { framer: Framer::new(longest), descriptors: Descriptors::new(), heirs })
+        Ok(Incoming { framer: Framer::new(framing, longest), descriptors: Descriptors::new(), heirs })
     }
 
     /// Goes on where another reader ended; with what it has left, if it has left anything. Tells whether that one was in
@@ -62,6 +67,7 @@ impl Incoming {
     /// If what it has left cannot be read.
     pub fn adopt(
         socket: BorrowedFd<'_>,
+        framing: Framing,
         longest: usize,
         rest: Option<OwnedFd>,
     ) -> io::Result<(Incoming, bool)> {
@@ -71,7 +77,7 @@ impl Incoming {
             Some((rest, partial, writing)) => (Some(rest), partial, writing),
             None => (None, Vec::new(), false),
         };
-        let framer = Framer::resume(longest, partial);
+        let framer = Framer::resume(framing, longest, partial);
         let heirs = Some(Heirs { rest, acted_on: 0 });
         Ok((Incoming { framer, descriptors: Descriptors::new(), heirs }, writing))
     }
@@ -199,7 +205,8 @@ mod tests {
                 if self.incoming.is_none() {
                     fuse::burn_after(None);
                     let rest = self.rest.as_ref().map(|rest| rest.try_clone().unwrap());
-                    let (incoming, writing) = Incoming::adopt(self.socket.as_fd(), 1 << 20, rest).unwrap();
+                    let (incoming, writing) =
+                        Incoming::adopt(self.socket.as_fd(), Framing::Lines, 1 << 20, rest).unwrap();
                     assert!(!writing);
                     self.incoming = Some(incoming);
                     self.deaths += 1;
@@ -212,7 +219,7 @@ mod tests {
             let heard = &mut self.heard;
             let reading = incoming.hear(self.socket.as_fd(), buffer, |line, _| match line {
                 Heard::Line(line) => heard.push(line.to_vec()),
-                Heard::TooLong => panic!("no line was too long"),
+                other => panic!("{other:?}"),
             })?;
             if incoming.wants_rest() {
                 let rest = Rest::new()?;
@@ -231,7 +238,7 @@ mod tests {
         for kill_after in 0..150 {
             let mut dice = Dice(u64::from(kill_after) + 1);
             let (socket, theirs) = socket::pair().unwrap();
-            let incoming = Some(Incoming::new(socket.as_fd(), 1 << 20, true).unwrap());
+            let incoming = Some(Incoming::new(socket.as_fd(), Framing::Lines, 1 << 20, true).unwrap());
             let mut readers = Readers { socket, rest: None, incoming, heard: Vec::new(), deaths: 0 };
             let lines: Vec<Vec<u8>> = (0..40)
                 .map(|number| {
@@ -270,7 +277,7 @@ mod tests {
     fn descriptors_come_with_their_lines_and_surplus_ones_are_closed() {
         for has_heirs in [false, true] {
             let (ours, theirs) = socket::pair().unwrap();
-            let mut incoming = Incoming::new(ours.as_fd(), 100, has_heirs).unwrap();
+            let mut incoming = Incoming::new(ours.as_fd(), Framing::Lines, 100, has_heirs).unwrap();
             let (one, two) = (Rest::new().unwrap(), Rest::new().unwrap());
             socket::write(theirs.as_fd(), b"\"plain\"\n", true).unwrap();
             socket::write_with(theirs.as_fd(), b"\"first\"\n", &[one.as_fd()], true).unwrap();

@@ -9,11 +9,13 @@
 //! `SHIFTBOSS_` is for the broker or the worker's library; everything else is the program's own.
 //!
 //! * [`Framer`] cuts bytes into lines; [`Message`] says what a line is; both know no socket.
+//! * [`advanced`] makes lines of Node's other serialization, and the other way round.
 //! * [`Incoming`] reads a socket, so that nothing is lost if the reader dies in between.
 //! * [`Outgoing`] writes to one without ever waiting, and holds a bounded amount.
 //! * [`socket`] has the system calls.
 #![deny(unsafe_code)]
 
+pub mod advanced;
 mod framer;
 #[cfg(test)]
 mod fuse;
@@ -33,7 +35,7 @@ fn step() -> std::io::Result<()> {
 #[cfg(test)]
 use fuse::step;
 
-pub use framer::{Framer, Heard};
+pub use framer::{Framer, Framing, Heard};
 pub use incoming::{Descriptors, Incoming, Reading};
 pub use message::{BadLine, Message, add_line, call, error_reply, numbers, one_line, ready, reply};
 pub use outgoing::{Outgoing, QueueFull};

@@ -3,15 +3,18 @@
 //! A line with a descriptor goes out whole, in one piece with it, and nothing follows until the other side has said that
 //! it came: whoever reads remembers one descriptor only (Node's `child_process` on both sides).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::socket::{self, WHOLE};
+use crate::{Framing, advanced};
 
 /// Lines that are to go out.
 #[derive(Debug, Default)]
 pub struct Outgoing {
+    framing: Framing,
     bytes: VecDeque<u8>,
     lines: VecDeque<Line>,
     /// Of the first line so much has gone.
@@ -43,12 +46,19 @@ struct Sent {
 pub struct QueueFull;
 
 impl Outgoing {
+    /// Nothing yet; what comes is lines of JSON in any case, and goes out as this.
+    #[must_use]
+    pub fn new(framing: Framing) -> Outgoing {
+        Outgoing { framing, ..Outgoing::default() }
+    }
+
     /// Adds a line, which must not hold a line feed; its end is put to it. Whatever is to go first has to be added first.
     ///
     /// # Errors
     /// [`QueueFull`]: nothing was added. One line of any length always has room in an empty queue.
     pub fn push(&mut self, line: &[u8]) -> Result<(), QueueFull> {
-        self.add(line, None)
+        let framed = self.framed(line)?;
+        self.add(&framed, None)
     }
 
     /// The same with a descriptor, of which a duplicate goes. The line is shorter than [`WHOLE`].
@@ -56,20 +66,32 @@ impl Outgoing {
     /// # Errors
     /// [`QueueFull`], also for a longer one.
     pub fn push_with(&mut self, line: &[u8], descriptor: OwnedFd) -> Result<(), QueueFull> {
-        if line.len() >= WHOLE {
+        let framed = self.framed(line)?;
+        if framed.len() > WHOLE {
             return Err(QueueFull);
         }
-        self.add(line, Some(descriptor))
+        self.add(&framed, Some(descriptor))
     }
 
-    fn add(&mut self, line: &[u8], descriptor: Option<OwnedFd>) -> Result<(), QueueFull> {
+    /// A line with its end; as a frame, one that cannot be read as JSON is as bad as one that does not fit.
+    fn framed<'l>(&self, line: &'l [u8]) -> Result<Framed<'l>, QueueFull> {
+        Ok(match self.framing {
+            Framing::Lines => Framed { bytes: Cow::Borrowed(line), has_line_feed: true },
+            Framing::Frames => {
+                let json = std::str::from_utf8(line).map_err(|_| QueueFull)?;
+                let frame = advanced::encode(json).map_err(|_| QueueFull)?;
+                Framed { bytes: Cow::Owned(frame), has_line_feed: false }
+            }
+        })
+    }
+
+    fn add(&mut self, line: &Framed<'_>, descriptor: Option<OwnedFd>) -> Result<(), QueueFull> {
         let is_full = self.lines.len() >= MOST_LINES || self.bytes.len() + line.len() > MOST_BYTES;
         if is_full && !self.lines.is_empty() {
             return Err(QueueFull);
         }
-        self.bytes.extend(line);
-        self.bytes.push_back(b'\n');
-        self.lines.push_back(Line { length: line.len() + 1, descriptor, tries: 0 });
+        line.add_to(&mut self.bytes);
+        self.lines.push_back(Line { length: line.len(), descriptor, tries: 0 });
         Ok(())
     }
 
@@ -78,11 +100,11 @@ impl Outgoing {
     /// # Errors
     /// [`QueueFull`].
     pub fn push_at_once(&mut self, line: &[u8]) -> Result<(), QueueFull> {
-        if self.at_once.len() + line.len() >= WHOLE {
+        let line = self.framed(line)?;
+        if self.at_once.len() + line.len() > WHOLE {
             return Err(QueueFull);
         }
-        self.at_once.extend(line);
-        self.at_once.push_back(b'\n');
+        line.add_to(&mut self.at_once);
         Ok(())
     }
 
@@ -199,6 +221,23 @@ impl Outgoing {
     }
 }
 
+/// A line as it goes out.
+struct Framed<'l> {
+    bytes: Cow<'l, [u8]>,
+    has_line_feed: bool,
+}
+
+impl Framed<'_> {
+    fn len(&self) -> usize {
+        self.bytes.len() + usize::from(self.has_line_feed)
+    }
+
+    fn add_to(&self, queue: &mut VecDeque<u8>) {
+        queue.extend(&*self.bytes);
+        queue.extend(self.has_line_feed.then_some(b'\n'));
+    }
+}
+
 const MOST_LINES: usize = 4096;
 const MOST_BYTES: usize = 1 << 20;
 const KEPT: usize = 64 * 1024;
@@ -211,12 +250,13 @@ mod tests {
 
     use super::*;
     use crate::socket::pair;
-    use crate::{Descriptors, Framer, Heard};
+    use crate::{Descriptors, Framer, Framing, Heard};
 
     #[test]
     fn lines_arrive_whole_and_in_order_however_slowly_they_are_read() {
         let (ours, theirs) = pair().unwrap();
-        let (mut outgoing, mut framer, mut seen) = (Outgoing::default(), Framer::new(1 << 20), Vec::new());
+        let (mut outgoing, mut framer, mut seen) =
+            (Outgoing::default(), Framer::new(Framing::Lines, 1 << 20), Vec::new());
         let lines: Vec<Vec<u8>> =
             (0..500).map(|at| vec![b'a' + (at % 26) as u8; [1, 40, 5_000, 70_000][at % 4]]).collect();
         let (mut parts, mut buffer) = (0, vec![0; 10_000]);
@@ -234,7 +274,7 @@ mod tests {
             let got = socket::take(theirs.as_fd(), &mut buffer, &mut Descriptors::new(), true).unwrap();
             framer.feed(&buffer[..got], |heard| match heard {
                 Heard::Line(line) => seen.push(line.to_vec()),
-                Heard::TooLong => panic!(),
+                other => panic!("{other:?}"),
             });
         }
         assert!(seen == lines && outgoing.is_empty());

@@ -13,7 +13,6 @@ use shiftboss_core::{Adoption, App, Effect, Input, Present};
 
 use shiftboss_keeper::Fate;
 
-use crate::channel::Tongue;
 use crate::driver::Shell;
 use crate::extend::Extensions;
 use crate::inheritance::{AppRecord, SpecRecord, missing};
@@ -162,7 +161,7 @@ fn shells(
         let mut of_broker = specs.range((broker, Generation(0))..=(broker, Generation(u32::MAX)));
         let (_, record) = of_broker.next_back().ok_or_else(|| missing(Key::Spec(broker, Generation(1))))?;
         let descriptor = |place| inherited.claim_one(Key::Listener(broker, place));
-        let nonblocking = record.launch.tongue() == Tongue::Node;
+        let nonblocking = record.launch.tongue().is_node();
         let mut sockets = Sockets::adopt(record.listen.clone(), nonblocking, descriptor)?;
         take_asked(&mut sockets, broker, inherited)?;
         shells.push(Shell {

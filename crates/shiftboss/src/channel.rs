@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde_json::value::RawValue;
 use shiftboss_channel::node::{self, Said};
 use shiftboss_channel::{
-    Descriptors, Heard, Incoming, LONGEST, Message, Outgoing, QueueFull, Reading, Rest, socket,
+    Descriptors, Framing, Heard, Incoming, LONGEST, Message, Outgoing, QueueFull, Reading, Rest, socket,
 };
 
 use crate::os::clock;
@@ -39,6 +39,24 @@ pub(crate) enum Tongue {
     Ours,
     /// One of Node's `cluster`.
     Node,
+    /// The same in its `advanced` serialization.
+    NodeAdvanced,
+}
+
+impl Tongue {
+    pub(crate) fn is_node(self) -> bool {
+        match self {
+            Tongue::Ours => false,
+            Tongue::Node | Tongue::NodeAdvanced => true,
+        }
+    }
+
+    fn framing(self) -> Framing {
+        match self {
+            Tongue::Ours | Tongue::Node => Framing::Lines,
+            Tongue::NodeAdvanced => Framing::Frames,
+        }
+    }
 }
 
 /// One JSON value.
@@ -75,7 +93,7 @@ impl Channel {
     /// Our end, and the worker's. With `has_heirs` what is said is not lost with this process.
     pub(crate) fn pair(notice: &str, tongue: Tongue, has_heirs: bool) -> io::Result<(Channel, OwnedFd)> {
         let (socket, theirs) = socket::pair()?;
-        let incoming = Incoming::new(socket.as_fd(), LONGEST, has_heirs)?;
+        let incoming = Incoming::new(socket.as_fd(), tongue.framing(), LONGEST, has_heirs)?;
         Ok((Channel::of(socket, incoming, notice, tongue, false), theirs))
     }
 
@@ -86,12 +104,12 @@ impl Channel {
         notice: &str,
         tongue: Tongue,
     ) -> io::Result<Channel> {
-        let (incoming, cut) = Incoming::adopt(socket.as_fd(), LONGEST, rest)?;
+        let (incoming, cut) = Incoming::adopt(socket.as_fd(), tongue.framing(), LONGEST, rest)?;
         Ok(Channel::of(socket, incoming, notice, tongue, cut))
     }
 
     fn of(socket: OwnedFd, incoming: Incoming, notice: &str, tongue: Tongue, cut: bool) -> Channel {
-        let outgoing = Outgoing::default();
+        let outgoing = Outgoing::new(tongue.framing());
         Channel {
             socket,
             incoming,
@@ -124,16 +142,16 @@ impl Channel {
         }
         let Channel { socket, incoming, outgoing, tongue, spoke, bad, .. } = self;
         let reading = incoming.hear(socket.as_fd(), buffer, |heard, descriptors| {
-            let word = match (heard, *tongue) {
-                (Heard::Line(line), Tongue::Node) => {
+            let word = match heard {
+                Heard::Line(line) if tongue.is_node() => {
                     Message::of(line).ok().and_then(|message| node_word(message, descriptors, outgoing))
                 }
-                (Heard::Line(line), Tongue::Ours) => {
+                Heard::Line(line) => {
                     // No message of ours has any.
                     descriptors.clear();
                     Message::of(line).ok().and_then(word_of)
                 }
-                (Heard::TooLong, _) => None,
+                Heard::TooLong | Heard::Unreadable(_) => None,
             };
             match word {
                 Some(word) => {
@@ -219,7 +237,7 @@ impl Channel {
         let Channel { socket, incoming, outgoing, .. } = self;
         if outgoing.flush(socket.as_fd(), |in_parts| incoming.notes_writing(in_parts)).is_err() {
             // That it is closed is heard when it is read.
-            self.outgoing = Outgoing::default();
+            self.outgoing = Outgoing::new(self.tongue.framing());
             self.deaf = true;
         }
     }

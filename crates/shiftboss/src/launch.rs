@@ -17,7 +17,7 @@ use shiftboss_core::id::{Generation, Slot, WorkerId};
 
 use crate::channel::Tongue;
 use crate::extend::{Execution, Launcher, WorkerInfo};
-use crate::options::{BrokerOptions, Kind, Ready};
+use crate::options::{BrokerOptions, Kind, Ready, Serialization};
 use crate::os::leftovers;
 use crate::os::rlimit::Nofile;
 use crate::os::spawn::{self, Child, LookUpError, Program, Start};
@@ -153,7 +153,11 @@ impl Launch {
             },
             notice: options.notice.to_string(),
             hung_after: options.hung_after,
-            tongue: if options.kind == Kind::Node { Tongue::Node } else { Tongue::Ours },
+            tongue: match (options.kind, options.serialization) {
+                (Kind::Node, Serialization::Json) => Tongue::Node,
+                (Kind::Node, Serialization::Advanced) => Tongue::NodeAdvanced,
+                (Kind::Notify | Kind::Plain | Kind::Worker, _) => Tongue::Ours,
+            },
             nofile,
         })
     }
@@ -221,13 +225,14 @@ impl Launch {
         if let Some(path) = worker.notify {
             set("NOTIFY_SOCKET", path.as_os_str());
         }
-        let listeners = if self.tongue == Tongue::Node { &[] } else { worker.listeners };
+        let listeners = if self.tongue.is_node() { &[] } else { worker.listeners };
         let channel = crate::os::activation::FIRST + RawFd::try_from(listeners.len()).unwrap_or(RawFd::MAX);
         match self.tongue {
             Tongue::Ours => set(shiftboss_channel::VARIABLE, OsStr::new(&channel.to_string())),
-            Tongue::Node => {
+            Tongue::Node | Tongue::NodeAdvanced => {
+                let is_json = self.tongue == Tongue::Node;
                 set(node::CHANNEL_FD, OsStr::new(&channel.to_string()));
-                set(node::SERIALIZATION, OsStr::new("json"));
+                set(node::SERIALIZATION, OsStr::new(if is_json { "json" } else { "advanced" }));
                 set(node::UNIQUE_ID, OsStr::new(&worker.worker.to_string()));
             }
         }

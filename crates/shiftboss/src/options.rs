@@ -50,6 +50,17 @@ pub enum Kind {
     Worker,
 }
 
+/// How Node programs write what they say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Serialization {
+    /// Lines of JSON.
+    #[default]
+    Json,
+    /// Node's structured clone (`serialization: 'advanced'`). What of it JSON cannot hold is not heard.
+    Advanced,
+}
+
 /// One broker's options. [`BrokerOptions::default`] is for workers that are the program itself, [`BrokerOptions::new`] for any
 /// command; what differs is said over one of them:
 ///
@@ -90,6 +101,8 @@ pub struct BrokerOptions {
     /// When it works; default always.
     #[cfg(feature = "schedule")]
     pub schedule: Option<Schedule>,
+    /// How Node programs write what they say; default JSON, as with Node.
+    pub serialization: Serialization,
     /// A Node program whose event loop has not turned for so long is replaced; default 60 s, none = never. It is asked once in
     /// that time, and found after one to two of them. Others cannot be asked.
     pub hung_after: Option<Duration>,
@@ -147,6 +160,7 @@ impl BrokerOptions {
             notice: NOTICE.into(),
             backoff: BackoffSpec::default(),
             drained: Drained::default(),
+            serialization: Serialization::default(),
             hung_after: Some(Duration::from_secs(60)),
             #[cfg(feature = "schedule")]
             schedule: None,

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use shiftboss_channel::{Framer, Heard, LONGEST};
+use shiftboss_channel::{Framer, Framing, Heard, LONGEST};
 
 use crate::Done;
 use crate::calls::{print_median, question};
@@ -14,7 +14,7 @@ use crate::hundred::{Count, Hundred};
 
 pub(crate) fn take(how: &str, expected: u64) -> Done {
     let (mut socket, mut sender) = other(&["send-by-hand", how, &expected.to_string()])?;
-    let (mut framer, mut count) = (Framer::new(LONGEST), Count::to(expected));
+    let (mut framer, mut count) = (Framer::new(Framing::Lines, LONGEST), Count::to(expected));
     let mut buffer = vec![0; 256 * 1024];
     let mut rate = None;
     while rate.is_none() {

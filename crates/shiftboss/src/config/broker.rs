@@ -16,7 +16,7 @@ use super::table::{Cell, Read, Table, in_order, kind_of};
 use super::value::{self, choice, count};
 use crate::address::Address;
 use crate::guess;
-use crate::options::{BrokerOptions, Kind};
+use crate::options::{BrokerOptions, Kind, Serialization};
 
 pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut Findings) -> BrokerOptions {
     let command = match findings.reader {
@@ -55,17 +55,23 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     options.cwd = table
         .read("cwd", findings, |cell, findings| value::plain_text(cell, findings).map(PathBuf::from))
         .value();
+    options.serialization = table
+        .read("serialization", findings, |cell, findings| {
+            let known = [("json", Serialization::Json), ("advanced", Serialization::Advanced)];
+            choice(cell, &known, findings)
+        })
+        .or(options.serialization);
     options.hung_after = table.read("hung_after", findings, hung_after).or(options.hung_after);
     if !is_said || options.kind == Kind::Node {
         take_for(table, &mut options, is_said, findings);
     }
-    options.environment = table.read("environment", findings, environment).or(options.environment);
-    options.clean_environment =
-        table.read("clean_environment", findings, value::flag).or(options.clean_environment);
-    if table.cell("drained").is_some() && table.cell("listen").is_none() {
+    if table.cell("drained").is_some() && table.cell("listen").is_none() && options.kind != Kind::Node {
         let what = "`drained` has no effect without `listen`";
         findings.push(table.problem("drained", what).warning());
     }
+    options.environment = table.read("environment", findings, environment).or(options.environment);
+    options.clean_environment =
+        table.read("clean_environment", findings, value::flag).or(options.clean_environment);
     // Nobody waits for connections on UDP, so nobody would ever be seen to accept.
     if options.ready.is_none() && options.effective_ready() == Ready::Accepting && !has_stream(&options) {
         options.ready = (!options.listen.is_empty()).then_some(Ready::After(Duration::from_secs(1)));

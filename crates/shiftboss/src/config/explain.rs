@@ -11,7 +11,7 @@ use shiftboss_core::spec::{Ask, Drained, Ready, StopLadder};
 use super::value::show_duration;
 use super::{Lines, Loaded};
 use crate::address::Address;
-use crate::options::{BrokerOptions, Kind, UpgradeWhen};
+use crate::options::{BrokerOptions, Kind, Serialization, UpgradeWhen};
 
 pub(super) fn explain(loaded: &Loaded) -> String {
     let Loaded { options, lines, .. } = loaded;
@@ -51,6 +51,11 @@ impl<'l> Page<'l> {
         self.duration("backoff.healthy_after", options.backoff.healthy_after);
         self.line("drained", drained(options.drained), "default");
         if options.kind == Kind::Node {
+            let serialization = match options.serialization {
+                Serialization::Json => "\"json\"",
+                Serialization::Advanced => "\"advanced\"",
+            };
+            self.line("serialization", serialization, "default");
             match options.hung_after {
                 Some(wait) => self.duration("hung_after", wait),
                 None => self.line("hung_after", "\"never\"", "default"),

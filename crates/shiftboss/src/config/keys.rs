@@ -30,6 +30,7 @@ pub(super) const BROKER: Level = Level {
         "stop",
         "backoff",
         "drained",
+        "serialization",
         "hung_after",
         #[cfg(feature = "schedule")]
         "schedule",

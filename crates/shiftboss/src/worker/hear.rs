@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use shiftboss_channel::{self as channel, Framer, Heard, LONGEST, socket};
+use shiftboss_channel::{self as channel, Framer, Framing, Heard, LONGEST, socket};
 use tokio::sync::mpsc;
 
 use super::{WorkerContext, lock};
@@ -21,7 +21,7 @@ pub(super) fn begin(context: &WorkerContext, messages: mpsc::Sender<Message>) ->
 }
 
 fn hear_all(context: &WorkerContext, messages: mpsc::Sender<Message>) {
-    let mut framer = Framer::new(LONGEST);
+    let mut framer = Framer::new(Framing::Lines, LONGEST);
     let mut buffer = vec![0; AT_ONCE];
     let mut descriptors = VecDeque::new();
     while let Ok(count @ 1..) = take(context, &mut buffer, &mut descriptors) {

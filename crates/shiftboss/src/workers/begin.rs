@@ -68,7 +68,7 @@ impl Workers {
         let notice = found.launch.map_or("", Launch::notice);
         let tongue = found.launch.map_or(Tongue::Ours, Launch::tongue);
         let peer = match tongue {
-            Tongue::Node => {
+            Tongue::Node | Tongue::NodeAdvanced => {
                 let mut peer = Peer::adopt(found.note, !starting)?;
                 peer.hung_after = found.launch.and_then(Launch::hung_after);
                 Some(peer)
@@ -131,7 +131,7 @@ impl Workers {
             Channel::pair(order.launch.notice(), order.launch.tongue(), self.keeper.is_some())
                 .map_err(failed("no channel"))?;
         let peer = match order.launch.tongue() {
-            Tongue::Node => {
+            Tongue::Node | Tongue::NodeAdvanced => {
                 let mut peer = Peer::new(self.keeper.is_some()).map_err(failed("no memory for it"))?;
                 peer.hung_after = order.launch.hung_after();
                 Some(peer)
