@@ -25,14 +25,21 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     };
     let command = command.unwrap_or_default();
     let mut options = BrokerOptions::new(command);
-    let kind = table.read("kind", findings, kind);
+    options.cwd = table
+        .read("cwd", findings, |cell, findings| value::plain_text(cell, findings).map(PathBuf::from))
+        .value();
+    let kind = match table.read("kind", findings, kind) {
+        said @ (Read::Absent | Read::Is(Kind::Node)) => {
+            Read::Is(take_for(table, &mut options, &said, findings))
+        }
+        said => said,
+    };
     let workers = table.read("workers", findings, workers);
     let listens = table.read("listen", findings, |cell, findings| listen::read(cell, taken, findings));
     let ready = table.read("ready", findings, policy::ready);
     let recycle = table.read("recycle", findings, policy::recycle);
     check_ready(table, &kind, &listens, &ready, findings);
     check_recycle(table, &workers, &recycle, findings);
-    let is_said = !matches!(kind, Read::Absent);
     options.kind = kind.or(options.kind);
     options.workers = workers.or(options.workers);
     options.listen = listens.or(options.listen);
@@ -52,9 +59,6 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     {
         options.watch = table.read("watch", findings, super::watched::watch).value();
     }
-    options.cwd = table
-        .read("cwd", findings, |cell, findings| value::plain_text(cell, findings).map(PathBuf::from))
-        .value();
     options.serialization = table
         .read("serialization", findings, |cell, findings| {
             let known = [("json", Serialization::Json), ("advanced", Serialization::Advanced)];
@@ -62,9 +66,6 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
         })
         .or(options.serialization);
     options.hung_after = table.read("hung_after", findings, hung_after).or(options.hung_after);
-    if !is_said || options.kind == Kind::Node {
-        take_for(table, &mut options, is_said, findings);
-    }
     if table.cell("drained").is_some() && table.cell("listen").is_none() && options.kind != Kind::Node {
         let what = "`drained` has no effect without `listen`";
         findings.push(table.problem("drained", what).warning());
@@ -80,13 +81,21 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
 }
 
 /// What kind of a worker it is, where that is not said; a launcher of Node programs is looked through.
-fn take_for(table: &Table<'_>, options: &mut BrokerOptions, is_said: bool, findings: &mut Findings) {
+fn take_for(
+    table: &Table<'_>,
+    options: &mut BrokerOptions,
+    said: &Read<Kind>,
+    findings: &mut Findings,
+) -> Kind {
     match guess::guess(&options.command, options.cwd.as_deref()) {
-        Ok(guess) if guess.kind == Kind::Node || !is_said => {
-            (options.kind, options.command) = (guess.kind, guess.command);
+        Ok(guess) => {
+            options.command = guess.command;
+            if matches!(said, Read::Is(_)) { Kind::Node } else { guess.kind }
         }
-        Ok(_) => {}
-        Err(launcher) => findings.push(table.problem("command", &launcher.to_string())),
+        Err(launcher) => {
+            findings.push(table.problem("command", &launcher.to_string()));
+            Kind::Node
+        }
     }
 }
 
@@ -121,6 +130,9 @@ fn check_ready(
         (Read::Is(Ready::Notify), Read::Absent | Read::Is(Kind::Plain), _) => table
             .problem("ready", "ready = \"notify\" needs kind = \"notify\"")
             .help("kind = \"notify\" gives the workers a NOTIFY_SOCKET to say READY=1 on"),
+        (Read::Is(Ready::Listening), Read::Is(Kind::Plain | Kind::Notify | Kind::Worker), _) => table
+            .problem("ready", "ready = \"listening\" needs kind = \"node\"")
+            .help("any other program is seen to wait for connections: ready = \"accepting\""),
         (Read::Is(Ready::Accepting), _, Read::Absent) => no_stream(table),
         (Read::Is(Ready::Accepting), _, Read::Is(all)) if !all.iter().any(|one| is_stream(&one.address)) => {
             no_stream(table)

@@ -33,6 +33,8 @@ workers   = 2
         recycle: RecycleSpec { every: Some(seconds(3600)), ..RecycleSpec::default() },
         stop: StopLadder(vec![Rung::signal(Signal::TERM, seconds(5))]),
         environment: [("LOG_LEVEL".to_owned(), "info".to_owned())].into(),
+        // Guessed.
+        kind: Kind::Node,
         ..BrokerOptions::new(["node", "server.js"])
     };
     let jobs = BrokerOptions { workers: 2, ..BrokerOptions::new(["python3", "-m", "jobs"]) };
