@@ -12,6 +12,7 @@ mod outside;
 mod perform;
 mod post;
 mod succession;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd as _;
@@ -282,6 +283,7 @@ impl Driver {
         // The keeper says so once it has reaped them, and is told then.
         self.workers.wait_no_longer(now, &mut *self.log, &mut self.inputs);
         self.workers.look(now, &mut self.inputs);
+        self.look_at_turns(now);
         let shells = &self.shells;
         let inputs = &mut self.inputs;
         self.quieting.retain(|broker, (round, quieting)| {

@@ -226,6 +226,7 @@ mod schedule;
 mod sockets;
 mod subscription;
 mod trace;
+mod turns;
 mod upgrade;
 mod usages;
 #[cfg(feature = "watch")]

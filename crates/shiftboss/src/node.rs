@@ -143,6 +143,22 @@ impl Peer {
         self.known.servers.values().any(|server| server.place == place)
     }
 
+    /// Under which key it was given this listener.
+    pub(crate) fn key_of(&self, place: Place) -> Option<String> {
+        let found = self.known.servers.iter().find(|(_, server)| server.place == place);
+        found.map(|(key, _)| key.clone())
+    }
+
+    /// Which listener it was given under this key.
+    pub(crate) fn place_of(&self, key: &str) -> Option<Place> {
+        self.known.servers.get(key).map(|server| server.place)
+    }
+
+    /// All that it was given.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        self.known.servers.values().map(|server| server.place)
+    }
+
     /// Where it listens.
     pub(crate) fn listening(&self) -> BTreeSet<Place> {
         self.known.servers.values().filter(|server| server.listens).map(|server| server.place).collect()

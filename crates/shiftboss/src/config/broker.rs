@@ -14,7 +14,7 @@ use super::policy;
 use super::problem::{Findings, Problem, Reader, word};
 use super::table::{Cell, Read, Table, in_order, kind_of};
 use super::value::{self, choice, count};
-use crate::address::Address;
+use crate::address::{Address, Balance};
 use crate::guess;
 use crate::options::{BrokerOptions, Kind, Serialization};
 
@@ -38,6 +38,7 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     let listens = table.read("listen", findings, |cell, findings| listen::read(cell, taken, findings));
     let ready = table.read("ready", findings, policy::ready);
     let recycle = table.read("recycle", findings, policy::recycle);
+    check_balance(table, &kind, &listens, findings);
     check_ready(table, &kind, &listens, &ready, findings);
     check_recycle(table, &workers, &recycle, findings);
     options.kind = kind.or(options.kind);
@@ -115,6 +116,24 @@ fn is_stream(address: &Address) -> bool {
     match address {
         Address::Tcp(_) | Address::Unix(_) => true,
         Address::Udp(_) => false,
+    }
+}
+
+/// Only programs that are handed connections can take turns.
+fn check_balance(
+    table: &Table<'_>,
+    kind: &Read<Kind>,
+    listens: &Read<Vec<crate::address::Listen>>,
+    findings: &mut Findings,
+) {
+    let by_turns = |listen: &crate::address::Listen| listen.balance == Balance::RoundRobin;
+    if let (Read::Is(Kind::Plain | Kind::Notify | Kind::Worker), Read::Is(all)) = (kind, listens)
+        && all.iter().any(by_turns)
+    {
+        let what = "balance = \"round-robin\" needs kind = \"node\"";
+        findings.push(
+            table.problem("listen", what).help("all others take their connections themselves: \"shared\""),
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use shiftboss_core::spec::{Ask, Drained, Ready, StopLadder};
 
 use super::value::show_duration;
 use super::{Lines, Loaded};
-use crate::address::Address;
+use crate::address::{Address, Balance};
 use crate::options::{BrokerOptions, Kind, Serialization, UpgradeWhen};
 
 pub(super) fn explain(loaded: &Loaded) -> String {
@@ -203,11 +203,13 @@ fn listen(options: &BrokerOptions) -> String {
     let all = options.listen.iter().map(|listen| {
         let address = quoted(&listen.address.to_string());
         // The default name is the address as it was written, which may differ from how it is printed.
-        if listen.name.parse().is_ok_and(|written: Address| written == listen.address) {
-            quoted(&listen.name)
-        } else {
-            format!("{{ name = {}, address = {address} }}", quoted(&listen.name))
-        }
+        let is_written = listen.name.parse().is_ok_and(|written: Address| written == listen.address);
+        let balance = match listen.balance {
+            Balance::Shared if is_written => return quoted(&listen.name),
+            Balance::Shared => "",
+            Balance::RoundRobin => ", balance = \"round-robin\"",
+        };
+        format!("{{ name = {}, address = {address}{balance} }}", quoted(&listen.name))
     });
     format!("[{}]", all.collect::<Vec<_>>().join(", "))
 }

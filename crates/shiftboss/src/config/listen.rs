@@ -8,7 +8,7 @@ use super::keys;
 use super::problem::{Findings, word};
 use super::table::{Cell, Table};
 use super::value;
-use crate::address::{Address, Listen};
+use crate::address::{Address, Balance, Listen};
 
 /// Which broker took which address.
 pub(super) type Taken = BTreeMap<Address, String>;
@@ -43,7 +43,7 @@ fn one(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Li
     match cell.value.get_ref() {
         DeValue::String(text) => {
             let address = address(cell, taken, findings)?;
-            Some(Listen { name: text.clone().into_owned(), address })
+            Some(Listen { name: text.clone().into_owned(), address, balance: Balance::Shared })
         }
         DeValue::Table(_) => {
             // An array's tables have no word of their own to point at.
@@ -56,7 +56,8 @@ fn one(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Li
                 written = cell.text(findings)?;
                 address(cell, taken, findings)
             })?;
-            Some(Listen { name: name.or(written.to_owned()), address })
+            let balance = table.read("balance", findings, balance);
+            Some(Listen { name: name.or(written.to_owned()), address, balance: balance.or(Balance::Shared) })
         }
         DeValue::Integer(_)
         | DeValue::Float(_)
@@ -67,6 +68,14 @@ fn one(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Li
             None
         }
     }
+}
+
+fn balance(cell: &Cell<'_>, findings: &mut Findings) -> Option<Balance> {
+    if matches!(cell.value.get_ref(), DeValue::String(text) if text == "lanes") {
+        findings.push(cell.later("\"lanes\""));
+        return None;
+    }
+    value::choice(cell, &[("shared", Balance::Shared), ("round-robin", Balance::RoundRobin)], findings)
 }
 
 fn address(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Address> {

@@ -36,14 +36,24 @@ impl Driver {
                 }
             }
             Said::Close(key) => {
-                if let Some(peer) = self.workers.peer(worker) {
+                let peer = self.workers.peer(worker);
+                let place = peer.and_then(|peer| {
+                    let place = peer.place_of(&key);
                     peer.closes(&key);
+                    place
+                });
+                if let Some(place) = place {
+                    self.workers.leaves_turns(worker, place);
+                    self.pass_on_all(BrokerId(place.broker));
                 }
             }
             Said::Leaves { seq } => {
                 self.workers.reply(worker, None, |number| node::acknowledge(seq, number));
             }
-            Said::Answer { ack, .. } => self.workers.event_loop_turns(worker, ack),
+            Said::Answer { ack, accepted } => {
+                self.workers.event_loop_turns(worker, ack);
+                self.connection_is_answered(worker, ack, accepted);
+            }
             // Answered where they are heard.
             Said::Handle { .. } | Said::Ack | Said::Nack | Said::AllClosed(_) | Said::Count(_) => {}
         }
@@ -71,12 +81,19 @@ impl Driver {
         let keeper = self.chief.keeper();
         let owner = BrokerId(place.broker);
         let shell = self.shells.get_mut(place.broker as usize).ok_or(Errno::INVAL)?;
+        let by_turns = shell.sockets.is_by_turns(place.place);
         let listener = shell.sockets.at(place.place).ok_or(Errno::INVAL)?;
+        let name = listener.name();
         let socket = listener.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
         let data = query.data.as_ref().map(|data| data.0.get());
         let data = shell.sockets.share(place.place, data, keeper, owner);
         let data = data.and_then(|data| serde_json::from_str::<&serde_json::value::RawValue>(data).ok());
-        self.workers.reply(worker, Some(socket), |number| node::shared(query, &key, data, number));
+        if by_turns {
+            self.workers.reply(worker, None, |number| node::by_turns(query, &key, data, name, number));
+            self.takes_turns(worker, place);
+        } else {
+            self.workers.reply(worker, Some(socket), |number| node::shared(query, &key, data, number));
+        }
         Ok(())
     }
 
@@ -118,6 +135,16 @@ impl Driver {
         shell.sockets.close(place, self.chief.keeper(), broker);
         self.workers.watch_listeners(broker, &shell.sockets);
         self.workers.is_closed(broker, place);
+    }
+
+    /// Whoever has a server whose connections are handed over is there for its turn.
+    pub(super) fn take_turns_again(&mut self) {
+        for (worker, place) in self.workers.servers() {
+            let shell = self.shells.get(place.broker as usize);
+            if shell.is_some_and(|shell| shell.sockets.is_by_turns(place.place)) {
+                self.takes_turns(worker, place);
+            }
+        }
     }
 
     /// What workers have asked for and another process has not told.

@@ -92,6 +92,7 @@ impl Driver {
             self.take_exit(key, status);
         }
         self.tell_of_asked();
+        self.take_turns_again();
         self.workers.look_at_peers(&mut self.inputs);
         self.look_at_image();
         Ok(())

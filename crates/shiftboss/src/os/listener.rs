@@ -173,6 +173,21 @@ impl Listener {
         &self.address
     }
 
+    /// The address and port of the socket itself; none of a path.
+    #[must_use]
+    pub fn name(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()?.as_socket()
+    }
+
+    /// Takes a connection out of the queue, without waiting for one. It does not wait in turn (`SOCK_NONBLOCK`).
+    ///
+    /// # Errors
+    /// Those of accept4(2): EAGAIN if there is none.
+    pub fn accept(&self) -> io::Result<OwnedFd> {
+        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+        Ok(rustix::net::accept_with(&self.socket, flags)?)
+    }
+
     /// Lets new connections in again.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use shiftboss_channel::node::{Kind, Query};
 use shiftboss_core::id::BrokerId;
 
 use super::Sockets;
-use crate::address::{Address, Host};
+use crate::address::{Address, Balance, Host};
 use crate::keeper::Keeper;
 use crate::keys::Key;
 use crate::os::listener::{BindError, Listener};
@@ -194,6 +194,16 @@ impl Sockets {
     pub(crate) fn at(&self, place: u32) -> Option<&Listener> {
         let declared = usize::try_from(place).ok().and_then(|place| self.bound.get(place));
         declared.or_else(|| self.asked.get(&place).map(|asked| &asked.listener))
+    }
+
+    /// Whether its connections are accepted here and handed over.
+    pub(crate) fn is_by_turns(&self, place: u32) -> bool {
+        let declared = usize::try_from(place).ok().and_then(|place| self.wanted.get(place));
+        declared.is_some_and(|listen| match (listen.balance, &listen.address) {
+            (Balance::RoundRobin, Address::Tcp(_) | Address::Unix(_)) => true,
+            // Datagrams come one by one in any case.
+            (Balance::RoundRobin, Address::Udp(_)) | (Balance::Shared, _) => false,
+        })
     }
 
     /// What all workers at this listener have of the first that has any: JSON.
