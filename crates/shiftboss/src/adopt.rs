@@ -11,8 +11,6 @@ use shiftboss_core::snapshot::{self, Refused};
 use shiftboss_core::spec::{Ready, Signal};
 use shiftboss_core::{Adoption, App, Effect, Input, Present};
 
-use shiftboss_keeper::Fate;
-
 use crate::driver::Shell;
 use crate::extend::Extensions;
 use crate::inheritance::{AppRecord, SpecRecord, missing};
@@ -147,7 +145,7 @@ impl Left {
 }
 
 /// The upgrade that is noted there.
-fn upgrade_of(note: &[u8], fate: Option<Fate>) -> Upgrade {
+fn upgrade_of(note: &[u8], fate: Option<u64>) -> Upgrade {
     serde_json::from_slice(note).map_or_else(|_| Upgrade::default(), |note| Upgrade::go_on(&note, fate))
 }
 
