@@ -233,6 +233,9 @@ impl Keeper {
         if self.old.is_none() {
             self.waited = Duration::ZERO;
         }
+        if packet.cut {
+            say("cannot hold all descriptors: the limit of open files is reached");
+        }
         for (item, mut descriptors) in packet.words {
             match item.word {
                 DEPOSIT => {

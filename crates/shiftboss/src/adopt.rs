@@ -19,6 +19,7 @@ use crate::keys::Key;
 use crate::launch::Launch;
 use crate::os::instance::Instance;
 use crate::os::memory::{self, Memory};
+use crate::os::parent;
 use crate::recorder::{self, Recorder};
 use crate::sockets::Sockets;
 use crate::upgrade::{Estate, Upgrade};
@@ -192,6 +193,13 @@ pub(crate) fn take_workers(
         };
         let Some(shell) = shells.get(present.broker.0 as usize) else { continue };
         let gone = inherited.exits.iter().any(|(key, _)| *key == Key::Worker(present.worker).value());
+        let parent = if gone { None } else { parent::of(pid) };
+        if let Some(parent) = parent.filter(|parent| i64::from(*parent) != i64::from(keeper.pid())) {
+            return Err(io::Error::other(format!(
+                "worker {}: process {pid} is no child of the keeper, but of {parent}",
+                present.worker.0
+            )));
+        }
         let found = Found {
             worker: present.worker,
             slot: present.slot,
