@@ -297,7 +297,7 @@ impl Keeper {
 
     /// How the upgrade went is said once: what it was killed for is the reason, not that it then died.
     pub(crate) fn decide(&mut self, fate: u64) {
-        for (_, (item, _)) in self.table.held.range_mut((FATE, 0)..(FATE + 1, 0)) {
+        for (_, (item, _)) in self.table.held.range_mut((FATE, 0)..) {
             if item.value == UNDECIDED {
                 item.value = fate;
                 self.outbox.push_back(*item);

@@ -41,7 +41,7 @@ impl Keeper {
             Ok(broker) => {
                 self.broker = Some(broker);
                 self.table.hold(Item::new(GO, 0, go), Vec::new());
-                self.outbox = self.table.held.values().map(|(item, _)| *item).collect();
+                self.outbox = self.table.words().collect();
             }
             Err(error) if self.old.is_some() => {
                 self.give_up(NOT_EXECUTED | u64::from(error.raw_os_error().unwrap_or(0).unsigned_abs()) << 8);

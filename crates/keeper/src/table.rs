@@ -12,7 +12,7 @@ use crate::wire::{DEPOSIT, EXIT, FATE, GO, Item, LOST, ORDER, RECORDS, SIGNAL};
 
 #[derive(Default)]
 pub(crate) struct Table {
-    /// Words by what they are and their keys, which is the order in which a broker process is told, with descriptors.
+    /// Words by what they are and their keys, with descriptors.
     pub(crate) held: BTreeMap<(u32, u64), (Item, Vec<OwnedFd>)>,
     /// Workers that are not known to have been cloned: where in the records their pids will stand.
     unborn: BTreeMap<u64, u64>,
@@ -24,12 +24,14 @@ impl Table {
     /// Holds this instead of what was there.
     pub(crate) fn hold(&mut self, item: Item, descriptors: Vec<OwnedFd>) {
         match item.word {
-            DEPOSIT => self.forget(item.key),
+            DEPOSIT => {
+                self.forget(item.key);
+                if item.value > 0 {
+                    self.unborn.insert(item.key, item.value);
+                }
+            }
             EXIT => self.is_gone(item.key),
             _ => {}
-        }
-        if item.word == DEPOSIT && item.value > 0 {
-            self.unborn.insert(item.key, item.value);
         }
         self.held.insert((item.word, item.key), (item, descriptors));
     }
@@ -55,7 +57,13 @@ impl Table {
 
     /// Whether an end or an order was not taken in yet.
     pub(crate) fn is_owed(&self) -> bool {
-        self.held.range((EXIT, 0)..).any(|((word, _), _)| *word != GO)
+        self.held.range((EXIT, 0)..(FATE, 0)).any(|((word, _), _)| *word != GO)
+    }
+
+    /// All words, in the order in which a broker process is told: what it finds, "go", and what it shall do.
+    pub(crate) fn words(&self) -> impl Iterator<Item = Item> {
+        let fate = self.held.range((FATE, 0)..);
+        fate.chain(self.held.range(..(FATE, 0))).map(|(_, (item, _))| *item)
     }
 
     /// The descriptors that belong to a word.

@@ -33,12 +33,10 @@ pub const DONE: u32 = 5;
 pub const UPGRADE: u32 = 6;
 
 /// To the keeper: send this worker a signal, number of the request above 32 bits and signal below; each number is acted on
-/// once, whoever says it again. The keeper does it since it lives on: nobody else knows for certain what was sent.
+/// once, whoever says it again. The keeper does it since it lives on: nobody else knows for certain what was sent. Back to the next
+/// broker process it is the last one that was sent.
 pub const SIGNAL: u32 = 8;
 
-/// To the broker process: how the upgrade went whose note is under this key; the value is one of the six below. Said to
-/// every successor until the key is forgotten.
-pub const FATE: u32 = 15;
 /// To the broker process: the worker of this key is gone and reaped. The value is its exit code, or above
 /// [`BY_SIGNAL`] the signal that ended it. Said to every successor until the key is forgotten.
 pub const EXIT: u32 = 16;
@@ -47,6 +45,9 @@ pub const GO: u32 = 17;
 /// To the broker process: do this; the key is the order's number, the value one of `ORDER_*`. Said to every successor
 /// until it is done.
 pub const ORDER: u32 = 18;
+/// To the broker process: how the upgrade went whose note is under this key; the value is one of the six below. Said to
+/// every successor until the key is forgotten.
+pub const FATE: u32 = 19;
 /// To the broker process: not all descriptors under this key could be held; those that could are.
 pub const LACKS: u32 = 20;
 

@@ -180,7 +180,7 @@ fn is_given_up(keeper: &Keeper, image: &Path, fate: u64) {
     let mut broker = keeper.next();
     let note = Said { descriptors: 1, ..said(DEPOSIT, 5, 0) };
     let app = Said { descriptors: 2, ..said(DEPOSIT, 7, 0) };
-    assert_eq!(broker.told, [note, app, said(FATE, 5, fate), said(GO, 0, GO_ADOPT)]);
+    assert_eq!(broker.told, [said(FATE, 5, fate), note, app, said(GO, 0, GO_ADOPT)]);
     broker.does("ready");
     broker.does("forget 5");
     broker.kill();
