@@ -33,11 +33,9 @@ pub(crate) fn has_ended(pid: Pid) -> io::Result<bool> {
 /// Reaps a child that has ended: its code, or its signal and [`BY_SIGNAL`], or [`LOST`].
 pub(crate) fn reap(pid: Pid) -> u64 {
     let Ok(Some(status)) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) else { return LOST };
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => u64::from(code.unsigned_abs()),
-        (None, Some(signal)) => BY_SIGNAL | u64::from(signal.unsigned_abs()),
-        (None, None) => LOST,
-    }
+    let code = status.exit_status().map(|code| u64::from(code.unsigned_abs()));
+    let signal = || status.terminating_signal().map(|signal| BY_SIGNAL | u64::from(signal.unsigned_abs()));
+    code.or_else(signal).unwrap_or(LOST)
 }
 
 /// Kills what is left of the group that a worker leads; to be called while it is not reaped.

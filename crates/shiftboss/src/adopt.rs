@@ -11,8 +11,6 @@ use shiftboss_core::snapshot::{self, Refused};
 use shiftboss_core::spec::Signal;
 use shiftboss_core::{Adoption, App, Effect, Input, Present};
 
-use shiftboss_keeper::Fate;
-
 use crate::driver::Shell;
 use crate::extend::Extensions;
 use crate::inheritance::{AppRecord, SpecRecord, missing};
@@ -21,6 +19,7 @@ use crate::keys::Key;
 use crate::launch::Launch;
 use crate::os::instance::Instance;
 use crate::os::memory::{self, Memory};
+use crate::os::parent;
 use crate::recorder::{self, Recorder};
 use crate::sockets::{FIRST_ASKED, Sockets};
 use crate::upgrade::{Estate, Upgrade};
@@ -147,7 +146,7 @@ impl Left {
 }
 
 /// The upgrade that is noted there.
-fn upgrade_of(note: &[u8], fate: Option<Fate>) -> Upgrade {
+fn upgrade_of(note: &[u8], fate: Option<u64>) -> Upgrade {
     serde_json::from_slice(note).map_or_else(|_| Upgrade::default(), |note| Upgrade::go_on(&note, fate))
 }
 
@@ -215,6 +214,13 @@ pub(crate) fn take_workers(
         };
         let Some(shell) = shells.get(present.broker.0 as usize) else { continue };
         let gone = inherited.exits.iter().any(|(key, _)| *key == Key::Worker(present.worker).value());
+        let parent = if gone { None } else { parent::of(pid) };
+        if let Some(parent) = parent.filter(|parent| i64::from(*parent) != i64::from(keeper.pid())) {
+            return Err(io::Error::other(format!(
+                "worker {}: process {pid} is no child of the keeper, but of {parent}",
+                present.worker.0
+            )));
+        }
         let found = Found {
             worker: present.worker,
             slot: present.slot,

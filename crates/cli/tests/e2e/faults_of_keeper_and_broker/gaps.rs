@@ -81,6 +81,7 @@ fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
     let port = free_port();
     let script = "import signal, socket\nlistener = socket.socket(fileno=3)\n\
                   signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n\
+                  print('listens', flush=True)\n\
                   while signal.sigwait([signal.SIGUSR1]):\n\
                   \tlistener.shutdown(socket.SHUT_RDWR)\n\
                   \tprint('shut', flush=True)";
@@ -101,16 +102,16 @@ fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
         Err(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
     };
     assert!(connects());
+    app.until("it waits for signals", |log| !lines(log).is_empty());
     app.kill_broker();
     until_adopted(&app, 1);
     signal_process(worker, Signal::USR1);
     eventually("it is shut", || app.log().iter().any(|event| event["line"] == "shut"));
     eventually("it listens again", connects);
-    let broker = app.broker_pid();
-    signal_process(broker, Signal::STOP);
-    signal_process(worker, Signal::USR1);
-    eventually("it is shut", || !connects());
-    signal_process(broker, Signal::KILL);
+    killed_while(&app, || {
+        signal_process(worker, Signal::USR1);
+        eventually("it is shut", || !connects());
+    });
     until_adopted(&app, 2);
     eventually("it listens again", connects);
     assert_eq!(app.pids(), [worker]);
