@@ -18,7 +18,7 @@ const TARGETS: [(&str, u32); 6] = [
     ("channel", 512),
     ("records", 96),
     ("control", 512),
-    ("configuration", 2048),
+    ("configuration", 512),
     ("core", 160),
     ("keeper", 512),
 ];
