@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::extract::connect_info::MockConnectInfo;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use shiftboss_api::Outcome;
@@ -10,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
+use super::peer::Asker;
 use super::routes;
 use crate::feed::Feed;
 use crate::handle::{Handle, Info, Names, Order, Pulse};
@@ -53,7 +55,8 @@ impl Control {
     pub fn answer(&self, said: &[u8]) -> Vec<u8> {
         self.runtime.block_on(async {
             let (ours, mut theirs) = tokio::io::duplex(1 << 20);
-            let service = TowerToHyperService::new(routes(self.handle.clone()));
+            let asker = MockConnectInfo(Asker { uid: 0, pid: Some(1) });
+            let service = TowerToHyperService::new(routes(self.handle.clone()).layer(asker));
             let server = hyper::server::conn::http1::Builder::new();
             let serve = server.serve_connection(TokioIo::new(ours), service);
             let ask = async {
@@ -91,6 +94,7 @@ async fn answer_all(mut orders: mpsc::Receiver<Order>, names: Names) {
             Order::Errand(Errand::Tell { reply, .. }) => drop(reply.map(|reply| reply.send(Ok(())))),
             Order::Errand(Errand::Call { message, reply, .. }) => drop(reply.send(Ok(message))),
             Order::Errand(_)
+            | Order::Note(_)
             | Order::Stop { .. }
             | Order::Checked { .. }
             | Order::Ending(_)

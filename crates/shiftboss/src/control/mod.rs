@@ -25,7 +25,8 @@ pub(crate) async fn serve(
     handle: Handle,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(peer::Peers::new(listener)?, routes(handle)).with_graceful_shutdown(shutdown).await
+    let service = routes(handle).into_make_service_with_connect_info::<peer::Asker>();
+    axum::serve(peer::Peers::new(listener)?, service).with_graceful_shutdown(shutdown).await
 }
 
 fn routes(handle: Handle) -> Router {

@@ -89,6 +89,28 @@ fn a_control_socket_where_one_may_not_write_is_refused() {
 }
 
 #[test]
+fn who_has_asked_for_a_change_is_in_the_log_with_what_it_was() {
+    let mut app = App::ready(SHOP);
+    for verb in [&["status"] as &[&str], &["recycle", "jobs"], &["recycle", "api/1"], &["scale", "jobs", "2"]]
+    {
+        app.does(verb);
+    }
+    app.does(&["drain", "jobs"]);
+    app.does(&["resume", "jobs"]);
+    // What is no command changes nothing, and is not there.
+    assert!(!app.ask(&["recycle", "nobody"]).status.success());
+    app.does(&["stop", "--all"]);
+    assert!(app.ended().success());
+    let log = app.log();
+    let asked = log.iter().filter_map(|line| line["text"].as_str()?.split_once(" asks: "));
+    let (who, what): (Vec<&str>, Vec<&str>) = asked.unzip();
+    let me = format!("user {}, process ", rustix::process::geteuid().as_raw());
+    assert!(who.iter().all(|who| who.starts_with(&me)), "{who:?}");
+    let what: Vec<&str> = what.iter().filter_map(|what| what.split(" (request ").next()).collect();
+    assert_eq!(what, ["recycle jobs", "recycle api/1", "scale jobs 2", "drain jobs", "resume jobs", "stop"]);
+}
+
+#[test]
 fn root_follows_no_file_that_somebody_else_may_change() {
     if !can_change_users() {
         return;
