@@ -18,7 +18,7 @@ use crate::handle::{Handle, Info, Names, Order, Pulse};
 use crate::mail::Errand;
 
 /// The API of an app with two brokers.
-#[expect(missing_debug_implementations, reason = "for the fuzzers only")]
+#[allow(missing_debug_implementations, unreachable_pub, reason = "public for the fuzzers only")]
 pub struct Control {
     runtime: Runtime,
     handle: Handle,
@@ -30,6 +30,7 @@ impl Default for Control {
     }
 }
 
+#[allow(unreachable_pub, reason = "as above")]
 impl Control {
     /// # Panics
     /// If there is no descriptor for a runtime.
@@ -57,7 +58,9 @@ impl Control {
             let (ours, mut theirs) = tokio::io::duplex(1 << 20);
             let asker = MockConnectInfo(Asker { uid: 0, pid: Some(1) });
             let service = TowerToHyperService::new(routes(self.handle.clone()).layer(asker));
-            let server = hyper::server::conn::http1::Builder::new();
+            let mut server = hyper::server::conn::http1::Builder::new();
+            // The client is still there, it only says no more.
+            server.half_close(true);
             let serve = server.serve_connection(TokioIo::new(ours), service);
             let ask = async {
                 let mut heard = Vec::new();
@@ -104,3 +107,74 @@ async fn answer_all(mut orders: mpsc::Receiver<Order>, names: Names) {
 }
 
 const LONGEST: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The code of the answer, and its body.
+    fn answer(control: &Control, head: &str, body: &str) -> (u16, String) {
+        let said = format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let answer = String::from_utf8(control.answer(said.as_bytes())).unwrap();
+        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_in_words_and_the_next_client_is_answered() {
+        let control = Control::new();
+        let deep = format!("{{\"message\":{}}}", "[".repeat(10_000));
+        for (head, body, code, word) in [
+            ("POST /v1/brokers/api/scale", "", 400, "the body is wrong"),
+            ("POST /v1/brokers/api/scale", "{}", 400, "missing field"),
+            ("POST /v1/brokers/api/scale", "{\"workers\":\"4\"}", 400, "invalid type"),
+            ("POST /v1/brokers/api/scale", "{\"workers\":-1}", 400, "invalid value"),
+            ("POST /v1/brokers/api/scale", "{\"workers\":1e999}", 400, "the body is wrong"),
+            (
+                "POST /v1/brokers/api/scale",
+                "{\"workers\":4,\"program\":\"sh\"}",
+                400,
+                "unknown field `program`",
+            ),
+            ("POST /v1/brokers/api/scale", "{\"workers\":4,\"workers\":5}", 400, "duplicate field `workers`"),
+            ("POST /v1/brokers/api/scale", "{\"workers\":4} x", 400, "trailing characters"),
+            ("POST /v1/brokers/api/recycle", "\0", 400, "the body is wrong"),
+            ("POST /v1/brokers/api/send", &deep, 400, "the body is wrong"),
+            ("POST /v1/brokers/api/eat", "", 404, "`eat` is not a verb"),
+            ("POST /v1/brokers/%2e%2e%2fapi/drain", "", 404, "is not a type of this app"),
+            ("POST /v1/brokers/API/drain", "", 404, "its types are: api, jobs"),
+            ("GET /v1/brokers/api/drain", "", 405, ""),
+            ("GET /v1/../etc/passwd", "", 404, "there is no"),
+        ] {
+            let (seen, said) = answer(&control, head, body);
+            assert!(seen == code && said.contains(word), "{head} {body:.60}: {seen} {said}");
+            assert_eq!(answer(&control, "GET /livez", ""), (200, "ok\n".to_owned()));
+        }
+        for said in [
+            &b""[..],
+            b"\r\n",
+            b"\0",
+            b"GET",
+            b"GET /livez HTTP/9.9\r\n\r\n",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ] {
+            let answer = control.answer(said);
+            assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn where_fuzzing_begins_everything_is_answered() {
+        let control = Control::new();
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/control");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let said = std::fs::read(file.unwrap().path()).unwrap();
+            let answer = control.answer(&said);
+            assert!(
+                answer.is_empty() || answer.starts_with(b"HTTP/1."),
+                "{}",
+                String::from_utf8_lossy(&said)
+            );
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 mod command;
 mod events;
-#[cfg(feature = "fuzz")]
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod message;
 mod peer;
