@@ -249,7 +249,9 @@ fn a_running_app_of_which_a_call_fails_goes_on_and_comes_to_rest() {
         if !text(&again.stdout).contains("2 of 2") {
             return says(&text(&again.stderr));
         }
-        if !soon(|| open() == before) {
+        // Fewer are no leak: whoever had asked before may not have been gone yet when they were counted.
+        let none_left = || open().iter().zip(&before).all(|(now, before)| now.len() <= before.len());
+        if !soon(none_left) {
             return says(&format!("other descriptors: {before:?} {:?}", open()));
         }
         let all: BTreeSet<u32> = app.pids().into_iter().chain([app.broker_pid()]).collect();
