@@ -1,5 +1,6 @@
 //! `cargo xtask test`: all that must hold before a change is taken, a step after the other, up to the first that fails.
 
+mod dependencies;
 mod directions;
 mod machine;
 mod node;
@@ -31,6 +32,7 @@ fn all(steps: &mut Steps) -> Result<()> {
     })?;
     steps.run("format: cargo fmt", || succeed(&mut cargo(["fmt", "--all", "--check"])))?;
     steps.run("directions: who may depend on whom", directions::check)?;
+    steps.run("dependencies: what of others is in the program", dependencies::check)?;
     steps.run("sources: who may do what", || sources::check(&root()))?;
     steps.run("lint: cargo clippy", || {
         succeed(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))

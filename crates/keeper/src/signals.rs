@@ -115,9 +115,12 @@ pub(crate) mod tests {
         if !is_inside("signals::tests::what_was_ignored_at_start_stays_ignored_but_not_term") {
             return;
         }
-        for number in [libc::SIGHUP, libc::SIGTERM] {
+        // INT too: a shell's `&` may have started the tests.
+        let start =
+            [(libc::SIGHUP, libc::SIG_IGN), (libc::SIGTERM, libc::SIG_IGN), (libc::SIGINT, libc::SIG_DFL)];
+        for (number, disposition) in start {
             // SAFETY: sets no handler.
-            unsafe { libc::signal(number, libc::SIG_IGN) };
+            unsafe { libc::signal(number, disposition) };
         }
         let signals = SignalFd::new(&[libc::SIGHUP, libc::SIGTERM, libc::SIGINT]).unwrap();
         for number in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT] {

@@ -234,6 +234,13 @@ mod watch;
 mod worker;
 mod workers;
 
+/// For `cargo xtask fuzz`.
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::control::fuzz::Control;
+}
+
 pub use address::Listen;
 pub use answer::{Answer, Answers, AskError, Call, CallAll, Done};
 #[cfg(feature = "sentry")]

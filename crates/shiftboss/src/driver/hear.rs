@@ -154,6 +154,7 @@ impl Driver {
                 self.waiting.entry(request).or_default().push(reply);
                 self.inputs.push_back(Input::Command { request, command });
             }
+            Order::Note(text) => self.log.note(&text),
             Order::Checked { worker, result } => self.is_checked(worker, result),
             Order::Ending(ending) => self.is_ending = ending,
             Order::Join { name, options, extensions, reply } => {

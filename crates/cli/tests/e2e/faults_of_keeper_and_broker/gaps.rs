@@ -79,9 +79,10 @@ fn a_worker_that_leaves_its_output_to_a_child_and_ends_meanwhile_is_told_once() 
 #[test]
 fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
     let port = free_port();
-    let script = "import signal, socket\nlistener = socket.socket(fileno=3)\n\
+    let script = "import os, signal, socket\nlistener = socket.socket(fileno=3)\n\
                   signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n\
-                  print('listens', flush=True)\n\
+                  ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+                  ready.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\n\
                   while signal.sigwait([signal.SIGUSR1]):\n\
                   \tlistener.shutdown(socket.SHUT_RDWR)\n\
                   \tprint('shut', flush=True)";
@@ -90,8 +91,8 @@ fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
         app = "e2e"
         [broker.web]
         command = ["python3", "-c", {script:?}]
+        kind = "notify"
         listen = ["tcp://127.0.0.1:{port}"]
-        ready = {{ after = "200ms" }}
         "#
     ));
     let worker = app.pids()[0];
@@ -102,7 +103,6 @@ fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
         Err(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
     };
     assert!(connects());
-    app.until("it waits for signals", |log| !lines(log).is_empty());
     app.kill_broker();
     until_adopted(&app, 1);
     signal_process(worker, Signal::USR1);
