@@ -69,7 +69,7 @@ impl Founded {
 }
 
 fn shell(name: &str, options: &BrokerOptions) -> Result<Shell, RunError> {
-    let mut sockets = Sockets::new(options.listen.clone());
+    let mut sockets = Sockets::new(options.listen.clone(), options.workers);
     match sockets.bind() {
         // An address that is not there yet is waited for; one that is taken is not.
         Err(source) if !source.is_temporary() => Err(RunError::Listen { broker: name.to_owned(), source }),

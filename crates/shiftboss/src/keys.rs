@@ -24,6 +24,10 @@ pub(crate) enum Key {
     Rest(WorkerId),
     /// A broker's listener, by its place in the specification.
     Listener(BrokerId, u32),
+    /// One lane of such a listener.
+    Lane(BrokerId, u16, u16),
+    /// In which order its lanes are for the kernel.
+    LaneOrder(BrokerId, u16),
     /// A specification, by the generation it came with.
     Spec(BrokerId, Generation),
 }
@@ -43,11 +47,14 @@ impl Key {
             Key::Worker(id) => 1 << CLASS | id.0,
             Key::Rest(worker) => 4 << CLASS | worker.0 & ((1 << CLASS) - 1),
             Key::Listener(broker, place) => pair(2, broker, place),
+            Key::Lane(broker, place, lane) => pair(16, broker, u32::from(place) << 16 | u32::from(lane)),
+            Key::LaneOrder(broker, place) => pair(17, broker, place.into()),
             Key::Spec(broker, generation) => pair(3, broker, generation.0),
         }
     }
 
     /// None for a key of a version that knows more.
+    #[allow(clippy::cast_possible_truncation, reason = "halves of a number")]
     pub(crate) fn of(value: u64) -> Option<Key> {
         let low = value & ((1 << CLASS) - 1);
         let broker = BrokerId(u32::try_from(low >> 32).unwrap_or(u32::MAX));
@@ -63,6 +70,8 @@ impl Key {
             (4, id) => Some(Key::Rest(WorkerId(id))),
             (2, _) => Some(Key::Listener(broker, number)),
             (3, _) => Some(Key::Spec(broker, Generation(number))),
+            (16, _) => Some(Key::Lane(broker, (number >> 16) as u16, number as u16)),
+            (17, _) => Some(Key::LaneOrder(broker, number as u16)),
             (0.., _) => None,
         }
     }
@@ -88,6 +97,8 @@ mod tests {
             Key::Worker(WorkerId(123_456_789_012)),
             Key::Rest(WorkerId(7)),
             Key::Listener(BrokerId(255), 7),
+            Key::Lane(BrokerId(255), 3, 999),
+            Key::LaneOrder(BrokerId(255), 3),
             Key::Spec(BrokerId(3), Generation(u32::MAX)),
         ];
         for key in keys {

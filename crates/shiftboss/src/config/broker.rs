@@ -14,8 +14,9 @@ use super::policy;
 use super::problem::{Findings, Problem, Reader, word};
 use super::table::{Cell, Read, Table, in_order, kind_of};
 use super::value::{self, choice, count};
-use crate::address::Address;
+use crate::address::{Address, Balance};
 use crate::options::{BrokerOptions, Kind};
+use crate::os::lanes;
 
 pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut Findings) -> BrokerOptions {
     let command = match findings.reader {
@@ -31,6 +32,7 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     let recycle = table.read("recycle", findings, policy::recycle);
     check_ready(table, &kind, &listens, &ready, findings);
     check_recycle(table, &workers, &recycle, findings);
+    check_lanes(table, &workers, &listens, findings);
     options.kind = kind.or(options.kind);
     options.workers = workers.or(options.workers);
     options.listen = listens.or(options.listen);
@@ -105,6 +107,24 @@ fn no_stream(table: &Table<'_>) -> Problem {
     table
         .problem("ready", "ready = \"accepting\" needs a tcp:// or unix:// listener")
         .help("without one, say how long a worker has to stay alive: ready = { after = \"1s\" }")
+}
+
+/// Each slot has a lane.
+fn check_lanes(
+    table: &Table<'_>,
+    workers: &Read<u32>,
+    listens: &Read<Vec<crate::address::Listen>>,
+    findings: &mut Findings,
+) {
+    let (Read::Is(workers), Read::Is(listens)) = (workers, listens) else { return };
+    let has_lanes = listens.iter().any(|listen| listen.balance == Balance::Lanes);
+    if has_lanes && *workers > lanes::MOST {
+        let what = format!("{workers} workers are too many for lanes");
+        let label = format!("at most {}", lanes::MOST);
+        findings.push(
+            table.problem("workers", &what).label(label).help("balance = \"shared\" has no such limit"),
+        );
+    }
 }
 
 fn check_recycle(

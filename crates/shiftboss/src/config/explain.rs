@@ -10,7 +10,7 @@ use shiftboss_core::spec::{Ask, Drained, Ready, StopLadder};
 
 use super::value::show_duration;
 use super::{Lines, Loaded};
-use crate::address::Address;
+use crate::address::{Address, Balance};
 use crate::options::{BrokerOptions, Kind, UpgradeWhen};
 
 pub(super) fn explain(loaded: &Loaded) -> String {
@@ -189,10 +189,15 @@ fn listen(options: &BrokerOptions) -> String {
     let all = options.listen.iter().map(|listen| {
         let address = quoted(&listen.address.to_string());
         // The default name is the address as it was written, which may differ from how it is printed.
-        if listen.name.parse().is_ok_and(|written: Address| written == listen.address) {
-            quoted(&listen.name)
-        } else {
-            format!("{{ name = {}, address = {address} }}", quoted(&listen.name))
+        let is_default = listen.name.parse().is_ok_and(|written: Address| written == listen.address);
+        let name = quoted(&listen.name);
+        match (listen.balance, is_default) {
+            (Balance::Shared, true) => name,
+            (Balance::Shared, false) => format!("{{ name = {name}, address = {address} }}"),
+            (Balance::Lanes, true) => format!("{{ address = {name}, balance = \"lanes\" }}"),
+            (Balance::Lanes, false) => {
+                format!("{{ name = {name}, address = {address}, balance = \"lanes\" }}")
+            }
         }
     });
     format!("[{}]", all.collect::<Vec<_>>().join(", "))

@@ -1,6 +1,6 @@
 //! An app straight from the command line: one broker, named after its program.
 
-use shiftboss::address::{Address, Listen};
+use shiftboss::address::{Address, Balance, Listen};
 use shiftboss::options::Kind;
 use shiftboss::options::UpgradeWhen;
 use shiftboss::{AppOptions, BrokerOptions};
@@ -35,7 +35,7 @@ fn listen(asked: &[String]) -> Result<Vec<Listen>, Trouble> {
         if listen.iter().any(|known| known.address == address) {
             return Err(Trouble::new(Exit::Usage, format!("-p {text} is given twice")));
         }
-        listen.push(Listen { name: address.to_string(), address });
+        listen.push(Listen { name: address.to_string(), address, balance: Balance::Shared });
     }
     Ok(listen)
 }
