@@ -25,6 +25,8 @@ pub enum Balance {
     /// All have one queue, and whoever is free takes the next.
     #[default]
     Shared,
+    /// Each slot has a queue of its own, and each connection is drawn one whose worker is ready; TCP only.
+    Lanes,
     /// The broker process accepts, and hands over to one worker after the other; Node programs only.
     RoundRobin,
 }

@@ -114,7 +114,12 @@ impl Left {
         shells.truncate(joined);
         app.brokers.truncate(joined);
         let is_stale = |key: &u64| match Key::of(*key) {
-            Some(Key::Listener(broker, _) | Key::Spec(broker, _)) => broker.0 as usize >= joined,
+            Some(
+                Key::Listener(broker, _)
+                | Key::Lane(broker, ..)
+                | Key::LaneOrder(broker, _)
+                | Key::Spec(broker, _),
+            ) => broker.0 as usize >= joined,
             _ => false,
         };
         let stale = held.into_iter().filter(is_stale).collect();
@@ -159,9 +164,9 @@ fn shells(
     for (broker, name) in (0..).map(BrokerId).zip(&app.brokers) {
         let mut of_broker = specs.range((broker, Generation(0))..=(broker, Generation(u32::MAX)));
         let (_, record) = of_broker.next_back().ok_or_else(|| missing(Key::Spec(broker, Generation(1))))?;
-        let descriptor = |place| inherited.claim_one(Key::Listener(broker, place));
         let nonblocking = record.launch.tongue().is_node();
-        let mut sockets = Sockets::adopt(record.listen.clone(), nonblocking, descriptor)?;
+        let held = |key| inherited.claim_one(key);
+        let mut sockets = Sockets::adopt(record.listen.clone(), nonblocking, broker, held)?;
         take_asked(&mut sockets, broker, inherited)?;
         shells.push(Shell {
             name: name.as_str().into(),

@@ -7,6 +7,7 @@ mod checks;
 mod chief;
 mod hear;
 mod join;
+mod lanes;
 mod node;
 mod outside;
 mod perform;
@@ -76,6 +77,8 @@ pub(crate) struct Driver {
     /// The program around is about to end: nobody is started, and who is to be.
     is_ending: bool,
     withheld: Vec<Effect>,
+    /// Words to workers whose lanes are to be empty first.
+    held_back: Vec<lanes::HeldBack>,
     own_orders: mpsc::Sender<Order>,
     /// Who hears what workers say, and what they are asked.
     post: post::Post,
@@ -168,6 +171,7 @@ impl Driver {
             checks: Checks::default(),
             is_ending: false,
             withheld: Vec::new(),
+            held_back: Vec::new(),
             own_orders: parts.own_orders,
             post: post::Post::default(),
             succession: parts.succession,
@@ -273,7 +277,8 @@ impl Driver {
     fn deadline(&self) -> Option<Time> {
         let quieting = self.quieting.values().map(|(_, quieting)| quieting.deadline()).min();
         let core = self.core.deadline().filter(|_| !self.workers.is_news_due());
-        [core, self.workers.deadline(), quieting, self.post.deadline()].into_iter().flatten().min()
+        let lanes = self.lanes_deadline();
+        [core, self.workers.deadline(), quieting, lanes, self.post.deadline()].into_iter().flatten().min()
     }
 
     fn tick(&mut self) -> std::io::Result<()> {
@@ -294,6 +299,7 @@ impl Driver {
             }
             !quiet
         });
+        self.look_at_lanes(now);
         // What has happened may have changed what is due.
         self.feed_core()?;
         if self.core.deadline().is_some_and(|at| at <= now) && !self.workers.is_news_due() {

@@ -189,6 +189,7 @@ pub mod address;
 mod adopt;
 mod answer;
 pub mod app;
+mod attendance;
 mod broker;
 mod channel;
 mod children;

@@ -243,6 +243,11 @@ impl Workers {
         self.children.kill_tree(worker);
     }
 
+    /// Whose it is, and its slot.
+    pub(crate) fn place(&self, worker: WorkerId) -> Option<(BrokerId, Slot)> {
+        self.processes.get(&worker).map(|process| (process.of, process.slot))
+    }
+
     /// Whether its process was started.
     pub(crate) fn has(&self, worker: WorkerId) -> bool {
         self.processes.contains_key(&worker)

@@ -13,6 +13,7 @@ mod faults;
 mod faults_of_keeper_and_broker;
 mod files_that_change_recycle;
 mod kill_points;
+mod lanes_follow_who_is_ready;
 mod listeners_outlive_workers;
 mod load;
 mod nothing_is_left_behind;

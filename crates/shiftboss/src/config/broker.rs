@@ -17,6 +17,7 @@ use super::value::{self, choice, count};
 use crate::address::{Address, Balance};
 use crate::guess;
 use crate::options::{BrokerOptions, Kind, Serialization};
+use crate::os::lanes;
 
 pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut Findings) -> BrokerOptions {
     let command = match findings.reader {
@@ -41,6 +42,7 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     check_balance(table, &kind, &listens, findings);
     check_ready(table, &kind, &listens, &ready, findings);
     check_recycle(table, &workers, &recycle, findings);
+    check_lanes(table, &workers, &listens, findings);
     options.kind = kind.or(options.kind);
     options.workers = workers.or(options.workers);
     options.listen = listens.or(options.listen);
@@ -173,6 +175,24 @@ fn no_stream(table: &Table<'_>) -> Problem {
     table
         .problem("ready", "ready = \"accepting\" needs a tcp:// or unix:// listener")
         .help("without one, say how long a worker has to stay alive: ready = { after = \"1s\" }")
+}
+
+/// Each slot has a lane.
+fn check_lanes(
+    table: &Table<'_>,
+    workers: &Read<u32>,
+    listens: &Read<Vec<crate::address::Listen>>,
+    findings: &mut Findings,
+) {
+    let (Read::Is(workers), Read::Is(listens)) = (workers, listens) else { return };
+    let has_lanes = listens.iter().any(|listen| listen.balance == Balance::Lanes);
+    if has_lanes && *workers > lanes::MOST {
+        let what = format!("{workers} workers are too many for lanes");
+        let label = format!("at most {}", lanes::MOST);
+        findings.push(
+            table.problem("workers", &what).label(label).help("balance = \"shared\" has no such limit"),
+        );
+    }
 }
 
 fn check_recycle(

@@ -208,6 +208,7 @@ fn listen(options: &BrokerOptions) -> String {
             Balance::Shared if is_written => return quoted(&listen.name),
             Balance::Shared => "",
             Balance::RoundRobin => ", balance = \"round-robin\"",
+            Balance::Lanes => ", balance = \"lanes\"",
         };
         format!("{{ name = {}, address = {address}{balance} }}", quoted(&listen.name))
     });

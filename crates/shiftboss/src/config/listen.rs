@@ -56,7 +56,9 @@ fn one(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Li
                 written = cell.text(findings)?;
                 address(cell, taken, findings)
             })?;
-            let balance = table.read("balance", findings, balance);
+            let balance = table.read("balance", findings, |cell, findings| {
+                balance(cell, findings).filter(|balance| fits(*balance, &address, cell, findings))
+            });
             Some(Listen { name: name.or(written.to_owned()), address, balance: balance.or(Balance::Shared) })
         }
         DeValue::Integer(_)
@@ -71,11 +73,19 @@ fn one(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Li
 }
 
 fn balance(cell: &Cell<'_>, findings: &mut Findings) -> Option<Balance> {
-    if matches!(cell.value.get_ref(), DeValue::String(text) if text == "lanes") {
-        findings.push(cell.later("\"lanes\""));
-        return None;
-    }
-    value::choice(cell, &[("shared", Balance::Shared), ("round-robin", Balance::RoundRobin)], findings)
+    let known =
+        [("shared", Balance::Shared), ("round-robin", Balance::RoundRobin), ("lanes", Balance::Lanes)];
+    value::choice(cell, &known, findings)
+}
+
+fn fits(balance: Balance, address: &Address, cell: &Cell<'_>, findings: &mut Findings) -> bool {
+    let why = match (balance, address) {
+        (Balance::Shared | Balance::RoundRobin, _) | (Balance::Lanes, Address::Tcp(_)) => return true,
+        (Balance::Lanes, Address::Unix(_)) => "a path has one socket, and one queue",
+        (Balance::Lanes, Address::Udp(_)) => "only TCP tells a new client from one that goes on",
+    };
+    findings.push(cell.problem("lanes need a tcp:// address").label(why));
+    false
 }
 
 fn address(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Address> {

@@ -1,11 +1,9 @@
 //! The driver as the primary of Node programs: each query is answered with a socket, each farewell is acknowledged.
 
-use std::os::fd::AsFd as _;
-
 use rustix::io::Errno;
 use shiftboss_channel::node::{self, Query, Said};
 use shiftboss_core::Input;
-use shiftboss_core::id::{BrokerId, WorkerId};
+use shiftboss_core::id::{BrokerId, Slot, WorkerId};
 
 use super::Driver;
 use crate::node::{Grant, Place};
@@ -71,7 +69,7 @@ impl Driver {
     }
 
     fn grant(&mut self, worker: WorkerId, query: &Query) -> Result<(), Errno> {
-        let (broker, ..) = self.workers.place_of(worker).ok_or(Errno::INVAL)?;
+        let (broker, slot, _) = self.workers.place_of(worker).ok_or(Errno::INVAL)?;
         let place = self.find_listener(broker, Wish::of(query)?)?;
         let peer = self.workers.peer(worker).ok_or(Errno::INVAL)?;
         let key = match peer.grant(query, place) {
@@ -84,7 +82,8 @@ impl Driver {
         let by_turns = shell.sockets.is_by_turns(place.place);
         let listener = shell.sockets.at(place.place).ok_or(Errno::INVAL)?;
         let name = listener.name();
-        let socket = listener.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+        let socket = shell.sockets.given(place.place, Slot(slot)).ok_or(Errno::INVAL)?;
+        let socket = socket.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
         let data = query.data.as_ref().map(|data| data.0.get());
         let data = shell.sockets.share(place.place, data, keeper, owner);
         let data = data.and_then(|data| serde_json::from_str::<&serde_json::value::RawValue>(data).ok());

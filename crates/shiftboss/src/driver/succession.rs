@@ -64,6 +64,7 @@ impl Driver {
         if how == Adoption::Salvage {
             roll.iter().for_each(|present| recorder.begin_ladder(present.worker));
         }
+        self.attend_to_all_lanes();
         let now = clock::now();
         let effects = self.core.adopt(now, how);
         let deadline = self.core.deadline();

@@ -14,6 +14,7 @@ pub mod image;
 pub mod instance;
 pub mod kernel;
 pub(crate) mod kill_points;
+pub mod lanes;
 pub mod leftovers;
 pub mod lines;
 pub mod listener;

@@ -114,7 +114,7 @@ impl Workers {
             let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
             self.children.watch(worker, Child { pid, pidfd });
             if starting && ready == Ready::Accepting {
-                self.probes.watch(clock::now(), worker, pid, sockets.keys());
+                self.probes.watch(clock::now(), worker, pid, sockets.keys(slot));
             }
         }
         self.register(worker, &process)?;
@@ -157,7 +157,7 @@ impl Workers {
             worker: order.worker,
             slot: order.slot,
             generation: order.generation,
-            listeners: &order.sockets.descriptors(),
+            listeners: &order.sockets.descriptors(order.slot),
             stdout: write_stdout.as_fd(),
             stderr: write_stderr.as_fd(),
             notify: notify.as_ref().map(NotifySocket::path),
@@ -167,7 +167,7 @@ impl Workers {
         let child = child?;
         let (worker, pid) = (order.worker, child.pid);
         if order.ready == Ready::Accepting {
-            self.probes.watch(clock::now(), worker, pid, order.sockets.keys());
+            self.probes.watch(clock::now(), worker, pid, order.sockets.keys(order.slot));
         }
         self.children.watch(worker, child);
         let output = Output::new(Some(stdout), Some(stderr));
