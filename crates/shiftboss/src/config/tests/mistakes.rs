@@ -97,7 +97,6 @@ fn keys_of_later_versions_are_that_and_nothing_else() {
         "ready = { tcp = 1 }",
         "recycle = { max_memory = 5 }",
         "recycle = { max_age = 5 }",
-        "listen = [{ address = \"tcp://:1\", balance = \"round-robin\" }]",
         "listen = [\"tcp://:80{slot}\"]",
         "[control]",
         "[metrics]",
