@@ -24,10 +24,11 @@ pub(crate) fn run() -> Result<bool> {
 
 fn all(steps: &mut Steps) -> Result<()> {
     let venv = root().join("target/venv");
-    let mut nodes = String::new();
+    let (mut nodes, mut packages) = (String::new(), String::new());
     steps.run("machine: what the tests need is there", || {
         machine::prepare(&venv)?;
         nodes = node::prepare(&root().join("target"));
+        packages = node::packages(&root().join("target"));
         Ok(())
     })?;
     steps.run("format: cargo fmt", || succeed(&mut cargo(["fmt", "--all", "--check"])))?;
@@ -62,7 +63,8 @@ fn all(steps: &mut Steps) -> Result<()> {
         } else {
             cargo(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
         };
-        succeed(tests.env("SHIFTBOSS_TEST_VENV", &venv).env("SHIFTBOSS_TEST_NODES", &nodes))
+        tests.env("SHIFTBOSS_TEST_VENV", &venv).env("SHIFTBOSS_TEST_NODES", &nodes);
+        succeed(tests.env("SHIFTBOSS_TEST_NODE_PATH", &packages))
     })
 }
 

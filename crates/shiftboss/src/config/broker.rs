@@ -68,6 +68,7 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
             choice(cell, &known, findings)
         })
         .or(options.serialization);
+    options.preload = table.read("preload", findings, value::flag).or(options.preload);
     options.hung_after = table.read("hung_after", findings, hung_after).or(options.hung_after);
     if table.cell("drained").is_some() && table.cell("listen").is_none() && options.kind != Kind::Node {
         let what = "`drained` has no effect without `listen`";

@@ -56,6 +56,7 @@ impl<'l> Page<'l> {
                 Serialization::Advanced => "\"advanced\"",
             };
             self.line("serialization", serialization, "default");
+            self.line("preload", &options.preload.to_string(), "default");
             match options.hung_after {
                 Some(wait) => self.duration("hung_after", wait),
                 None => self.line("hung_after", "\"never\"", "default"),

@@ -32,6 +32,7 @@ pub(super) const BROKER: Level = Level {
         "drained",
         "serialization",
         "hung_after",
+        "preload",
         #[cfg(feature = "schedule")]
         "schedule",
         #[cfg(feature = "watch")]

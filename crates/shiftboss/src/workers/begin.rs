@@ -149,6 +149,7 @@ impl Workers {
         let keeper = self
             .deposit(order, peer.as_ref(), &descriptors.into_iter().flatten().collect::<Vec<_>>())
             .map_err(failed("the keeper does not take its descriptors"))?;
+        let preload = if order.launch.preloads() { self.preload() } else { None };
         kill_points::point("a worker is cloned");
         let child = order.launch.start(&Particulars {
             launcher: order.launcher,
@@ -161,6 +162,7 @@ impl Workers {
             stdout: write_stdout.as_fd(),
             stderr: write_stderr.as_fd(),
             notify: notify.as_ref().map(NotifySocket::path),
+            preload: preload.as_deref(),
             channel: their_channel.as_fd(),
         });
         kill_points::point("a worker was cloned");

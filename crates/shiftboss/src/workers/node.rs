@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use shiftboss_channel::node::{self, Said};
@@ -13,6 +14,7 @@ use shiftboss_core::time::Time;
 use super::{Process, Token, Workers};
 use crate::node::{Habits, Peer, Place};
 use crate::os::clock;
+use crate::os::instance::PRELOAD;
 use crate::os::poll::Interest;
 use crate::turns::Turns;
 
@@ -20,6 +22,8 @@ use crate::turns::Turns;
 #[derive(Default)]
 pub(super) struct Stage {
     said: VecDeque<(WorkerId, Said)>,
+    /// What Node programs load first, once it is written.
+    preload: Option<PathBuf>,
     habits: Habits,
     /// Who takes turns at which listener.
     turns: BTreeMap<Place, Turns<OwnedFd>>,
@@ -69,6 +73,21 @@ impl Workers {
         };
         self.wait_for_room(worker);
         said.ok().map(|()| number)
+    }
+
+    /// The file that Node programs load first; without it they leave later.
+    pub(super) fn preload(&mut self) -> Option<PathBuf> {
+        if self.stage.preload.is_none() {
+            let path = self.notify_dir.join(PRELOAD);
+            let is_there = std::fs::read(&path).is_ok_and(|text| text == LEAVE);
+            if !is_there {
+                // Beside it first: nobody ever loads a half.
+                let new = self.notify_dir.join("leave.new");
+                std::fs::write(&new, LEAVE).and_then(|()| std::fs::rename(&new, &path)).ok()?;
+            }
+            self.stage.preload = Some(path);
+        }
+        self.stage.preload.clone()
     }
 
     /// Asks what only a turning event loop answers: a connection for a server that nobody has is refused, and nothing else
@@ -243,5 +262,6 @@ impl Workers {
     }
 }
 
+const LEAVE: &[u8] = include_bytes!("../node/leave.cjs");
 /// Somebody who is so late has been stopped or starved, and judges nobody.
 const LATE: Duration = Duration::from_secs(1);
