@@ -225,6 +225,7 @@ impl Workers {
         inputs.extend(self.probes.look(now));
         self.look_at_silent(now, inputs);
         self.look_at_pulses(now, inputs);
+        self.look_at_finishing(now, inputs);
     }
 
     /// What the worker wrote last, also if it has gone a while ago.

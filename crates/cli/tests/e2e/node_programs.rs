@@ -114,7 +114,8 @@ fn a_server_whose_connections_are_handed_over_loses_no_request() {
         "#,
         program.display()
     ));
-    let mut load = Load::on(port, &["--no-keep-alive"]);
+    // Each connection is two turns of every process: a machine that is busy with other things has not many.
+    let mut load = Load::on(port, &["--no-keep-alive", "--rate", "60"]);
     load.a_second();
     for _ in 0..3 {
         let said = app.does(&["recycle", "web"]);

@@ -71,8 +71,10 @@ impl Driver {
     fn grant(&mut self, worker: WorkerId, query: &Query) -> Result<(), Errno> {
         let (broker, slot, _) = self.workers.place_of(worker).ok_or(Errno::INVAL)?;
         let place = self.find_listener(broker, Wish::of(query)?)?;
+        let shell = self.shells.get(place.broker as usize).ok_or(Errno::INVAL)?;
+        let address = shell.sockets.at(place.place).ok_or(Errno::INVAL)?.address();
         let peer = self.workers.peer(worker).ok_or(Errno::INVAL)?;
-        let key = match peer.grant(query, place) {
+        let key = match peer.grant(query, place, address) {
             Grant::Key(key) => key,
             Grant::Twice => return Err(Errno::ADDRINUSE),
         };

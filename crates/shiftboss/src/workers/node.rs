@@ -14,6 +14,7 @@ use shiftboss_core::time::Time;
 use super::{Process, Token, Workers};
 use crate::node::{Habits, Peer, Place};
 use crate::os::clock;
+use crate::os::connections;
 use crate::os::instance::PRELOAD;
 use crate::os::poll::Interest;
 use crate::turns::Turns;
@@ -33,15 +34,25 @@ pub(super) struct Stage {
     silent: BTreeSet<(Time, WorkerId)>,
     /// When it is looked at next whether somebody's event loop has turned.
     pulses: BTreeSet<(Time, WorkerId)>,
+    /// When it is looked at whether somebody that has closed its channel still serves.
+    finishing: BTreeSet<(Time, WorkerId)>,
 }
 
 impl Stage {
+    /// A worker that was told to leave has closed its channel.
+    pub(super) fn finishes(&mut self, worker: WorkerId) {
+        self.finishing.insert((clock::now() + LOOK_EVERY, worker));
+    }
+
     pub(super) fn hear(&mut self, worker: WorkerId, said: Said) {
         self.said.push_back((worker, said));
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        let due = [&self.silent, &self.pulses].into_iter().filter_map(|due| due.first()).map(|(at, _)| *at);
+        let due = [&self.silent, &self.pulses, &self.finishing]
+            .into_iter()
+            .filter_map(|due| due.first())
+            .map(|(at, _)| *at);
         due.chain(self.turns.values().filter_map(Turns::deadline)).min()
     }
 }
@@ -162,6 +173,21 @@ impl Workers {
         }
     }
 
+    /// A program that closes its servers by itself when it is told to leave has closed its channel at once, and may be
+    /// serving: it is one that does not leave only when it serves nobody.
+    pub(super) fn look_at_finishing(&mut self, now: Time, inputs: &mut VecDeque<Input>) {
+        while let Some((at, worker)) = self.stage.finishing.first().copied().filter(|(at, _)| *at <= now) {
+            self.stage.finishing.remove(&(at, worker));
+            let Some(Process { pid, peer: Some(peer), .. }) = self.processes.get(&worker) else { continue };
+            // Who may not be looked at is taken for idle.
+            if connections::has_any(*pid, &peer.doors()).unwrap_or(false) {
+                self.stage.finishing.insert((now + LOOK_EVERY, worker));
+            } else {
+                inputs.push_back(Input::HungUp { worker });
+            }
+        }
+    }
+
     /// A worker is to close its servers, finish, and leave. Once: it would fail at a second one.
     pub(super) fn disconnect(&mut self, worker: WorkerId) {
         if self.peer(worker).is_some_and(|peer| !peer.is_leaving()) {
@@ -253,6 +279,7 @@ impl Workers {
         self.stage.handed.retain(|(other, _), _| *other != worker);
         self.stage.silent.retain(|(_, other)| *other != worker);
         self.stage.pulses.retain(|(_, other)| *other != worker);
+        self.stage.finishing.retain(|(_, other)| *other != worker);
     }
 
     /// The memory in which a successor finds what a worker was given; the keeper has it before the worker is there.
@@ -263,5 +290,7 @@ impl Workers {
 }
 
 const LEAVE: &[u8] = include_bytes!("../node/leave.cjs");
+/// Between two looks at one that finishes.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Somebody who is so late has been stopped or starved, and judges nobody.
 const LATE: Duration = Duration::from_secs(1);
