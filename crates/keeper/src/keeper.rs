@@ -131,17 +131,15 @@ impl Keeper {
     fn wait(&mut self) {
         let left = self.awaited().map(|(patience, _)| patience.saturating_sub(self.waited).min(TICK));
         let began = Instant::now();
-        {
-            let speak = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-            // Nobody to listen to is as good as another look at the signals.
-            let link = self.speaker().map_or(self.signals.as_fd(), |broker| broker.link.as_fd());
-            let mut polled = [
-                PollFd::new(&self.signals, PollFlags::IN),
-                PollFd::from_borrowed_fd(link, PollFlags::IN | speak),
-            ];
-            // An interruption is a short wait.
-            let _ = poll(&mut polled, left.and_then(|left| Timespec::try_from(left).ok()).as_ref());
-        }
+        let speak = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        // Nobody to listen to is as good as another look at the signals.
+        let link = self.speaker().map_or(self.signals.as_fd(), |broker| broker.link.as_fd());
+        let mut polled = [
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::from_borrowed_fd(link, PollFlags::IN | speak),
+        ];
+        // An interruption is a short wait.
+        let _ = poll(&mut polled, left.and_then(|left| Timespec::try_from(left).ok()).as_ref());
         // Beyond a tick it is we who were stopped.
         self.waited = left.map_or(Duration::ZERO, |_| self.waited + began.elapsed().min(TICK));
     }
@@ -224,7 +222,9 @@ impl Keeper {
                 Ok(Some(packet)) => self.take(packet),
                 Ok(None) => return,
                 // It is dead, which is heard of by signal, or about to end, or of no use any more.
-                Err(_) => self.leaves(LastWord::Nothing),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.leaves(LastWord::Nothing),
+                // For want of memory; what it said waits.
+                Err(_) => return std::thread::sleep(BRIEFLY),
             }
         }
     }

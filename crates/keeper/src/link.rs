@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
+    socketpair,
 };
 
 use crate::wire::{Item, MOST_DESCRIPTORS, MOST_ITEMS, SIZE};
@@ -56,7 +57,7 @@ impl Link {
     /// The next packet; none if nothing was said, which is waited for if `wait` is set.
     ///
     /// # Errors
-    /// EPIPE or ECONNRESET if the other side is gone; ENOMEM.
+    /// EPIPE if the other side is gone; ENOMEM, and nothing is lost.
     pub fn hear(&self, wait: bool) -> io::Result<Option<Packet>> {
         let mut bytes = [0; SIZE * MOST_ITEMS];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
@@ -65,11 +66,9 @@ impl Link {
         let mut hear = || recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags);
         let got = match retry_on_intr(&mut hear) {
             Err(Errno::AGAIN) => return Ok(None),
+            Ok(RecvMsg { bytes: 0, .. }) | Err(Errno::CONNRESET) => return Err(Errno::PIPE.into()),
             got => got?,
         };
-        if got.bytes == 0 {
-            return Err(Errno::PIPE.into());
-        }
         let rights = ancillary.drain().filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(rights) => Some(rights),
             _ => None,

@@ -122,9 +122,15 @@ const FAULTS: &[Fault] = &[
         soak.app.kill_broker();
     }),
     ("the broker process is stopped and killed", |soak| {
-        signal_process(soak.app.broker_pid(), Signal::STOP);
-        soak.kill("rough", 1);
-        soak.app.kill_broker();
+        // Once it has stopped it cannot be asked who works.
+        let (broker, workers) = (soak.app.broker_pid(), soak.pids("rough"));
+        signal_process(broker, Signal::STOP);
+        for worker in workers.into_iter().take(1) {
+            signal_if_there(worker, Signal::KILL);
+            soak.killed += 1;
+        }
+        signal_process(broker, Signal::KILL);
+        eventually("the broker process is gone", || is_gone(broker));
     }),
     ("upgrade", |soak| soak.upgrade()),
 ];
