@@ -33,7 +33,7 @@ impl Failure {
     }
 }
 
-/// All that are tried: as many of each call as were made where this was written down.
+/// All that are tried: as many of each call as were made where this was written down; `SHIFTBOSS_CALL=waitid` chooses one.
 fn failures(made: &BTreeMap<String, u32>) -> Vec<Failure> {
     let most = u32::try_from(times(1, 25)).unwrap();
     let of = |(call, errors): &(&'static str, &'static [&'static str])| {
@@ -41,7 +41,9 @@ fn failures(made: &BTreeMap<String, u32>) -> Vec<Failure> {
         let one = move |at| errors.iter().map(move |error| Failure { call, at, error });
         (1..=made).flat_map(one).collect::<Vec<_>>()
     };
-    let all = CALLS.iter().flat_map(of).collect::<Vec<_>>();
+    let only = std::env::var("SHIFTBOSS_CALL").ok();
+    let chosen = CALLS.iter().filter(|(call, _)| only.as_deref().is_none_or(|only| only == *call));
+    let all = chosen.flat_map(of).collect::<Vec<_>>();
     all.into_iter().step_by(times(7, 1)).collect()
 }
 
