@@ -88,7 +88,7 @@ pub(super) fn circus(peers: &Peers, place: &Place, words: &[String], more: &str)
     let endpoint = format!("ipc://{}", shown(&place.file("endpoint")));
     let text = format!(
         "[circus]\nendpoint = {endpoint}\npubsub_endpoint = ipc://{}\n\
-         [watcher:web]\ncmd = {}\nnumprocs = {}\ncopy_env = True\n{more}",
+         [watcher:web]\ncmd = {}\nnumprocesses = {}\ncopy_env = True\n{more}",
         shown(&place.file("pubsub")),
         words.join(" "),
         place.workers
