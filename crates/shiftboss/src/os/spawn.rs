@@ -9,6 +9,7 @@
 mod child;
 mod error;
 mod look_up;
+mod low;
 mod stack;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use std::ptr::{self, NonNull};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use self::child::{Failure, Move, PidVariable, Plan};
+use self::low::Low;
 use self::stack::Stack;
 use super::rlimit::Nofile;
 
@@ -87,11 +89,10 @@ pub struct Child {
 /// [`SpawnError`] with the step that failed; then there is no process, no zombie and no descriptor left.
 pub fn spawn(start: &Start<'_>) -> Result<Child, SpawnError> {
     let fail = |step, errno| SpawnError::new(step, errno, start.program);
-    let null = match needs_null(start) {
-        true => Some(open_null().map_err(|errno| fail(Step::Null, errno.raw_os_error()))?),
-        false => None,
-    };
-    let mut moves = moves(start, null.as_ref());
+    let mut low = Low::take().map_err(|errno| fail(Step::Null, errno.raw_os_error()))?;
+    let mut moves = moves(start, low.null());
+    low.put(&mut moves).map_err(|errno| fail(Step::Clone, errno.raw_os_error()))?;
+    let above = moves.iter().map(|planned| planned.source + 1).max().unwrap_or(0);
     let argv = pointers(&start.program.argv);
     let mut environment = pointers(start.environment);
     let mut pid_variable = PidVariable::new("LISTEN_PID");
@@ -103,6 +104,7 @@ pub fn spawn(start: &Start<'_>) -> Result<Child, SpawnError> {
         argv: argv.as_ptr(),
         environment: environment.as_ptr(),
         cwd: start.program.cwd.as_ref().map(|cwd| cwd.as_ptr()),
+        above,
         moves: &mut moves,
         pid_variable: start.listen_pid.then_some(&mut pid_variable),
         nofile: start.nofile.map(|limit| [limit.soft, limit.hard]),
@@ -130,7 +132,9 @@ fn parent_of(start: &Start<'_>) -> i32 {
 }
 
 fn clone(stack: &Stack, plan: &mut Plan<'_>, keeper: Option<Keeper>) -> io::Result<Child> {
-    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // It parts from our table of descriptors itself, since it knows how little of it it needs.
+    let mut flags =
+        libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
     if keeper.is_some() {
         flags |= libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID;
     }
@@ -158,21 +162,10 @@ fn bury(child: &Child) {
     while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
 }
 
-fn needs_null(start: &Start<'_>) -> bool {
-    (0..=2).any(|standard| start.descriptors.iter().all(|(_, target)| *target != standard))
-}
-
-fn open_null() -> rustix::io::Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags, open};
-    open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-}
-
 /// The whole plan of descriptors, by rising target, each target once.
-fn moves(start: &Start<'_>, null: Option<&OwnedFd>) -> Vec<Move> {
-    let mut moves = std::collections::BTreeMap::new();
-    if let Some(null) = null {
-        moves.extend((0..=2).map(|standard| (standard, null.as_raw_fd())));
-    }
+fn moves(start: &Start<'_>, null: RawFd) -> Vec<Move> {
+    let mut moves: std::collections::BTreeMap<RawFd, RawFd> =
+        (0..=2).map(|standard| (standard, null)).collect();
     moves.extend(start.descriptors.iter().map(|(source, target)| (*target, source.as_raw_fd())));
     moves.into_iter().map(|(target, source)| Move { source, target }).collect()
 }

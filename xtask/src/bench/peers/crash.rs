@@ -45,7 +45,7 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
                 vec![Cell::Number(median(samples)), Cell::Number(quantile(samples, 1.0))]
             }),
             why: "A death goes to the keeper, which tells the broker process, which writes it down before it starts the \
-                  successor: the price of being killable.",
+                  successor: the price of being killable.".to_owned() + worker.why_it_starts_slowly(),
         };
         crash.beside_bare();
         tables.push(crash);
@@ -64,7 +64,7 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
                 vec![Cell::Number(subject.pss_kb), Cell::Number(processes), Cell::Number(wake_ups)]
             }),
             why: "The smaller ones have no control API, messages, records or events. Beneath gunicorn's row are, besides \
-                  shiftboss, no more processes than it has itself.",
+                  shiftboss, no more processes than it has itself.".to_owned(),
         });
     }
     Ok(tables)

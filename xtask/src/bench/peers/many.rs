@@ -26,7 +26,7 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
             column("stop, s", 2, Better::Less),
         ],
         lines,
-        why: "",
+        why: "s6 and runit are a process for each worker.".to_owned(),
     };
     Ok(vec![thousand, ten_thousand(peers)?])
 }
@@ -38,9 +38,8 @@ fn thousand(peers: &Peers, peer: Peer) -> Result<Vec<Cell>> {
     let took = ms_between(running.started_at, last) / 1000.0;
     thread::sleep(SETTLE);
     let memory = running.pss_kb()?;
-    let stop = running.stop()?.as_secs_f64();
-    let is_killed = peer.name == super::table::BARE;
-    let stop = if is_killed { Cell::Text("killed".into()) } else { Cell::Number(stop) };
+    let stop =
+        running.stop()?.map_or_else(|| Cell::Text("killed".into()), |took| Cell::Number(took.as_secs_f64()));
     Ok(vec![Cell::Number(took), Cell::Number(memory), stop])
 }
 
@@ -110,7 +109,7 @@ fn ten_thousand(peers: &Peers) -> Result<Table> {
             column("stop, s", 2, Better::Neither),
         ],
         lines: vec![Line { peer: "shiftboss", cells: Ok(cells) }],
-        why: "",
+        why: "".to_owned(),
     })
 }
 

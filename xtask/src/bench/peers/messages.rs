@@ -23,7 +23,8 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
             column("CPU of the primary for a million, s", 2, Better::Less),
         ],
         lines: contenders.into_iter().map(Contender::line).collect(),
-        why: "One by one, most of the time goes into a system call for each message, on both sides.",
+        why: "One by one, most of the time goes into a system call for each message, on both sides."
+            .to_owned(),
     }])
 }
 

@@ -109,7 +109,7 @@ const NOTES: [(&str, &str); 6] = [
         "start",
         "## Start\n\n\
          From the execution of the manager (of `pm2 start`, which puts its daemon into the background) to the first \
-         line of the\nfourth worker; median of five.",
+         line of the\nfourth worker; median of three.",
     ),
     (
         "storm",

@@ -67,6 +67,17 @@ impl Worker {
             Worker::Python => "Python",
         }
     }
+
+    /// Why a start of one takes less under a manager that is made for it.
+    pub(super) fn why_it_starts_slowly(self) -> &'static str {
+        match self {
+            Worker::Small | Worker::Node => "",
+            Worker::Python => {
+                " gunicorn's own worker is a fork of a master that has loaded gunicorn already; under any other \
+                 manager a worker is a Python that starts anew, with a process of its own below it."
+            }
+        }
+    }
 }
 
 /// What a plan is made for.

@@ -4,9 +4,11 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
-use super::super::load::{Counted, Load};
+use super::super::Bench;
+use super::super::load::Load;
+use super::super::supervisor::exit_within;
 use super::plan::{Peer, Worker};
 use super::running::Running;
 use super::table::{Better, Cell, Line, Table, column};
@@ -26,49 +28,68 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
             title: format!("Requests that fail while workers are replaced: {}", worker.name()),
             columns: vec![
                 column("workers replaced", 0, Better::Neither),
-                column("connection each: sent", 0, Better::Neither),
-                column("failed", 0, Better::Less),
+                column("connection each: requests", 0, Better::Neither),
+                column("failed", 0, Better::Neither),
                 column("failed for each reload of 4", 2, Better::Less),
                 column("p99, ms", 0, Better::Neither),
-                column("kept connections: sent", 0, Better::Neither),
-                column("failed", 0, Better::Less),
+                column("kept connections: requests", 0, Better::Neither),
+                column("failed, kept", 0, Better::Neither),
+                column("failed for each reload of 4, kept", 2, Better::Less),
                 column("crossed", 0, Better::Less),
                 column("p99, ms", 0, Better::Neither),
             ],
             lines,
-            why: "",
+            why: "What a server that is told to leave does with connections that wait is its own affair."
+                .to_owned(),
         });
     }
     Ok(tables)
 }
 
 fn together(peers: &Peers, who: &[Peer]) -> Vec<Line> {
-    let begin = |peer: &Peer| (peer.name, Served::begin(peers, *peer));
-    let mut all: Vec<_> = who.iter().map(begin).collect();
+    let begin = |peer: &Peer| Trial { peer: *peer, served: Served::begin(peers, *peer) };
+    let mut all: Vec<Trial> = who.iter().map(begin).collect();
+    // A first line may be said a moment before the port is there.
+    thread::sleep(SETTLE);
+    all.iter_mut().for_each(|trial| trial.attempt(|served| served.load(&peers.bench)));
     let length = if peers.bench.quick { LENGTH / 5 } else { LENGTH };
     let until = Instant::now() + length;
     while Instant::now() < until {
         thread::sleep(PAUSE);
-        for (_, served) in &mut all {
-            if let Ok(subject) = served
-                && let Err(error) = subject.reload()
-            {
-                *served = Err(error);
-            }
+        all.iter_mut().for_each(|trial| trial.attempt(Served::reload));
+    }
+    // What is replaced last is replaced under load, too.
+    thread::sleep(LAST);
+    all.iter_mut().for_each(|trial| trial.attempt(Served::end_load));
+    all.into_iter().map(Trial::finish).collect()
+}
+
+/// A peer and how far it has come; whoever fails is out.
+struct Trial {
+    peer: Peer,
+    served: Result<Served>,
+}
+
+impl Trial {
+    fn attempt(&mut self, mut step: impl FnMut(&mut Served) -> Result<()>) {
+        if let Ok(served) = &mut self.served
+            && let Err(error) = step(served)
+        {
+            self.served = Err(error);
         }
     }
-    let end = |(name, served): (&'static str, Result<Served>)| {
-        let cells = served.and_then(Served::finish).map_err(|error| format!("{error:#}"));
-        Line { peer: name, cells }
-    };
-    all.into_iter().map(end).collect()
+
+    fn finish(self) -> Line {
+        let cells = self.served.and_then(Served::finish).map_err(|error| format!("{error:#}"));
+        Line { peer: self.peer.name, cells }
+    }
 }
 
 /// A manager under two loads.
 struct Served {
     running: Running,
-    new: Load,
-    kept: Load,
+    /// With a connection for each request, and with kept ones.
+    loads: Vec<Load>,
     /// A reload that has not returned.
     reloading: Option<Child>,
 }
@@ -77,14 +98,14 @@ impl Served {
     fn begin(peers: &Peers, peer: Peer) -> Result<Served> {
         let mut running = Running::start(peers, peer, WORKERS, false)?;
         running.first_lines(WORKERS, PATIENCE)?;
-        let port = running.place.port;
-        // A first line is said a moment before the port is.
-        thread::sleep(SETTLE);
-        let new = Load::start(&peers.bench, port, &["--no-keep-alive"])?;
-        let kept = Load::start(&peers.bench, port, &[])?;
-        new.wait_answered()?;
-        kept.wait_answered()?;
-        Ok(Served { running, new, kept, reloading: None })
+        Ok(Served { running, loads: Vec::new(), reloading: None })
+    }
+
+    fn load(&mut self, bench: &Bench) -> Result<()> {
+        for flags in [&["--no-keep-alive"][..], &[]] {
+            self.loads.push(Load::start(bench, self.running.place.port, flags)?);
+        }
+        self.loads.iter().try_for_each(Load::wait_answered)
     }
 
     /// Unless the last one is still under way.
@@ -100,24 +121,44 @@ impl Served {
         Ok(())
     }
 
+    fn end_load(&mut self) -> Result<()> {
+        self.loads.iter_mut().for_each(Load::end);
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<Vec<Cell>> {
-        if let Some(child) = &mut self.reloading {
-            super::super::supervisor::exit_within(child, PATIENCE)?;
+        let mut counted = Vec::new();
+        for load in self.loads.drain(..) {
+            counted.push(load.finish()?);
         }
-        // What is replaced last is replaced under load, too.
-        let replaced = self.running.lines_until(Instant::now() + LAST)?;
-        let (new, kept) = (self.new.finish()?, self.kept.finish()?);
+        if let Some(child) = &mut self.reloading
+            && exit_within(child, PATIENCE)?.is_none()
+        {
+            child.kill()?;
+            child.wait()?;
+        }
+        let replaced = self.running.lines_until(Instant::now())?;
         self.running.stop()?;
-        let reloads = (replaced as f64 / WORKERS as f64).max(1.0);
+        let [new, kept] = counted.as_slice() else { bail!("it was never under load") };
         for failure in new.failures.iter().chain(&kept.failures).take(4) {
             eprintln!("  {}: {failure}", self.running.peer.name);
         }
-        let numbers = |counted: &Counted| (counted.sent, counted.failed, counted.crossed, counted.p99_ms);
-        let ((sent, failed, _, p99), kept) = (numbers(&new), numbers(&kept));
-        let cells = [replaced as f64, sent, failed, failed / reloads, p99, kept.0, kept.1, kept.2, kept.3];
         if replaced == 0 {
-            None.context("no worker was replaced")?;
+            bail!("no worker was replaced");
         }
+        let of_a_reload = |failed: f64| failed * WORKERS as f64 / replaced as f64;
+        let cells = [
+            replaced as f64,
+            new.sent,
+            new.failed,
+            of_a_reload(new.failed),
+            new.p99_ms,
+            kept.sent,
+            kept.failed,
+            of_a_reload(kept.failed),
+            kept.crossed,
+            kept.p99_ms,
+        ];
         Ok(cells.map(Cell::Number).to_vec())
     }
 }

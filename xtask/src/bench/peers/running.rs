@@ -126,8 +126,8 @@ impl Running {
         act(self.plan.reload.as_mut().context("it has no reload")?, manager, &self.place)
     }
 
-    /// Ends it in its own way, then whatever is left of it; how long its own way took.
-    pub(super) fn stop(&mut self) -> Result<Duration> {
+    /// Ends it in its own way, then whatever is left of it; how long its own way took, if it did.
+    pub(super) fn stop(&mut self) -> Result<Option<Duration>> {
         self.is_ended = true;
         let all = self.marked(&parents()?);
         let begun = Instant::now();
@@ -147,7 +147,7 @@ impl Running {
             // A child of ours that has ended is waited for below, and has no environment any more.
             left.retain(|pid| has_in_environment(*pid, &mark));
         }
-        let took = begun.elapsed();
+        let took = left.is_empty().then(|| begun.elapsed());
         for _ in 0..SWEEPS {
             let left = self.marked(&parents()?);
             if left.is_empty() {

@@ -13,7 +13,7 @@ use super::{Peers, all, plan::Worker};
 pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
     let compared: Vec<_> = all().into_iter().filter(|peer| !peer.only_serves).collect();
     let mut samples: Vec<Result<Vec<f64>, String>> = vec![Ok(Vec::new()); compared.len()];
-    for _ in 0..peers.times(5, 1) {
+    for _ in 0..peers.times(3, 1) {
         for (peer, samples) in compared.iter().zip(&mut samples) {
             let Ok(taken) = samples else { continue };
             match once(peers, *peer) {
@@ -34,7 +34,7 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
             columns: vec![column("to the fourth worker's first line, ms", 0, Better::Less)],
             lines: lines.collect(),
             why: "shiftboss starts two processes and binds sockets before its first worker; this is a start of the whole \
-                  app, which is rare.",
+                  app, which is rare.".to_owned() + worker.why_it_starts_slowly(),
         };
         table.beside_bare();
         table

@@ -12,7 +12,8 @@ use super::{Peers, all};
 pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
     let length = if peers.bench.quick { LENGTH / 10 } else { LENGTH };
     let is_of_interest = |peer: &Peer| match peer.worker {
-        Worker::Small | Worker::Node => true,
+        Worker::Small => true,
+        Worker::Node => peer.name != super::table::BARE,
         // gunicorn beneath others differs from any other program only in that it starts slowly.
         Worker::Python => peer.spins,
     };
@@ -25,8 +26,7 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
     }
     let line = |peer: &Peer| {
         let found = seen.iter().find(|line| line.0 == peer.name && line.1 == peer.worker);
-        let name = if peer.worker == Worker::Small { peer.name } else { in_words(peer) };
-        found.map(|(_, _, cells)| Line { peer: name, cells: cells.clone() })
+        found.map(|(_, _, cells)| Line { peer: peer.name, cells: cells.clone() })
     };
     Ok(vec![Table {
         title: format!("Four workers that crash at once, for {} s", length.as_secs()),
@@ -36,7 +36,7 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
             column("in the end", 0, Better::Neither),
         ],
         lines: compared.iter().filter_map(line).collect(),
-        why: "Who has given up uses nothing any more; shiftboss goes on trying.",
+        why: "Who has given up uses nothing any more; shiftboss goes on trying.".to_owned(),
     }])
 }
 
@@ -75,13 +75,6 @@ fn storm(peers: &Peers, who: &[Peer], length: Duration) -> Vec<Seen> {
         seen.push((peer.name, peer.worker, cells.map_err(|error| format!("{error:#}"))));
     }
     seen
-}
-
-fn in_words(peer: &Peer) -> &'static str {
-    match peer.name {
-        super::table::BARE => "bare, Node workers",
-        name => name,
-    }
 }
 
 const WORKERS: usize = 4;

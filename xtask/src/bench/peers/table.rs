@@ -6,7 +6,7 @@ pub(super) struct Table {
     pub(super) columns: Vec<Column>,
     pub(super) lines: Vec<Line>,
     /// Why shiftboss may be behind in it.
-    pub(super) why: &'static str,
+    pub(super) why: String,
 }
 
 #[derive(Clone)]
@@ -104,7 +104,7 @@ impl Table {
     fn shown(&self, line: &Line) -> Vec<String> {
         match &line.cells {
             Err(why) => {
-                let mut cells = vec![format!("not there: {}", in_a_cell(why))];
+                let mut cells = vec![format!("not measured: {}", in_a_cell(why))];
                 cells.resize(self.columns.len(), String::new());
                 cells
             }
@@ -178,7 +178,7 @@ mod tests {
             title: "Crash".into(),
             columns: vec![column("ms", 1, Better::Less)],
             lines: lines.collect(),
-            why: "It does more.",
+            why: "It does more.".into(),
         }
     }
 
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_peer_that_is_not_there_keeps_its_line() {
         let text = table(&[("s6", Err("no | apt"))]).markdown();
-        assert!(text.ends_with("| s6 | not there: no / apt |\n"), "{text}");
+        assert!(text.ends_with("| s6 | not measured: no / apt |\n"), "{text}");
     }
 
     #[test]

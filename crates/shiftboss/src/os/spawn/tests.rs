@@ -211,6 +211,7 @@ fn a_failed_start_leaves_no_zombie_and_no_descriptor() {
     if elsewhere(module_path!(), "a_failed_start_leaves_no_zombie_and_no_descriptor") {
         return;
     }
+    refused(&program(&["/no/program"]));
     let before = open_descriptors();
     for _ in 0..50 {
         assert_eq!(refused(&program(&["/no/program"])).step, Step::Execute);
@@ -232,8 +233,10 @@ fn at_the_limit_of_open_files_nothing_is_started_and_it_is_said() {
     let truth = program(&["/bin/true"]);
     room(u64::from(below.unsigned_abs()));
     assert_eq!(refused(&truth).step, Step::Null);
-    let descriptors = [(used.as_fd(), 0), (used.as_fd(), 1), (used.as_fd(), 2)];
-    let error = spawn(&Start { descriptors: &descriptors, ..start(&truth) }).unwrap_err();
+    room(1000);
+    refused(&program(&["/no/program"]));
+    room(u64::from(below.unsigned_abs()) + 1 + low::OF_A_SET as u64);
+    let error = refused(&truth);
     assert_eq!((error.step, error.errno), (Step::Clone, libc::EMFILE));
     assert_eq!(
         error.to_string(),
@@ -273,7 +276,8 @@ fn many_starts_from_many_threads_leak_nothing() {
         }
     });
     assert!(!has_children());
-    assert_eq!(open_descriptors(), before);
+    let held = open_descriptors() - before;
+    assert!(held.is_multiple_of(low::OF_A_SET) && held <= 4 * low::OF_A_SET, "{held} more are open");
 }
 
 /// Prints what a start costs, beside the standard library's; run it with `--nocapture`.
