@@ -63,8 +63,7 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
                 let processes = subject.processes as f64;
                 vec![Cell::Number(subject.pss_kb), Cell::Number(processes), Cell::Number(wake_ups)]
             }),
-            why: "The smaller ones have no control API, messages, records or events. Beneath gunicorn's row are, besides \
-                  shiftboss, no more processes than it has itself.".to_owned(),
+            why: "Those that are smaller have no control API, no messages, no records for a successor and no events.".to_owned(),
         });
     }
     Ok(tables)

@@ -129,9 +129,9 @@ const NOTES: [(&str, &str); 6] = [
         "## Many workers\n\n\
          With `test-worker`. Node's cluster, PM2's cluster mode, okanjo-app-broker and gunicorn have no such worker: \
          theirs takes tens\nof MB. s6 and supervisord have limits that were raised: `s6-svscan -c`, `minfds`. Whoever \
-         takes longer than 60 s is said\nto. Each worker needs four descriptors in both processes of shiftboss, so \
-         10,000 in one app need a hard limit of open files\nof 44,100; an app that may not have them says so and starts \
-         nothing. Where the limit is lower they are in several apps.",
+         needs more than 60 s is not\nwaited for. Each worker needs four descriptors in the processes of shiftboss, so \
+         10,000 in one app need a hard limit of\nopen files of 40,100; an app that may not have them says so and starts \
+         nothing. Where the limit is lower they are in\nseveral apps, all started, recycled and asked at the same time.",
     ),
 ];
 
