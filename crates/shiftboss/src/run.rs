@@ -415,5 +415,5 @@ pub(crate) const ORDERS: usize = 64;
 const LOOKS: u32 = 3;
 const OF_A_WORKER: u64 = 4;
 /// Descriptors of our own, at the least.
-const OURS: u64 = 33;
+const OURS: u64 = 24;
 const LAST_ANSWERS: Duration = Duration::from_secs(1);

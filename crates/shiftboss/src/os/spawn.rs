@@ -89,10 +89,16 @@ pub struct Child {
 /// [`SpawnError`] with the step that failed; then there is no process, no zombie and no descriptor left.
 pub fn spawn(start: &Start<'_>) -> Result<Child, SpawnError> {
     let fail = |step, errno| SpawnError::new(step, errno, start.program);
-    let mut low = Low::take().map_err(|errno| fail(Step::Null, errno.raw_os_error()))?;
-    let mut moves = moves(start, low.null());
-    low.put(&mut moves).map_err(|errno| fail(Step::Clone, errno.raw_os_error()))?;
-    let above = moves.iter().map(|planned| planned.source + 1).max().unwrap_or(0);
+    let null = match needs_null(start) {
+        true => Some(open_null().map_err(|errno| fail(Step::Null, errno.raw_os_error()))?),
+        false => None,
+    };
+    let mut moves = moves(start, null.as_ref());
+    let mut low = None;
+    if above(&moves) > FEW {
+        let places = low.insert(Low::take().map_err(|errno| fail(Step::Null, errno.raw_os_error()))?);
+        places.put(&mut moves).map_err(|errno| fail(Step::Clone, errno.raw_os_error()))?;
+    }
     let argv = pointers(&start.program.argv);
     let mut environment = pointers(start.environment);
     let mut pid_variable = PidVariable::new("LISTEN_PID");
@@ -104,7 +110,7 @@ pub fn spawn(start: &Start<'_>) -> Result<Child, SpawnError> {
         argv: argv.as_ptr(),
         environment: environment.as_ptr(),
         cwd: start.program.cwd.as_ref().map(|cwd| cwd.as_ptr()),
-        above,
+        above: above(&moves),
         moves: &mut moves,
         pid_variable: start.listen_pid.then_some(&mut pid_variable),
         nofile: start.nofile.map(|limit| [limit.soft, limit.hard]),
@@ -115,6 +121,7 @@ pub fn spawn(start: &Start<'_>) -> Result<Child, SpawnError> {
     let cloned = clone(&stack, &mut plan, start.keeper);
     let failure = plan.failure.take();
     stack.give_back();
+    drop(low);
     let child = cloned.map_err(|error| fail(Step::Clone, errno_of(&error)))?;
     match failure {
         None => Ok(child),
@@ -162,12 +169,28 @@ fn bury(child: &Child) {
     while matches!(wait(), Err(rustix::io::Errno::INTR)) {}
 }
 
+fn needs_null(start: &Start<'_>) -> bool {
+    (0..=2).any(|standard| start.descriptors.iter().all(|(_, target)| *target != standard))
+}
+
+fn open_null() -> rustix::io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, open};
+    open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// The whole plan of descriptors, by rising target, each target once.
-fn moves(start: &Start<'_>, null: RawFd) -> Vec<Move> {
-    let mut moves: std::collections::BTreeMap<RawFd, RawFd> =
-        (0..=2).map(|standard| (standard, null)).collect();
+fn moves(start: &Start<'_>, null: Option<&OwnedFd>) -> Vec<Move> {
+    let mut moves = std::collections::BTreeMap::new();
+    if let Some(null) = null {
+        moves.extend((0..=2).map(|standard| (standard, null.as_raw_fd())));
+    }
     moves.extend(start.descriptors.iter().map(|(source, target)| (*target, source.as_raw_fd())));
     moves.into_iter().map(|(target, source)| Move { source, target }).collect()
+}
+
+/// A number above all sources.
+fn above(moves: &[Move]) -> RawFd {
+    moves.iter().map(|planned| planned.source + 1).max().unwrap_or(0)
 }
 
 fn pointers(texts: &[CString]) -> Vec<*const c_char> {
@@ -211,3 +234,6 @@ fn set_mask(mask: &u64, before: *mut u64) {
         );
     }
 }
+
+/// So many descriptors are copied and closed again for a child in no time worth a thought.
+const FEW: RawFd = 256;

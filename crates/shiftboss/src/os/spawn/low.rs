@@ -2,7 +2,9 @@
 //!
 //! A child's table of descriptors is made from ours, up to the highest number that it needs, and what it does not need
 //! is closed again: with a few descriptors for each of ten thousand workers that would be most of the cost of a start.
-//! So what the next child is to have is put under low numbers first, which are held for that.
+//! So what the next child is to have is put under low numbers first, which are held for that from the first start on at
+//! which there are many. A process that has just taken over thousands of workers finds none that are low; there a start
+//! takes longer, and does the same.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +19,7 @@ pub(super) struct Low(Option<Places>);
 
 struct Places {
     null: OwnedFd,
-    /// `/dev/null` while no child is started. The lowest that were free at the first start.
+    /// `/dev/null` while no child is started.
     held: Vec<OwnedFd>,
 }
 
@@ -25,11 +27,6 @@ impl Low {
     pub(super) fn take() -> Result<Low, Errno> {
         let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Ok(Low(Some(idle.map_or_else(Places::hold, Ok)?)))
-    }
-
-    /// `/dev/null`.
-    pub(super) fn null(&self) -> RawFd {
-        self.0.as_ref().map_or(-1, |places| places.null.as_raw_fd())
     }
 
     /// Moves as many sources as there are places. They must be open.
@@ -67,7 +64,4 @@ impl Drop for Low {
 static IDLE: Mutex<Vec<Places>> = Mutex::new(Vec::new());
 /// Standard ones, a channel and four listeners; a child with more is started all the same.
 const PLACED: usize = 8;
-/// Descriptors of a set.
-#[cfg(test)]
-pub(super) const OF_A_SET: usize = PLACED + 1;
 const ABOVE_STANDARD: RawFd = 3;
