@@ -90,4 +90,8 @@ Usage: cargo xtask CHORE
                                 promises; SHIFTBOSS_TRACE=FILE writes one
   bench [ROW...] [--quick] [--json]
                                 Measures beside a baseline of the same run
+  bench --peers [ROW...] [--quick] [--write]
+                                The same beside PM2, gunicorn, supervisord and
+                                others, which it installs by name; --write
+                                makes docs/benchmarks.md of it
   bare-supervisor N -- CMD...   That baseline: N workers, respawned, no more";
