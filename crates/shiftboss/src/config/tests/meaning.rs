@@ -61,6 +61,7 @@ fn every_key_means_what_it_says_and_brokers_keep_their_order() {
                 address: "unix:///run/web.sock".parse().unwrap(),
                 balance: Balance::Shared,
             },
+            Listen::new("tcp://:3001", "tcp://:3001").unwrap().balanced(Balance::Lanes),
         ],
         ready: Some(Ready::Notify),
         recycle: RecycleSpec {
