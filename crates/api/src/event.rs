@@ -195,6 +195,7 @@ names! {
     BrokerFinished "broker_finished",
     BrokerRemoved "broker_removed",
     ListenerBound "listener_bound",
+    ListenerClosed "listener_closed",
     ListenerFailed "listener_failed",
     ConfigApplied "config_applied",
     ConfigRefused "config_refused",

@@ -21,6 +21,7 @@ mod framer;
 mod fuse;
 mod incoming;
 mod message;
+pub mod node;
 mod offset;
 mod outgoing;
 mod rest;

@@ -32,7 +32,9 @@ pub enum Message<'a> {
     },
     /// Work in hand and numbers of the worker's own choice.
     Numbers(&'a RawValue),
-    /// Meant for us or for Node's own primary, and not known: to be passed over.
+    /// For a primary of Node's `cluster`: see [`crate::node::Said`].
+    Node(&'a RawValue),
+    /// Meant for us, and not known: to be passed over.
     Unknown,
 }
 
@@ -75,7 +77,8 @@ impl Message<'_> {
             return Ok(Message::Plain(raw));
         };
         match envelope.cmd.and_then(text) {
-            Some(cmd) if is_internal(cmd) => internal(cmd, &envelope),
+            Some(cmd) if is_of(cmd, NODE) => Ok(Message::Node(raw)),
+            Some(cmd) if is_of(cmd, OURS) => internal(cmd, &envelope),
             _ if envelope.kind.and_then(text) == Some("ops") => Ok(Message::Ops(raw)),
             _ => Ok(Message::Plain(raw)),
         }
@@ -109,8 +112,8 @@ fn internal<'a>(cmd: &str, envelope: &Envelope<'a>) -> Result<Message<'a>, BadLi
 }
 
 /// As Node has it: the prefix and something more.
-fn is_internal(cmd: &str) -> bool {
-    [NODE, OURS].iter().any(|prefix| cmd.len() > prefix.len() && cmd.starts_with(prefix))
+fn is_of(cmd: &str, prefix: &str) -> bool {
+    cmd.len() > prefix.len() && cmd.starts_with(prefix)
 }
 
 /// A JSON string without escapes.
@@ -208,6 +211,7 @@ mod tests {
             Ok(Message::Reply { result: Ok(_), .. }) => "reply",
             Ok(Message::Reply { result: Err(_), .. }) => "error",
             Ok(Message::Numbers(_)) => "numbers",
+            Ok(Message::Node(_)) => "node",
             Ok(Message::Unknown) => "unknown",
             Err(BadLine) => "bad",
         }
@@ -245,7 +249,7 @@ mod tests {
             assert!(!line.contains(['\n', '\r']), "{line}");
         }
         assert_eq!(name(numbers(&[1]).unwrap().as_bytes()), "numbers");
-        assert_eq!(name(br#"{"cmd":"NODE_CLUSTER","act":"online"}"#), "unknown");
+        assert_eq!(name(br#"{"cmd":"NODE_CLUSTER","act":"online"}"#), "node");
         assert_eq!(name(br#"{"cmd":"SHIFTBOSS_LATER"}"#), "unknown");
     }
 

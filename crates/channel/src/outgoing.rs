@@ -1,19 +1,44 @@
-//! The writing end of a channel: lines that wait for room, a bounded amount.
+//! The writing end of a channel: lines that wait for room, a bounded amount, some with a descriptor.
+//!
+//! A line with a descriptor goes out whole, in one piece with it, and nothing follows until the other side has said that
+//! it came: whoever reads remembers one descriptor only (Node's `child_process` on both sides).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::socket::{self, WHOLE};
+use crate::{Framing, advanced};
 
 /// Lines that are to go out.
 #[derive(Debug, Default)]
 pub struct Outgoing {
+    framing: Framing,
     bytes: VecDeque<u8>,
-    /// Lengths of the lines, ends included.
-    lines: VecDeque<usize>,
+    lines: VecDeque<Line>,
     /// Of the first line so much has gone.
     gone: usize,
+    /// Short lines that wait for nothing but the end of the line that is on its way.
+    at_once: VecDeque<u8>,
+    /// Gone with a descriptor, and nobody has said whether that came.
+    unsure: Option<Sent>,
+}
+
+#[derive(Debug)]
+struct Line {
+    /// Its end included.
+    length: usize,
+    descriptor: Option<OwnedFd>,
+    /// How often it has gone before, in vain.
+    tries: u32,
+}
+
+#[derive(Debug)]
+struct Sent {
+    line: Vec<u8>,
+    descriptor: OwnedFd,
+    tries: u32,
 }
 
 /// The other side does not read: no more is held for it.
@@ -21,43 +46,97 @@ pub struct Outgoing {
 pub struct QueueFull;
 
 impl Outgoing {
+    /// Nothing yet; what comes is lines of JSON in any case, and goes out as this.
+    #[must_use]
+    pub fn new(framing: Framing) -> Outgoing {
+        Outgoing { framing, ..Outgoing::default() }
+    }
+
     /// Adds a line, which must not hold a line feed; its end is put to it. Whatever is to go first has to be added first.
     ///
     /// # Errors
     /// [`QueueFull`]: nothing was added. One line of any length always has room in an empty queue.
     pub fn push(&mut self, line: &[u8]) -> Result<(), QueueFull> {
-        self.push_frame(line)?;
-        self.bytes.push_back(b'\n');
-        if let Some(length) = self.lines.back_mut() {
-            *length += 1;
-        }
-        Ok(())
+        let framed = self.framed(line)?;
+        self.add(&framed, None)
     }
 
-    /// Adds a whole frame: see [`advanced::encode`](crate::advanced::encode).
+    /// The same with a descriptor, of which a duplicate goes. The line is shorter than [`WHOLE`].
     ///
     /// # Errors
-    /// As of [`Outgoing::push`].
-    pub fn push_frame(&mut self, frame: &[u8]) -> Result<(), QueueFull> {
-        let is_full = self.lines.len() >= MOST_LINES || self.bytes.len() + frame.len() > MOST_BYTES;
+    /// [`QueueFull`], also for a longer one.
+    pub fn push_with(&mut self, line: &[u8], descriptor: OwnedFd) -> Result<(), QueueFull> {
+        let framed = self.framed(line)?;
+        if framed.len() > WHOLE {
+            return Err(QueueFull);
+        }
+        self.add(&framed, Some(descriptor))
+    }
+
+    /// A line with its end; as a frame, one that cannot be read as JSON is as bad as one that does not fit.
+    fn framed<'l>(&self, line: &'l [u8]) -> Result<Framed<'l>, QueueFull> {
+        Ok(match self.framing {
+            Framing::Lines => Framed { bytes: Cow::Borrowed(line), has_line_feed: true },
+            Framing::Frames => {
+                let json = std::str::from_utf8(line).map_err(|_| QueueFull)?;
+                let frame = advanced::encode(json).map_err(|_| QueueFull)?;
+                Framed { bytes: Cow::Owned(frame), has_line_feed: false }
+            }
+        })
+    }
+
+    fn add(&mut self, line: &Framed<'_>, descriptor: Option<OwnedFd>) -> Result<(), QueueFull> {
+        let is_full = self.lines.len() >= MOST_LINES || self.bytes.len() + line.len() > MOST_BYTES;
         if is_full && !self.lines.is_empty() {
             return Err(QueueFull);
         }
-        self.bytes.extend(frame);
-        self.lines.push_back(frame.len());
+        line.add_to(&mut self.bytes);
+        self.lines.push_back(Line { length: line.len(), descriptor, tries: 0 });
         Ok(())
     }
 
-    /// Whether there is nothing to write.
+    /// Adds a short line that does not wait for its turn: an answer to a descriptor that came.
+    ///
+    /// # Errors
+    /// [`QueueFull`].
+    pub fn push_at_once(&mut self, line: &[u8]) -> Result<(), QueueFull> {
+        let line = self.framed(line)?;
+        if self.at_once.len() + line.len() > WHOLE {
+            return Err(QueueFull);
+        }
+        line.add_to(&mut self.at_once);
+        Ok(())
+    }
+
+    /// The other side has the descriptor that went last: what waited for that may go.
+    pub fn arrived(&mut self) {
+        self.unsure = None;
+    }
+
+    /// It has not: the line goes again, three times at most. Whether it does.
+    pub fn went_astray(&mut self) -> bool {
+        let Some(Sent { line, descriptor, tries }) = self.unsure.take() else { return true };
+        if tries + 1 >= MOST_TRIES {
+            return false;
+        }
+        for byte in line.iter().rev() {
+            self.bytes.push_front(*byte);
+        }
+        let again = Line { length: line.len(), descriptor: Some(descriptor), tries: tries + 1 };
+        self.lines.push_front(again);
+        true
+    }
+
+    /// Whether there is nothing to write for now: what waits for a descriptor's arrival is not written before.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.at_once.is_empty() && (self.lines.is_empty() || self.unsure.is_some())
     }
 
     /// Bytes that wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.at_once.len()
     }
 
     /// Writes as much as there is room for, many lines at once, each of up to [`WHOLE`] bytes whole or not at all. A longer
@@ -68,51 +147,102 @@ impl Outgoing {
     pub fn flush(
         &mut self,
         socket: BorrowedFd<'_>,
+        in_parts: impl FnMut(bool) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.write(socket, in_parts) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            written => written,
+        }
+    }
+
+    fn write(
+        &mut self,
+        socket: BorrowedFd<'_>,
         mut in_parts: impl FnMut(bool) -> io::Result<()>,
     ) -> io::Result<()> {
-        while let Some(first) = self.lines.front().copied() {
-            let is_long = first > WHOLE;
-            let count = if is_long { (first - self.gone).min(WHOLE) } else { self.whole_lines() };
+        loop {
+            if self.gone == 0 && !self.at_once.is_empty() {
+                let sent = socket::write(socket, self.at_once.make_contiguous(), false)?;
+                self.at_once.drain(..sent);
+                continue;
+            }
+            let Some(first) = self.lines.front() else { break };
+            if self.unsure.is_some() {
+                break;
+            }
+            if let Some(descriptor) = &first.descriptor {
+                let bytes = &self.bytes.make_contiguous()[..first.length];
+                socket::write_with(socket, bytes, &[descriptor.as_fd()], false)?;
+                self.has_gone_with_descriptor();
+                continue;
+            }
+            let length = first.length;
+            let is_long = length > WHOLE;
+            let count = if is_long { (length - self.gone).min(WHOLE) } else { self.whole_lines() };
             if is_long && self.gone == 0 {
                 in_parts(true)?;
             }
-            let bytes = &self.bytes.make_contiguous()[..count];
-            let sent = match socket::write(socket, bytes, false) {
-                Ok(sent) => sent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            };
+            let sent = socket::write(socket, &self.bytes.make_contiguous()[..count], false)?;
             self.bytes.drain(..sent);
             self.gone += sent;
-            while self.lines.front().is_some_and(|line| *line <= self.gone) {
-                self.gone -= self.lines.pop_front().unwrap_or(0);
+            while self.lines.front().is_some_and(|line| line.descriptor.is_none() && line.length <= self.gone)
+            {
+                self.gone -= self.lines.pop_front().map_or(0, |line| line.length);
             }
             if is_long && self.gone == 0 {
                 in_parts(false)?;
             }
         }
-        if self.bytes.capacity() > KEPT {
+        if self.bytes.capacity() > KEPT && self.bytes.is_empty() {
             self.bytes = VecDeque::new();
         }
         Ok(())
     }
 
+    /// A line of this length goes whole or not at all, so all of it has gone.
+    fn has_gone_with_descriptor(&mut self) {
+        let Some(Line { length, descriptor: Some(descriptor), tries }) = self.lines.pop_front() else {
+            return;
+        };
+        let line = self.bytes.drain(..length).collect();
+        self.unsure = Some(Sent { line, descriptor, tries });
+    }
+
     /// Bytes of the first lines that go out as one piece.
     fn whole_lines(&self) -> usize {
         let mut sum = 0;
-        for line in &self.lines {
-            if sum + line > WHOLE {
+        for line in self.lines.iter().take_while(|line| line.descriptor.is_none()) {
+            if sum + line.length > WHOLE {
                 break;
             }
-            sum += line;
+            sum += line.length;
         }
         sum - self.gone
+    }
+}
+
+/// A line as it goes out.
+struct Framed<'l> {
+    bytes: Cow<'l, [u8]>,
+    has_line_feed: bool,
+}
+
+impl Framed<'_> {
+    fn len(&self) -> usize {
+        self.bytes.len() + usize::from(self.has_line_feed)
+    }
+
+    fn add_to(&self, queue: &mut VecDeque<u8>) {
+        queue.extend(&*self.bytes);
+        queue.extend(self.has_line_feed.then_some(b'\n'));
     }
 }
 
 const MOST_LINES: usize = 4096;
 const MOST_BYTES: usize = 1 << 20;
 const KEPT: usize = 64 * 1024;
+/// As often as Node tries.
+const MOST_TRIES: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -181,5 +311,45 @@ mod tests {
             }
         }
         assert_eq!((total > 0, total % (line.len() + 1)), (true, 0));
+    }
+
+    #[test]
+    fn nothing_follows_a_descriptor_until_it_has_arrived_but_answers_do() {
+        let (ours, theirs) = pair().unwrap();
+        let mut outgoing = Outgoing::default();
+        let descriptor = || theirs.try_clone().unwrap();
+        let (mut buffer, mut came) = ([0; 1000], Descriptors::new());
+        let mut read = |came: &mut Descriptors| match socket::take(theirs.as_fd(), &mut buffer, came, false) {
+            Ok(got) => String::from_utf8(buffer[..got].to_vec()).unwrap(),
+            Err(_) => String::new(),
+        };
+        outgoing.push(b"1").unwrap();
+        outgoing.push_with(b"2", descriptor()).unwrap();
+        outgoing.push(b"3").unwrap();
+        outgoing.flush(ours.as_fd(), |_| Ok(())).unwrap();
+        // What was written before may come in one piece with it.
+        let mut got = read(&mut came);
+        if came.is_empty() {
+            got += &read(&mut came);
+        }
+        assert_eq!((got.as_str(), came.len(), outgoing.is_empty()), ("1\n2\n", 1, true));
+        outgoing.push_at_once(b"answer").unwrap();
+        outgoing.flush(ours.as_fd(), |_| Ok(())).unwrap();
+        assert_eq!((read(&mut came).as_str(), came.len()), ("answer\n", 1));
+        for _ in 0..3 {
+            assert!(outgoing.went_astray());
+            outgoing.flush(ours.as_fd(), |_| Ok(())).unwrap();
+            assert_eq!(read(&mut came), "2\n");
+        }
+        assert!(!outgoing.went_astray(), "four times in all");
+        outgoing.flush(ours.as_fd(), |_| Ok(())).unwrap();
+        assert_eq!((read(&mut came).as_str(), came.len()), ("3\n", 4));
+        outgoing.push_with(b"4", descriptor()).unwrap();
+        outgoing.push(b"5").unwrap();
+        outgoing.flush(ours.as_fd(), |_| Ok(())).unwrap();
+        assert_eq!(read(&mut came), "4\n");
+        outgoing.arrived();
+        outgoing.flush(ours.as_fd(), |_| Ok(())).unwrap();
+        assert_eq!((read(&mut came).as_str(), came.len()), ("5\n", 5));
     }
 }

@@ -33,9 +33,9 @@ impl Peer {
 
     /// Sends these lines, and then hears what comes up to the end.
     fn talk(mut self, lines: &[String]) -> Vec<Result<String, String>> {
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(Framing::Frames);
         for line in lines {
-            while outgoing.push_frame(&advanced::encode(line).unwrap()).is_err() {
+            while outgoing.push(line.as_bytes()).is_err() {
                 self.flush(&mut outgoing);
             }
         }

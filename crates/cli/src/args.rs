@@ -201,6 +201,8 @@ pub(crate) struct RunArgs {
 /// How workers take part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
+    /// A program for Node's cluster
+    Node,
     /// Says READY=1 (`sd_notify`)
     Notify,
     /// Any program

@@ -105,6 +105,7 @@ fn style(event: &Event) -> anstyle::Style {
         | Name::BrokerFinished
         | Name::BrokerRemoved
         | Name::ListenerBound
+        | Name::ListenerClosed
         | Name::ConfigApplied => anstyle::Style::new(),
     }
 }

@@ -11,7 +11,7 @@ use crate::event::What;
 use crate::id::{BrokerId, Generation, LaunchId, Pid, RequestId, Slot, WorkerId};
 use crate::requests::Waits;
 use crate::shared::Shared;
-use crate::stop::Step;
+use crate::stop::{Ear, Step};
 use crate::time::Time;
 use crate::worker::{Channel, State, Worker};
 
@@ -164,7 +164,7 @@ impl Broker {
     }
 
     fn is_listening(&self) -> bool {
-        let bound = self.spec.listens && !self.listen.is_empty();
+        let bound = self.listens() && !self.listen.is_empty();
         bound
             && match self.phase {
                 Phase::Waiting { .. } | Phase::Draining(DrainStep::Quieting | DrainStep::Shutting) => false,
@@ -189,7 +189,7 @@ fn unanswered(broker: BrokerId, id: WorkerId, worker: &Worker, how: Adoption) ->
         State::Stopping { forced: true, .. } => Some(Effect::KillTree { worker: id }),
         State::Stopping { rung, forced: false, .. } if how == Adoption::Whole => {
             let number = u32::try_from(rung).unwrap_or(u32::MAX);
-            Some(match worker.spec.stop.step(rung, true) {
+            Some(match worker.spec.stop.step(rung, Ear::Hears) {
                 (_, Step::Notice(_)) => Effect::Notice { worker: id, rung: number },
                 (_, Step::Signal(signal, _)) => Effect::Signal { worker: id, signal, rung: number },
                 (_, Step::Kill) => Effect::KillTree { worker: id },

@@ -51,6 +51,10 @@ impl App {
             Input::Opened { broker, round, result } => {
                 self.with(broker, |broker, cx| broker.opened(cx, round, result));
             }
+            Input::Bound { broker, address } => self.with(broker, |broker, cx| broker.bound(cx, address)),
+            Input::Unbound { broker, address } => {
+                self.with(broker, |broker, cx| broker.unbound(cx, &address))
+            }
             Input::Quiet { broker, round } => self.with(broker, |broker, cx| broker.quiet(cx, round)),
             Input::Shut { broker, round, refused } => {
                 self.with(broker, |broker, cx| broker.shut(cx, round, refused));
@@ -66,6 +70,7 @@ impl App {
             Input::Spoke { worker } => self.with_owner(worker, |broker, cx| broker.spoke(cx, worker)),
             Input::HungUp { worker } => self.with_owner(worker, |broker, cx| broker.hung_up(cx, worker)),
             Input::Garbled { worker } => self.with_owner(worker, |broker, cx| broker.garbled(cx, worker)),
+            Input::Hung { worker } => self.with_owner(worker, |broker, cx| broker.hung(cx, worker)),
             Input::Refused { worker } => self.with_owner(worker, |broker, cx| broker.refused(cx, worker)),
             Input::Begun { spec, seed } => self.begin(*spec, seed),
             Input::Exited { worker, exit } => {

@@ -65,8 +65,10 @@ pub(crate) struct Broker {
     pub(crate) brutal: bool,
     pub(crate) deaths: u64,
     pub(crate) last_failure: Option<LastFailure>,
-    /// Addresses as bound.
+    /// Addresses as bound, in the order in which they were told.
     pub(crate) listen: Vec<String>,
+    /// A worker has asked for a listener: there are some, though its specification may name none.
+    pub(crate) binds: bool,
     /// Its own, so that no broker's fate changes the delays of another.
     pub(crate) rng: Rng,
 }
@@ -136,6 +138,7 @@ impl Broker {
             deaths: 0,
             last_failure: None,
             listen: Vec::new(),
+            binds: false,
             rng,
             spec,
         }
@@ -174,10 +177,7 @@ impl Broker {
         match result {
             Ok(addresses) => {
                 for address in addresses {
-                    if !self.listen.contains(&address) {
-                        self.listen.push(address.clone());
-                        self.emit(cx, None, What::ListenerBound { address });
-                    }
+                    self.note_bound(cx, address);
                 }
                 self.emit(cx, None, if resumed { What::BrokerResumed } else { What::BrokerOpened });
                 self.begin(cx);
@@ -191,6 +191,32 @@ impl Broker {
                 self.emit(cx, None, What::BrokerWaiting { retry_at: Some(retry_at) });
             }
         }
+    }
+
+    fn note_bound(&mut self, cx: &mut Shared, address: String) {
+        if !self.listen.contains(&address) {
+            self.listen.push(address.clone());
+            self.emit(cx, None, What::ListenerBound { address });
+        }
+    }
+
+    /// One more, because a worker asked for it.
+    pub(crate) fn bound(&mut self, cx: &mut Shared, address: String) {
+        self.binds = true;
+        self.note_bound(cx, address);
+    }
+
+    /// One less.
+    pub(crate) fn unbound(&mut self, cx: &mut Shared, address: &str) {
+        if let Some(place) = self.listen.iter().position(|bound| bound == address) {
+            let address = self.listen.remove(place);
+            self.emit(cx, None, What::ListenerClosed { address });
+        }
+    }
+
+    /// Whether it has listeners, or may have some.
+    pub(crate) fn listens(&self) -> bool {
+        self.spec.listens || self.binds
     }
 
     pub(crate) fn listen_again(&mut self, cx: &mut Shared) {

@@ -76,7 +76,7 @@ impl Broker {
 
     /// Whether connections that come while drained are refused.
     pub(crate) fn refuses(&self) -> bool {
-        self.spec.listens && (self.spec.drained == Drained::Refuse || self.closing)
+        self.listens() && (self.spec.drained == Drained::Refuse || self.closing)
     }
 
     pub(crate) fn quiet(&mut self, cx: &mut Shared, round: u32) {
@@ -170,7 +170,7 @@ impl Broker {
             self.set_failures(cx, slot, 0, "");
         }
         // Workers that were not asked to leave yet (`Step::Quieting`) stay.
-        if self.spec.listens {
+        if self.listens() {
             self.emit(cx, request, What::BrokerWaiting { retry_at: None });
             self.ask_for_listeners(cx, 0, resumed);
         } else {

@@ -38,6 +38,8 @@ pub enum What {
     },
     /// A listener is bound.
     ListenerBound { address: String },
+    /// A listener is closed: nobody asks for it any longer.
+    ListenerClosed { address: String },
     /// A listener could not be opened.
     ListenerFailed { address: String, reason: String },
     /// The broker waits for its listeners: asked for now, or tried again later.

@@ -20,6 +20,21 @@ pub enum Input {
         /// Addresses in order, or which one failed.
         result: Result<Vec<String>, ListenFailure>,
     },
+    /// One more listener of a broker is bound, because a worker asked for it. While the broker refuses connections the
+    /// shell refuses them there too. One that is known already changes nothing.
+    Bound {
+        /// Whose.
+        broker: BrokerId,
+        /// As bound.
+        address: String,
+    },
+    /// A listener of a broker is about to be closed: nobody asks for it any longer. One that is not known changes nothing.
+    Unbound {
+        /// Whose.
+        broker: BrokerId,
+        /// As it was told.
+        address: String,
+    },
     /// New connections are held back and the queues have been emptied, or that was waited for long enough.
     Quiet {
         /// Whose listeners.
@@ -72,6 +87,11 @@ pub enum Input {
     },
     /// The worker has said so much that means nothing that nobody listens any more.
     Garbled {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker runs and its event loop does not turn: it hears and answers nothing.
+    Hung {
         /// Which.
         worker: WorkerId,
     },

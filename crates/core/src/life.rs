@@ -11,7 +11,7 @@ use crate::id::{Pid, Slot, WorkerId};
 use crate::input::Exit;
 use crate::shared::{Key, Shared};
 use crate::spec::Ready;
-use crate::stop::Step;
+use crate::stop::{Ear, Step};
 use crate::text::bounded;
 use crate::worker::{Channel, State, Why, Worker};
 
@@ -43,7 +43,7 @@ impl Broker {
         let (slot, generation) = (worker.slot, worker.generation);
         let wait = match worker.spec.ready {
             Ready::After(wait) => wait,
-            Ready::Notify | Ready::Accepting => worker.spec.recycle.deadline,
+            Ready::Notify | Ready::Accepting | Ready::Listening => worker.spec.recycle.deadline,
         };
         self.emit(cx, None, What::WorkerStarted { worker: id, slot, pid, generation });
         self.backoff_ends(cx, slot, then_stop.is_none());
@@ -126,7 +126,7 @@ impl Broker {
             }
             State::Starting { .. } => match worker.spec.ready {
                 Ready::After(_) => self.become_ready(cx, id),
-                ready @ (Ready::Notify | Ready::Accepting) => {
+                ready @ (Ready::Notify | Ready::Accepting | Ready::Listening) => {
                     let deadline = worker.spec.recycle.deadline;
                     self.never_ready(cx, id, slot, Why::NotReady { deadline, ready });
                 }
@@ -166,7 +166,12 @@ impl Broker {
     /// Takes this rung of its ladder or the next one that it has, or kills it.
     pub(crate) fn climb(&mut self, cx: &mut Shared, id: WorkerId, why: Why, rung: usize) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let (rung, step) = worker.spec.stop.step(rung, worker.channel == Channel::Open);
+        let ear = match (why, worker.channel) {
+            (Why::Hung, _) => Ear::Hung,
+            (_, Channel::Open) => Ear::Hears,
+            (_, Channel::Silent | Channel::Closed { .. }) => Ear::Deaf,
+        };
+        let (rung, step) = worker.spec.stop.step(rung, ear);
         let number = u32::try_from(rung).unwrap_or(u32::MAX);
         let (effect, wait) = match step {
             Step::Notice(wait) if !self.brutal => (Effect::Notice { worker: id, rung: number }, Some(wait)),
@@ -220,6 +225,11 @@ impl Broker {
     /// Nobody wants it.
     pub(crate) fn refused(&mut self, cx: &mut Shared, id: WorkerId) {
         self.fails(cx, id, Why::Refused);
+    }
+
+    /// It hears nothing.
+    pub(crate) fn hung(&mut self, cx: &mut Shared, id: WorkerId) {
+        self.fails(cx, id, Why::Hung);
     }
 
     /// A worker that nobody has asked to leave is, since it does not do what it should.

@@ -26,7 +26,9 @@ use crate::id::{BrokerId, Generation};
 use crate::spec::BrokerSpec;
 
 /// The app as of the last committed step of an image. `specs` gives the specification that came with a generation of
-/// a broker, `listens` the addresses that a broker has bound, as they were told in [`crate::Input::Opened`].
+/// a broker, `listens` the addresses that a broker has bound, in the order in which they were told
+/// in [`crate::Input::Opened`] and [`crate::Input::Bound`]. A few more may be among them: those that are bound and not told
+/// yet, or closed and told to be; [`App::status`] shows which are meant.
 ///
 /// # Errors
 /// If the image, or what is given with it, is not what was recorded: nothing of it is used then.
@@ -47,6 +49,12 @@ pub fn restore_in(
     mut listens: impl FnMut(BrokerId) -> Vec<String>,
 ) -> Result<App, Refused> {
     restore::build(&image::read(image, reader)?, &mut restore::Given::new(&mut specs, &mut listens))
+}
+
+/// Makes every checksum in an image fit what is there, so that what stands behind them is put to the test; for tests.
+#[doc(hidden)]
+pub fn sum_again(image: &mut [u8]) {
+    image::sum_again(image);
 }
 
 /// The versions in which the records of an image are written, as a reader of the latest one sees them; for tests.

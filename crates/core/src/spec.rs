@@ -47,6 +47,8 @@ pub enum Ready {
     Notify,
     /// It waits for connections: an epoll set in its process tree holds the broker's listener.
     Accepting,
+    /// It listens on all that its predecessor listened on: the shell sees to that, and says so.
+    Listening,
     /// It has lived for this long.
     After(Duration),
 }

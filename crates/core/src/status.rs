@@ -139,6 +139,7 @@ impl BrokerStatus {
     fn apply(&mut self, at: Time, what: &What) {
         match what {
             What::ListenerBound { address } => self.listen.push(address.clone()),
+            What::ListenerClosed { address } => self.listen.retain(|bound| bound != address),
             What::BrokerWaiting { .. } => self.state = BrokerState::Waiting,
             What::BrokerOpened | What::BrokerResumed => self.state = BrokerState::Open,
             What::BrokerDraining => {

@@ -15,17 +15,30 @@ pub(crate) enum Step {
     Kill,
 }
 
+/// Whether a message reaches a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ear {
+    Hears,
+    /// It cannot be told, and loses no time by that.
+    Deaf,
+    /// It does nothing that would take time.
+    Hung,
+}
+
 impl StopLadder {
     /// The rung to take from this number on, and its number; past the last, always a kill. One that cannot be told has the
-    /// time of a message with the next rung.
-    pub(crate) fn step(&self, from: usize, can_be_told: bool) -> (usize, Step) {
+    /// time of a message with the next rung, unless it hangs.
+    pub(crate) fn step(&self, from: usize, ear: Ear) -> (usize, Step) {
         let mut owed = Duration::ZERO;
         for (number, rung) in self.0.iter().enumerate().skip(from) {
             match rung.ask {
                 Ask::Signal(Signal::KILL) => return (number, Step::Kill),
                 Ask::Signal(signal) => return (number, Step::Signal(signal, rung.wait.max(owed))),
-                Ask::Notice if can_be_told => return (number, Step::Notice(rung.wait)),
-                Ask::Notice => owed = owed.max(rung.wait),
+                Ask::Notice => match ear {
+                    Ear::Hears => return (number, Step::Notice(rung.wait)),
+                    Ear::Deaf => owed = owed.max(rung.wait),
+                    Ear::Hung => {}
+                },
             }
         }
         (self.0.len(), Step::Kill)
@@ -49,11 +62,16 @@ mod tests {
     #[test]
     fn who_cannot_be_told_has_the_time_with_the_next_rung() {
         let ladder = StopLadder::default();
-        assert_eq!(ladder.step(0, true), (0, Step::Notice(secs(30))));
-        assert_eq!(ladder.step(0, false), (1, Step::Signal(Signal::TERM, secs(30))));
-        assert_eq!(ladder.step(1, false), (1, Step::Signal(Signal::TERM, secs(5))));
-        assert_eq!(ladder.step(2, true), (2, Step::Kill));
+        assert_eq!(ladder.step(0, Ear::Hears), (0, Step::Notice(secs(30))));
+        assert_eq!(ladder.step(0, Ear::Deaf), (1, Step::Signal(Signal::TERM, secs(30))));
+        assert_eq!(ladder.step(1, Ear::Deaf), (1, Step::Signal(Signal::TERM, secs(5))));
+        assert_eq!(ladder.step(2, Ear::Hears), (2, Step::Kill));
+        assert_eq!(
+            ladder.step(0, Ear::Hung),
+            (1, Step::Signal(Signal::TERM, secs(5))),
+            "it would not use it"
+        );
         let only = StopLadder(vec![Rung::notice(secs(9))]);
-        assert_eq!((only.step(0, false), only.step(1, true)), ((1, Step::Kill), (1, Step::Kill)));
+        assert_eq!((only.step(0, Ear::Deaf), only.step(1, Ear::Hears)), ((1, Step::Kill), (1, Step::Kill)));
     }
 }

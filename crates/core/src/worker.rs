@@ -73,6 +73,8 @@ pub(crate) enum Why {
     Garbled,
     /// Whoever was asked about it does not want it.
     Refused,
+    /// Its event loop does not turn.
+    Hung,
 }
 
 impl Worker {
@@ -127,7 +129,9 @@ impl Why {
     /// Whether the worker was at fault.
     pub(crate) fn is_failure(self) -> bool {
         match self {
-            Why::NotReady { .. } | Why::Unseen | Why::HungUp | Why::Garbled | Why::Refused => true,
+            Why::NotReady { .. } | Why::Unseen | Why::HungUp | Why::Garbled | Why::Refused | Why::Hung => {
+                true
+            }
             Why::Recycled | Why::Scaled | Why::Drained | Why::AppStops | Why::RecycleFailed => false,
         }
     }
@@ -148,6 +152,7 @@ impl fmt::Display for Why {
                         ": it was never seen waiting for connections in epoll; a program that blocks in accept, \
                          select or poll cannot be seen: set ready = { after = \"1s\" }",
                     ),
+                    Ready::Listening => f.write_str(": it did not listen by then"),
                     Ready::After(_) => Ok(()),
                 }
             }
@@ -157,6 +162,7 @@ impl fmt::Display for Why {
             Why::RecycleFailed => f.write_str("the recycle failed"),
             Why::HungUp => f.write_str("closed its channel and did not leave"),
             Why::Refused => f.write_str("was refused by a hook"),
+            Why::Hung => f.write_str("hung: its event loop has not turned for too long"),
             Why::Garbled => f.write_str("wrote too much on its channel that is no message"),
         }
     }

@@ -107,13 +107,14 @@ const WORKER_STATES: [(&str, Act); 7] = [
     }),
 ];
 
-const WORKER_INPUTS: [(&str, Act); 12] = [
+const WORKER_INPUTS: [(&str, Act); 13] = [
     ("spawned", |machine| machine.spawned(1)),
     ("spawn failed", |machine| {
         machine.feed(Input::SpawnFailed { worker: WorkerId(1), reason: "why".to_owned() });
     }),
     ("ready", |machine| machine.feed(Input::Ready { worker: WorkerId(1) })),
     ("may not be looked at", |machine| machine.feed(Input::Unseen { worker: WorkerId(1) })),
+    ("hangs", |machine| machine.feed(Input::Hung { worker: WorkerId(1) })),
     ("exits with 0", |machine| machine.feed(Input::Exited { worker: WorkerId(1), exit: Exit::Code(0) })),
     ("killed by SEGV", |machine| {
         machine.feed(Input::Exited { worker: WorkerId(1), exit: Exit::Signal(Signal(11)) });
@@ -169,9 +170,13 @@ const PHASES: [(&str, Act); 10] = [
     }),
 ];
 
-const PHASE_INPUTS: [(&str, Act); 16] = [
+const PHASE_INPUTS: [(&str, Act); 18] = [
     ("listeners open", |machine| machine.opened(true)),
     ("listeners fail", |machine| machine.opened(false)),
+    ("one more is bound", |machine| machine.feed(bound(":81"))),
+    ("one is closed", |machine| {
+        machine.feed(Input::Unbound { broker: API, address: ":80".to_owned() });
+    }),
     ("quiet", Machine::quiet),
     ("shut", Machine::shut),
     ("deadline", Machine::due),
@@ -382,6 +387,10 @@ fn told(effect: &Effect) -> String {
 fn name(what: &What) -> String {
     let all = format!("{what:?}");
     all.split([' ', '{']).next().unwrap_or_default().to_owned()
+}
+
+fn bound(address: &str) -> Input {
+    Input::Bound { broker: API, address: address.to_owned() }
 }
 
 fn part_time() -> BrokerSpec {

@@ -177,7 +177,7 @@ pub(crate) fn p3_a_drain_begins_with_the_queues(oracle: &Oracle, step: &Step) ->
     for event in events(step) {
         let (Some(id), What::BrokerDraining) = (event.broker, &event.what) else { continue };
         let spec = target(facts.broker(id), &oracle.specs);
-        let refuses = spec.listens && (spec.drained == Drained::Refuse || facts.stopping);
+        let refuses = facts.broker(id).listens && (spec.drained == Drained::Refuse || facts.stopping);
         if !refuses || facts.brutal || facts.of(id).next().is_none() {
             continue;
         }

@@ -10,7 +10,7 @@ use shiftboss_core::status::WorkerState;
 use shiftboss_core::{Command, Effect, Event, Input, Outcome, Verb, What};
 
 use crate::adoption::is_adopted;
-use crate::facts::{GARBLED, HUNG_UP, LEAVES_WITHIN, Process, REFUSED, is_unready, says_ready};
+use crate::facts::{GARBLED, HUNG, HUNG_UP, LEAVES_WITHIN, Process, REFUSED, is_unready, says_ready};
 use crate::oracle::{Oracle, Step, Verdict, broken, events, target, told_by};
 
 /// A word of or about one broker changes no other; it may only make room in the spawn budget.
@@ -122,7 +122,13 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
         What::BrokerStarted { .. } => begins,
         What::BrokerOpened => begins || begun || opened.is_some_and(Result::is_ok),
         What::ListenerBound { address } => {
-            opened.is_some_and(|result| result.as_ref().is_ok_and(|bound| bound.contains(address)))
+            let asked = Input::Bound { broker: id, address: address.clone() };
+            let joins = step.input.as_ref() == Some(&asked) && !oracle.stale;
+            joins || opened.is_some_and(|result| result.as_ref().is_ok_and(|bound| bound.contains(address)))
+        }
+        What::ListenerClosed { address } => {
+            let asked = Input::Unbound { broker: id, address: address.clone() };
+            step.input.as_ref() == Some(&asked) && !oracle.stale
         }
         What::ListenerFailed { .. } => opened.is_some_and(Result::is_err),
         What::BrokerWaiting { .. } => opened.is_some_and(Result::is_err) || called,
@@ -139,7 +145,7 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
         }
         What::BrokerDrained { refused, cut } => {
             let spec = target(broker, &oracle.specs);
-            let refuses = spec.listens && (spec.drained == Drained::Refuse || facts.stopping);
+            let refuses = broker.listens && (spec.drained == Drained::Refuse || facts.stopping);
             let shut =
                 matches!(&step.input, Some(Input::Shut { broker, .. }) if *broker == id && !oracle.stale);
             facts.of(id).next().is_none()
@@ -187,6 +193,7 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
                 (false, _) if reason.starts_with(HUNG_UP) => {
                     process.hung_up.is_some_and(|at| facts.now >= at + LEAVES_WITHIN)
                 }
+                (false, _) if reason.starts_with(HUNG) => process.hung,
                 (false, _) => {
                     process.garbled || !(reason.starts_with(GARBLED) || reason.starts_with(REFUSED))
                 }
@@ -274,6 +281,9 @@ pub(crate) fn i48_the_claims_are_the_facts(oracle: &Oracle, _: &Step) -> Verdict
         let addresses: BTreeSet<&String> = claimed.listen.iter().collect();
         if addresses.len() != claimed.listen.len() {
             return broken(format!("broker {id} is told to listen twice: {:?}", claimed.listen));
+        }
+        if addresses.into_iter().ne(&facts.broker(id).bound) {
+            return broken(format!("broker {id} is told to listen at {:?}", claimed.listen));
         }
         let deaths = facts.broker(id).deaths;
         if claimed.deaths != deaths {

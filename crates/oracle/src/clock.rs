@@ -122,7 +122,11 @@ impl Facts {
     pub(crate) fn forget_vain_changes(&mut self, step: &Step, specs: &Specs) {
         for id in self.ids() {
             let broker = self.broker(id);
-            if broker.wanted == 0 && !broker.recycling && is_overdue(self, specs, step, id) {
+            if broker.wanted == 0
+                && broker.is_open()
+                && !broker.recycling
+                && is_overdue(self, specs, step, id)
+            {
                 self.brokers[id.0 as usize].changes = None;
             }
         }

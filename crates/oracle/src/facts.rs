@@ -17,7 +17,8 @@ use shiftboss_core::{Command, Input, Outcome, Time};
 
 pub(crate) use broker::{Broker, Changes};
 pub(crate) use process::{
-    Asked, End, GARBLED, HUNG_UP, LEAVES_WITHIN, Process, REFUSED, is_fault, is_unready, ladder, says_ready,
+    Asked, End, GARBLED, HUNG, HUNG_UP, LEAVES_WITHIN, Process, REFUSED, is_fault, is_unready, ladder,
+    says_ready,
 };
 
 use crate::oracle::Step;
@@ -114,12 +115,15 @@ impl Facts {
             | Input::Spoke { worker }
             | Input::HungUp { worker }
             | Input::Garbled { worker }
+            | Input::Hung { worker }
             | Input::Refused { worker }
             | Input::Exited { worker, .. } => self.living.get(worker).map(|process| process.broker),
             Input::Opened { broker, .. }
             | Input::Quiet { broker, .. }
             | Input::Shut { broker, .. }
             | Input::Window { broker, .. }
+            | Input::Bound { broker, .. }
+            | Input::Unbound { broker, .. }
             | Input::Changed { broker } => Some(*broker),
             Input::Command { command: Command::Broker(broker, _), .. } => Some(*broker),
             Input::Begun { .. } => u32::try_from(self.brokers.len()).ok().map(BrokerId),
@@ -143,6 +147,7 @@ impl Facts {
             Input::Spoke { worker }
             | Input::HungUp { worker }
             | Input::Garbled { worker }
+            | Input::Hung { worker }
             | Input::Refused { worker } => !self.living.contains_key(worker),
             Input::Exited { worker, .. } => !self.living.contains_key(worker),
             Input::Opened { broker, round, .. } => of_round(broker, |broker| broker.asked, round),
@@ -153,6 +158,12 @@ impl Facts {
             | Input::Command { .. }
             | Input::Stop { .. }
             | Input::Begun { .. } => false,
+            Input::Bound { broker, address } => {
+                self.brokers.get(broker.0 as usize).is_none_or(|of| of.bound.contains(address))
+            }
+            Input::Unbound { broker, address } => {
+                self.brokers.get(broker.0 as usize).is_none_or(|of| !of.bound.contains(address))
+            }
             Input::Window { broker, open } => {
                 let known = |broker: &Broker| !broker.scheduled || broker.window == Some(*open);
                 self.brokers.get(broker.0 as usize).is_none_or(known)

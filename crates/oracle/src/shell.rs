@@ -125,6 +125,9 @@ impl Shell {
             | Input::Spoke { .. }
             | Input::HungUp { .. }
             | Input::Garbled { .. }
+            | Input::Hung { .. }
+            | Input::Bound { .. }
+            | Input::Unbound { .. }
             | Input::Refused { .. }
             | Input::Begun { .. }
             | Input::Window { .. }
@@ -247,6 +250,7 @@ fn of_a_process(input: &Input) -> Option<WorkerId> {
         | Input::Spoke { worker }
         | Input::HungUp { worker }
         | Input::Garbled { worker }
+        | Input::Hung { worker }
         | Input::Refused { worker }
         | Input::Exited { worker, .. } => Some(*worker),
         Input::Spawned { .. }
@@ -255,6 +259,8 @@ fn of_a_process(input: &Input) -> Option<WorkerId> {
         | Input::Quiet { .. }
         | Input::Shut { .. }
         | Input::Tick
+        | Input::Bound { .. }
+        | Input::Unbound { .. }
         | Input::Command { .. }
         | Input::Begun { .. }
         | Input::Window { .. }
@@ -285,6 +291,9 @@ fn answered(input: &Input) -> Option<(BrokerId, Request)> {
         | Input::Spoke { .. }
         | Input::HungUp { .. }
         | Input::Garbled { .. }
+        | Input::Hung { .. }
+        | Input::Bound { .. }
+        | Input::Unbound { .. }
         | Input::Refused { .. }
         | Input::Begun { .. }
         | Input::Exited { .. }

@@ -184,7 +184,7 @@ pub(crate) fn i16_nobody_starts_for_ever(oracle: &Oracle, step: &Step) -> Verdic
         let spec = &oracle.specs[&process.launch];
         let due = match spec.ready {
             Ready::After(wait) => started + wait,
-            Ready::Notify | Ready::Accepting => started + spec.recycle.deadline,
+            Ready::Notify | Ready::Accepting | Ready::Listening => started + spec.recycle.deadline,
         };
         if step.deadline.is_none_or(|at| at > due) || (step.input == Some(Input::Tick) && facts.now >= due) {
             return broken(format!("worker {worker} has been starting since {started}"));

@@ -27,6 +27,8 @@ pub enum Balance {
     Shared,
     /// Each slot has a queue of its own, and each connection is drawn one whose worker is ready; TCP only.
     Lanes,
+    /// The broker process accepts, and hands over to one worker after the other; Node programs only.
+    RoundRobin,
 }
 
 impl Listen {
@@ -37,7 +39,9 @@ impl Listen {
     pub fn new(name: impl Into<String>, address: &str) -> Result<Listen, AddressError> {
         Ok(Listen { name: name.into(), address: address.parse()?, balance: Balance::Shared })
     }
+}
 
+impl Listen {
     /// The same with another balance.
     #[must_use]
     pub fn balanced(self, balance: Balance) -> Listen {

@@ -8,10 +8,8 @@ use std::sync::Arc;
 use shiftboss_api as api;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, WorkerId};
 use shiftboss_core::snapshot::{self, Refused};
-use shiftboss_core::spec::{Ready, Signal};
+use shiftboss_core::spec::Signal;
 use shiftboss_core::{Adoption, App, Effect, Input, Present};
-
-use shiftboss_keeper::Fate;
 
 use crate::driver::Shell;
 use crate::extend::Extensions;
@@ -21,8 +19,9 @@ use crate::keys::Key;
 use crate::launch::Launch;
 use crate::os::instance::Instance;
 use crate::os::memory::{self, Memory};
+use crate::os::parent;
 use crate::recorder::{self, Recorder};
-use crate::sockets::Sockets;
+use crate::sockets::{FIRST_ASKED, Sockets};
 use crate::upgrade::{Estate, Upgrade};
 use crate::workers::{Found, Workers};
 
@@ -152,7 +151,7 @@ impl Left {
 }
 
 /// The upgrade that is noted there.
-fn upgrade_of(note: &[u8], fate: Option<Fate>) -> Upgrade {
+fn upgrade_of(note: &[u8], fate: Option<u64>) -> Upgrade {
     serde_json::from_slice(note).map_or_else(|_| Upgrade::default(), |note| Upgrade::go_on(&note, fate))
 }
 
@@ -165,7 +164,10 @@ fn shells(
     for (broker, name) in (0..).map(BrokerId).zip(&app.brokers) {
         let mut of_broker = specs.range((broker, Generation(0))..=(broker, Generation(u32::MAX)));
         let (_, record) = of_broker.next_back().ok_or_else(|| missing(Key::Spec(broker, Generation(1))))?;
-        let sockets = Sockets::adopt(record.listen.clone(), broker, |key| inherited.claim_one(key))?;
+        let nonblocking = record.launch.tongue().is_node();
+        let held = |key| inherited.claim_one(key);
+        let mut sockets = Sockets::adopt(record.listen.clone(), nonblocking, broker, held)?;
+        take_asked(&mut sockets, broker, inherited)?;
         shells.push(Shell {
             name: name.as_str().into(),
             ready: record.spec.ready,
@@ -178,6 +180,25 @@ fn shells(
         });
     }
     Ok(shells)
+}
+
+/// Takes over what workers of this broker have asked for.
+fn take_asked(sockets: &mut Sockets, of: BrokerId, inherited: &mut Inherited) -> io::Result<()> {
+    let keys: Vec<Key> = inherited.keys().filter_map(Key::of).collect();
+    for key in keys {
+        match key {
+            Key::Listener(broker, place) if broker == of && place >= FIRST_ASKED => {
+                sockets.adopt_asked(place, inherited.claim(key).unwrap_or_default())?;
+            }
+            Key::Shared(broker, place) if broker == of => {
+                if let Some(file) = inherited.claim_one(key) {
+                    sockets.adopt_shared(place, file.as_fd())?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Takes over the processes of these workers, as far as there are any; what was left of others is dropped.
@@ -198,16 +219,25 @@ pub(crate) fn take_workers(
         };
         let Some(shell) = shells.get(present.broker.0 as usize) else { continue };
         let gone = inherited.exits.iter().any(|(key, _)| *key == Key::Worker(present.worker).value());
+        let parent = if gone { None } else { parent::of(pid) };
+        if let Some(parent) = parent.filter(|parent| i64::from(*parent) != i64::from(keeper.pid())) {
+            return Err(io::Error::other(format!(
+                "worker {}: process {pid} is no child of the keeper, but of {parent}",
+                present.worker.0
+            )));
+        }
         let found = Found {
             worker: present.worker,
             slot: present.slot,
             of: present.broker,
             broker: &shell.name,
-            notice: launches.get(&present.launch).map_or("", Launch::notice),
+            ready: shell.ready,
+            launch: launches.get(&present.launch),
+            starting: present.starting || present.pid.is_none(),
+            note: inherited.claim_one(Key::Node(present.worker)),
             spoke: present.spoke,
             rest: inherited.claim_one(Key::Rest(present.worker)),
             pid: (!gone).then_some(pid),
-            probed: shell.ready == Ready::Accepting && (present.starting || present.pid.is_none()),
             sockets: &shell.sockets,
             descriptors,
         };

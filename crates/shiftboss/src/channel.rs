@@ -4,9 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde_json::value::RawValue;
+use shiftboss_channel::node::{self, Said};
 use shiftboss_channel::{
-    Framing, Heard, Incoming, LONGEST, Message, Outgoing, QueueFull, Reading, Rest, socket,
+    Descriptors, Framing, Heard, Incoming, LONGEST, Message, Outgoing, QueueFull, Reading, Rest, socket,
 };
+
+use crate::os::clock;
 
 /// Our end of one.
 pub(crate) struct Channel {
@@ -15,6 +18,10 @@ pub(crate) struct Channel {
     outgoing: Outgoing,
     /// The line that tells the worker to leave.
     notice: Box<str>,
+    /// As whose worker it speaks.
+    tongue: Tongue,
+    /// Of Node's primary: the number of the last message, rising over all processes.
+    last_number: u64,
     spoke: bool,
     /// Lines that were no messages.
     bad: u32,
@@ -23,6 +30,33 @@ pub(crate) struct Channel {
     deaf: bool,
     /// A line to the worker was cut by the end of a process before this one: it cannot be spoken to.
     cut: bool,
+}
+
+/// Whose worker it is that speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Tongue {
+    /// Ours, or none's.
+    Ours,
+    /// One of Node's `cluster`.
+    Node,
+    /// The same in its `advanced` serialization.
+    NodeAdvanced,
+}
+
+impl Tongue {
+    pub(crate) fn is_node(self) -> bool {
+        match self {
+            Tongue::Ours => false,
+            Tongue::Node | Tongue::NodeAdvanced => true,
+        }
+    }
+
+    fn framing(self) -> Framing {
+        match self {
+            Tongue::Ours | Tongue::Node => Framing::Lines,
+            Tongue::NodeAdvanced => Framing::Frames,
+        }
+    }
 }
 
 /// One JSON value.
@@ -47,6 +81,8 @@ pub(crate) enum Word {
         result: Result<Letter, String>,
     },
     Numbers(Letter),
+    /// What is for a primary of Node's `cluster`.
+    Node(Said),
     /// It has closed the channel.
     HungUp,
     /// So much was said that means nothing that nobody listens any more.
@@ -55,25 +91,33 @@ pub(crate) enum Word {
 
 impl Channel {
     /// Our end, and the worker's. With `has_heirs` what is said is not lost with this process.
-    pub(crate) fn pair(notice: &str, has_heirs: bool) -> io::Result<(Channel, OwnedFd)> {
+    pub(crate) fn pair(notice: &str, tongue: Tongue, has_heirs: bool) -> io::Result<(Channel, OwnedFd)> {
         let (socket, theirs) = socket::pair()?;
-        let incoming = Incoming::new(socket.as_fd(), Framing::Lines, LONGEST, has_heirs)?;
-        Ok((Channel::of(socket, incoming, notice, false), theirs))
+        let incoming = Incoming::new(socket.as_fd(), tongue.framing(), LONGEST, has_heirs)?;
+        Ok((Channel::of(socket, incoming, notice, tongue, false), theirs))
     }
 
     /// Goes on with that of another process; with what it left of an unfinished line.
-    pub(crate) fn adopt(socket: OwnedFd, rest: Option<OwnedFd>, notice: &str) -> io::Result<Channel> {
-        let (incoming, cut) = Incoming::adopt(socket.as_fd(), Framing::Lines, LONGEST, rest)?;
-        Ok(Channel::of(socket, incoming, notice, cut))
+    pub(crate) fn adopt(
+        socket: OwnedFd,
+        rest: Option<OwnedFd>,
+        notice: &str,
+        tongue: Tongue,
+    ) -> io::Result<Channel> {
+        let (incoming, cut) = Incoming::adopt(socket.as_fd(), tongue.framing(), LONGEST, rest)?;
+        Ok(Channel::of(socket, incoming, notice, tongue, cut))
     }
 
-    fn of(socket: OwnedFd, incoming: Incoming, notice: &str, cut: bool) -> Channel {
-        let outgoing = Outgoing::default();
+    fn of(socket: OwnedFd, incoming: Incoming, notice: &str, tongue: Tongue, cut: bool) -> Channel {
+        let outgoing = Outgoing::new(tongue.framing());
         Channel {
             socket,
             incoming,
             outgoing,
             notice: notice.into(),
+            tongue,
+            // Microseconds: no process before this one has counted faster.
+            last_number: clock::now().0 / 1000,
             spoke: false,
             bad: 0,
             ended: cut,
@@ -96,12 +140,17 @@ impl Channel {
         if self.ended {
             return Reading::Ended;
         }
-        let Channel { socket, incoming, spoke, bad, .. } = self;
+        let Channel { socket, incoming, outgoing, tongue, spoke, bad, .. } = self;
         let reading = incoming.hear(socket.as_fd(), buffer, |heard, descriptors| {
-            // No message of ours has any.
-            descriptors.clear();
             let word = match heard {
-                Heard::Line(line) => Message::of(line).ok().and_then(word_of),
+                Heard::Line(line) if tongue.is_node() => {
+                    Message::of(line).ok().and_then(|message| node_word(message, descriptors, outgoing))
+                }
+                Heard::Line(line) => {
+                    // No message of ours has any.
+                    descriptors.clear();
+                    Message::of(line).ok().and_then(word_of)
+                }
                 Heard::TooLong | Heard::Unreadable(_) => None,
             };
             match word {
@@ -116,6 +165,9 @@ impl Channel {
         });
         // An error is the end of it as well.
         let reading = reading.unwrap_or(Reading::Ended);
+        if self.waits() {
+            self.write();
+        }
         if self.bad >= MOST_BAD {
             words.push(Word::Garbled);
             self.end();
@@ -150,8 +202,27 @@ impl Channel {
     /// Tells the worker to leave.
     pub(crate) fn tell_to_leave(&mut self) {
         let notice = self.notice.clone();
+        if self.tongue.is_node() {
+            let _ = self.say(node::is_to_leave(self.last_number).as_bytes());
+        }
         // One whose queue is full is signalled a little later.
         let _ = self.say(notice.as_bytes());
+    }
+
+    /// The number of the next message of Node's primary.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// Says something with a descriptor.
+    pub(crate) fn say_with(&mut self, line: &[u8], descriptor: OwnedFd) -> Result<(), QueueFull> {
+        if self.ended {
+            return Ok(());
+        }
+        self.outgoing.push_with(line, descriptor)?;
+        self.write();
+        Ok(())
     }
 
     /// Adds a line, and writes what can be written.
@@ -169,7 +240,7 @@ impl Channel {
         let Channel { socket, incoming, outgoing, .. } = self;
         if outgoing.flush(socket.as_fd(), |in_parts| incoming.notes_writing(in_parts)).is_err() {
             // That it is closed is heard when it is read.
-            self.outgoing = Outgoing::default();
+            self.outgoing = Outgoing::new(self.tongue.framing());
             self.deaf = true;
         }
     }
@@ -220,7 +291,45 @@ fn word_of(message: Message<'_>) -> Option<Option<Word>> {
             Some(Word::Reply { id, result })
         }
         Message::Numbers(raw) => Some(Word::Numbers(raw.to_owned())),
-        Message::Unknown => None,
+        Message::Node(_) | Message::Unknown => None,
+    })
+}
+
+/// The same of a worker of Node's `cluster`. What has to be answered at once, whatever waits, is answered here.
+#[allow(clippy::unnecessary_wraps)]
+fn node_word(
+    message: Message<'_>,
+    descriptors: &mut Descriptors,
+    outgoing: &mut Outgoing,
+) -> Option<Option<Word>> {
+    let Message::Node(raw) = message else { return word_of(message) };
+    Some(match Said::of(raw) {
+        Some(Said::Handle { message }) => {
+            // Nobody but the worker knows what it is good for; that it came has to be said, or the worker says no more.
+            let came = descriptors.pop_front().is_some();
+            let answer = if came { node::HANDLE_ACK } else { node::HANDLE_NACK };
+            let _ = outgoing.push_at_once(answer.as_bytes());
+            let inner = if came { Message::of(message.get().as_bytes()).ok() } else { None };
+            inner.filter(|inner| !matches!(inner, Message::Node(_))).and_then(word_of).flatten()
+        }
+        Some(Said::Ack) => {
+            outgoing.arrived();
+            None
+        }
+        Some(Said::Nack) => {
+            outgoing.went_astray();
+            None
+        }
+        Some(Said::AllClosed(key)) => {
+            let _ = outgoing.push(node::all_closed(&key).as_bytes());
+            None
+        }
+        Some(Said::Count(key)) => {
+            let _ = outgoing.push(node::none_open(&key).as_bytes());
+            None
+        }
+        Some(said) => Some(Word::Node(said)),
+        None => None,
     })
 }
 

@@ -59,7 +59,9 @@ pub(crate) fn event(event: &Event, broker: Option<&str>, moment: Moment) -> api:
             out.wanted = Some(*wanted);
             out.generation = Some(generation.0);
         }
-        What::ListenerBound { address } => out.address = Some(address.clone()),
+        What::ListenerBound { address } | What::ListenerClosed { address } => {
+            out.address = Some(address.clone());
+        }
         What::ListenerFailed { address, reason } => {
             out.address = Some(address.clone());
             out.reason = Some(reason.clone());
@@ -151,6 +153,7 @@ fn name(what: &What) -> api::EventName {
     match what {
         What::BrokerStarted { .. } => Name::BrokerStarted,
         What::ListenerBound { .. } => Name::ListenerBound,
+        What::ListenerClosed { .. } => Name::ListenerClosed,
         What::ListenerFailed { .. } => Name::ListenerFailed,
         What::BrokerWaiting { .. } => Name::BrokerWaiting,
         What::BrokerOpened => Name::BrokerOpened,

@@ -8,10 +8,12 @@ mod chief;
 mod hear;
 mod join;
 mod lanes;
+mod node;
 mod outside;
 mod perform;
 mod post;
 mod succession;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd as _;
@@ -285,7 +287,8 @@ impl Driver {
         self.end_early_mail(now);
         // The keeper says so once it has reaped them, and is told then.
         self.workers.wait_no_longer(now, &mut *self.log, &mut self.inputs);
-        self.inputs.extend(self.workers.look(now));
+        self.workers.look(now, &mut self.inputs);
+        self.look_at_turns(now);
         let shells = &self.shells;
         let inputs = &mut self.inputs;
         self.quieting.retain(|broker, (round, quieting)| {
@@ -317,6 +320,7 @@ impl Driver {
     /// Gives core what has happened, with what its own effects bring about, until nothing is left.
     fn feed_core(&mut self) -> std::io::Result<()> {
         self.hand_on_mail();
+        self.play_primary();
         while let Some(input) = self.next_input() {
             // An app that has ended only answers.
             if self.ended && !matches!(input, Input::Command { .. }) {

@@ -10,7 +10,7 @@ use crate::extend::Extensions;
 use crate::inheritance::{AppRecord, SpecRecord};
 use crate::launch::Launch;
 use crate::log::Log;
-use crate::options::BrokerOptions;
+use crate::options::{BrokerOptions, Kind};
 use crate::os::rlimit::Nofile;
 use crate::run::RunError;
 use crate::sockets::Sockets;
@@ -69,7 +69,8 @@ impl Founded {
 }
 
 fn shell(name: &str, options: &BrokerOptions) -> Result<Shell, RunError> {
-    let mut sockets = Sockets::new(options.listen.clone(), options.workers);
+    let nonblocking = options.kind == Kind::Node;
+    let mut sockets = Sockets::new(options.listen.clone(), options.workers, nonblocking);
     match sockets.bind() {
         // An address that is not there yet is waited for; one that is taken is not.
         Err(source) if !source.is_temporary() => Err(RunError::Listen { broker: name.to_owned(), source }),
@@ -91,7 +92,8 @@ fn spec(name: &str, options: &BrokerOptions, launch: LaunchId) -> BrokerSpec {
         name: name.to_owned(),
         workers: options.workers,
         launch,
-        listens: !options.listen.is_empty(),
+        // A Node program asks for more.
+        listens: !options.listen.is_empty() || options.kind == Kind::Node,
         ready: options.effective_ready(),
         recycle: options.recycle.clone(),
         stop: options.stop.clone(),

@@ -22,8 +22,12 @@ pub(crate) enum Key {
     Worker(WorkerId),
     /// What has come on a worker's channel of a message that is not complete.
     Rest(WorkerId),
-    /// A broker's listener, by its place in the specification.
+    /// What a Node program was given: see `node`.
+    Node(WorkerId),
+    /// A broker's listener, by its place in the specification; or one that a worker has asked for, with what it asked.
     Listener(BrokerId, u32),
+    /// What all workers at a listener of this place shall have of the first that has it.
+    Shared(BrokerId, u32),
     /// One lane of such a listener.
     Lane(BrokerId, u16, u16),
     /// In which order its lanes are for the kernel.
@@ -46,6 +50,8 @@ impl Key {
             Key::Upgrade => 6,
             Key::Worker(id) => 1 << CLASS | id.0,
             Key::Rest(worker) => 4 << CLASS | worker.0 & ((1 << CLASS) - 1),
+            Key::Node(worker) => 5 << CLASS | worker.0 & ((1 << CLASS) - 1),
+            Key::Shared(broker, place) => pair(6, broker, place),
             Key::Listener(broker, place) => pair(2, broker, place),
             Key::Lane(broker, place, lane) => pair(16, broker, u32::from(place) << 16 | u32::from(lane)),
             Key::LaneOrder(broker, place) => pair(17, broker, place.into()),
@@ -68,6 +74,8 @@ impl Key {
             (0, 6) => Some(Key::Upgrade),
             (1, id) => Some(Key::Worker(WorkerId(id))),
             (4, id) => Some(Key::Rest(WorkerId(id))),
+            (5, id) => Some(Key::Node(WorkerId(id))),
+            (6, _) => Some(Key::Shared(broker, number)),
             (2, _) => Some(Key::Listener(broker, number)),
             (3, _) => Some(Key::Spec(broker, Generation(number))),
             (16, _) => Some(Key::Lane(broker, (number >> 16) as u16, number as u16)),
@@ -96,6 +104,8 @@ mod tests {
             Key::Upgrade,
             Key::Worker(WorkerId(123_456_789_012)),
             Key::Rest(WorkerId(7)),
+            Key::Node(WorkerId(1 << 40)),
+            Key::Shared(BrokerId(1), 0),
             Key::Listener(BrokerId(255), 7),
             Key::Lane(BrokerId(255), 3, 999),
             Key::LaneOrder(BrokerId(255), 3),

@@ -9,12 +9,15 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use shiftboss_channel::node;
 use shiftboss_core::id::{Generation, Slot, WorkerId};
 
+use crate::channel::Tongue;
 use crate::extend::{Execution, Launcher, WorkerInfo};
-use crate::options::{BrokerOptions, Kind, Ready};
+use crate::options::{BrokerOptions, Kind, Ready, Serialization};
 use crate::os::leftovers;
 use crate::os::rlimit::Nofile;
 use crate::os::spawn::{self, Child, LookUpError, Program, Start};
@@ -34,7 +37,19 @@ pub(crate) struct Launch {
     notifies: bool,
     /// The line that tells a worker to leave.
     notice: String,
+    #[serde(default = "ours")]
+    tongue: Tongue,
+    #[serde(default)]
+    hung_after: Option<Duration>,
+    /// A Node program loads lines of ours before its own.
+    #[serde(default)]
+    preload: bool,
     nofile: Option<Nofile>,
+}
+
+/// As records of versions have it that knew no other.
+fn ours() -> Tongue {
+    Tongue::Ours
 }
 
 /// What differs from worker to worker.
@@ -49,6 +64,8 @@ pub(crate) struct Particulars<'a> {
     pub(crate) stdout: BorrowedFd<'a>,
     pub(crate) stderr: BorrowedFd<'a>,
     pub(crate) notify: Option<&'a Path>,
+    /// What a Node program loads before its own.
+    pub(crate) preload: Option<&'a Path>,
     pub(crate) channel: BorrowedFd<'a>,
     /// Under a keeper: what makes it the keeper's child.
     pub(crate) keeper: Option<spawn::Keeper>,
@@ -127,13 +144,26 @@ impl Launch {
             cwd: options.cwd.clone(),
             environment: environment.into_iter().collect(),
             own: options.environment.clone(),
-            listeners: options.listen.iter().map(|listen| listen.name.clone()).collect(),
+            listeners: match options.kind {
+                // Asked for, one by one.
+                Kind::Node => Vec::new(),
+                Kind::Notify | Kind::Plain | Kind::Worker => {
+                    options.listen.iter().map(|listen| listen.name.clone()).collect()
+                }
+            },
             notifies: match options.kind {
                 Kind::Notify => true,
                 Kind::Plain => options.effective_ready() == Ready::Notify,
-                Kind::Worker => false,
+                Kind::Node | Kind::Worker => false,
             },
             notice: options.notice.to_string(),
+            hung_after: options.hung_after,
+            preload: options.kind == Kind::Node && options.preload,
+            tongue: match (options.kind, options.serialization) {
+                (Kind::Node, Serialization::Json) => Tongue::Node,
+                (Kind::Node, Serialization::Advanced) => Tongue::NodeAdvanced,
+                (Kind::Notify | Kind::Plain | Kind::Worker, _) => Tongue::Ours,
+            },
             nofile,
         })
     }
@@ -151,6 +181,21 @@ impl Launch {
     /// The line that tells its workers to leave.
     pub(crate) fn notice(&self) -> &str {
         &self.notice
+    }
+
+    /// As whose workers they speak.
+    pub(crate) fn tongue(&self) -> Tongue {
+        self.tongue
+    }
+
+    /// Whether a worker loads lines of ours before its own.
+    pub(crate) fn preloads(&self) -> bool {
+        self.preload
+    }
+
+    /// After how long of silence a worker's event loop hangs.
+    pub(crate) fn hung_after(&self) -> Option<Duration> {
+        self.hung_after
     }
 
     /// The program as found, for people.
@@ -188,19 +233,33 @@ impl Launch {
         set("SHIFTBOSS_WORKER_ID", OsStr::new(&worker.worker.to_string()));
         set("SHIFTBOSS_GENERATION", OsStr::new(&worker.generation.to_string()));
         set("SHIFTBOSS_SLOT", OsStr::new(&slot));
+        if let Some(path) = worker.preload {
+            add_option(&mut environment, path);
+        }
+        let mut set = |key: &str, value: &OsStr| {
+            environment.push(c_string([key.as_bytes(), b"=", value.as_bytes()].concat()));
+        };
         if let Some(path) = worker.notify {
             set("NOTIFY_SOCKET", path.as_os_str());
         }
-        let channel =
-            crate::os::activation::FIRST + RawFd::try_from(worker.listeners.len()).unwrap_or(RawFd::MAX);
-        set(shiftboss_channel::VARIABLE, OsStr::new(&channel.to_string()));
-        if !worker.listeners.is_empty() {
+        let listeners = if self.tongue.is_node() { &[] } else { worker.listeners };
+        let channel = crate::os::activation::FIRST + RawFd::try_from(listeners.len()).unwrap_or(RawFd::MAX);
+        match self.tongue {
+            Tongue::Ours => set(shiftboss_channel::VARIABLE, OsStr::new(&channel.to_string())),
+            Tongue::Node | Tongue::NodeAdvanced => {
+                let is_json = self.tongue == Tongue::Node;
+                set(node::CHANNEL_FD, OsStr::new(&channel.to_string()));
+                set(node::SERIALIZATION, OsStr::new(if is_json { "json" } else { "advanced" }));
+                set(node::UNIQUE_ID, OsStr::new(&worker.worker.to_string()));
+            }
+        }
+        if !listeners.is_empty() {
             for (key, value) in crate::os::activation::variables(&self.listeners) {
                 set(key, OsStr::new(&value));
             }
         }
         let mut descriptors: Vec<(BorrowedFd<'_>, RawFd)> = vec![(worker.stdout, 1), (worker.stderr, 2)];
-        descriptors.extend(worker.listeners.iter().copied().zip(crate::os::activation::FIRST..));
+        descriptors.extend(listeners.iter().copied().zip(crate::os::activation::FIRST..));
         descriptors.push((worker.channel, channel));
         let mut path = c_string(self.program.as_bytes().to_vec());
         if let Some(launcher) = worker.launcher {
@@ -215,7 +274,7 @@ impl Launch {
             program: &program,
             environment: &environment,
             descriptors: &descriptors,
-            listen_pid: !worker.listeners.is_empty(),
+            listen_pid: !listeners.is_empty(),
             nofile: self.nofile,
             death_signal: true,
             keeper: worker.keeper,
@@ -252,6 +311,18 @@ impl Launch {
         }
         Ok(c_string(path.into_os_string().into_encoded_bytes()))
     }
+}
+
+/// Adds the file to those that Node is told to load first (`NODE_OPTIONS`, node(1)), after whatever it is told already.
+fn add_option(environment: &mut Vec<CString>, file: &Path) {
+    const NAME: &[u8] = b"NODE_OPTIONS=";
+    let at = environment.iter().position(|word| word.as_bytes().starts_with(NAME));
+    let mut word = at.map_or_else(|| NAME.to_vec(), |at| environment.swap_remove(at).into_bytes());
+    if word.len() > NAME.len() {
+        word.push(b' ');
+    }
+    word.extend([b"--require=\"", file.as_os_str().as_bytes(), b"\""].concat());
+    environment.push(c_string(word));
 }
 
 /// Our environment without what is ours alone or another parent's (`sd_notify(3)`, Node's channel).

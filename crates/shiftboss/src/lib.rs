@@ -203,6 +203,7 @@ mod embedded;
 mod engine;
 mod extend;
 mod feed;
+pub mod guess;
 mod handle;
 mod in_flight;
 mod inheritance;
@@ -213,6 +214,7 @@ mod launch;
 pub mod log;
 mod mail;
 mod members;
+mod node;
 pub mod options;
 pub mod os;
 mod output;
@@ -226,12 +228,20 @@ mod schedule;
 mod sockets;
 mod subscription;
 mod trace;
+mod turns;
 mod upgrade;
 mod usages;
 #[cfg(feature = "watch")]
 mod watch;
 mod worker;
 mod workers;
+
+/// For `cargo xtask fuzz`.
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::control::fuzz::Control;
+}
 
 pub use address::Listen;
 pub use answer::{Answer, Answers, AskError, Call, CallAll, Done};

@@ -44,8 +44,21 @@ pub enum Kind {
     Notify,
     /// Any program.
     Plain,
+    /// Written for Node's `cluster`: asks for its listeners, and speaks Node's protocol on its channel.
+    Node,
     /// One that uses this library: it says on its channel that it is ready.
     Worker,
+}
+
+/// How Node programs write what they say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Serialization {
+    /// Lines of JSON.
+    #[default]
+    Json,
+    /// Node's structured clone (`serialization: 'advanced'`). What of it JSON cannot hold is not heard.
+    Advanced,
 }
 
 /// One broker's options. [`BrokerOptions::default`] is for workers that are the program itself, [`BrokerOptions::new`] for any
@@ -88,6 +101,15 @@ pub struct BrokerOptions {
     /// When it works; default always.
     #[cfg(feature = "schedule")]
     pub schedule: Option<Schedule>,
+    /// How Node programs write what they say; default JSON, as with Node.
+    pub serialization: Serialization,
+    /// A Node program loads a few lines of ours first (`--require` in `NODE_OPTIONS`), which do nothing until it is told to
+    /// leave: then its HTTP servers end kept connections with the next response, or once they are idle for a second. Without
+    /// them a client that keeps its connection busy keeps the worker until the end of its ladder. Default true.
+    pub preload: bool,
+    /// A Node program whose event loop has not turned for so long is replaced; default 60 s, none = never. It is asked once in
+    /// that time, and found after one to two of them. Others cannot be asked.
+    pub hung_after: Option<Duration>,
     /// Files that recycle it when they change; default none.
     #[cfg(feature = "watch")]
     pub watch: Option<Watch>,
@@ -142,6 +164,9 @@ impl BrokerOptions {
             notice: NOTICE.into(),
             backoff: BackoffSpec::default(),
             drained: Drained::default(),
+            serialization: Serialization::default(),
+            preload: true,
+            hung_after: Some(Duration::from_secs(60)),
             #[cfg(feature = "schedule")]
             schedule: None,
             #[cfg(feature = "watch")]
@@ -158,6 +183,7 @@ impl BrokerOptions {
     pub fn effective_ready(&self) -> Ready {
         match (self.ready, self.kind) {
             (Some(asked), _) => asked,
+            (None, Kind::Node) => Ready::Listening,
             (None, Kind::Notify | Kind::Worker) => Ready::Notify,
             (None, Kind::Plain) if self.accepts_connections() => Ready::Accepting,
             (None, Kind::Plain) => Ready::After(Duration::from_secs(1)),

@@ -226,6 +226,7 @@ pub(crate) fn start(
         socket: instance.socket().into(),
         trace: setting.trace.clone().map(PathBuf::into_os_string),
         started_at: Moment::now().wall(clock::now()),
+        boot: clock::boot(),
         hang_up_stops,
         brokers: options.brokers.iter().map(|(name, _)| name.clone()).collect(),
         image: std::env::current_exe().unwrap_or_default().into_os_string(),

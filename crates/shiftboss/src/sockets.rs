@@ -1,5 +1,8 @@
 //! The listeners of one broker: bound once, opened, quieted and shut as core asks, never closed in between.
 
+mod asked;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -18,10 +21,19 @@ use crate::os::accepting::ListenerKey;
 use crate::os::lanes::{self, Lanes};
 use crate::os::listener::{BindError, Listener};
 
+use asked::Asked;
+pub(crate) use asked::{FIRST_ASKED, Wish};
+
 pub(crate) struct Sockets {
     wanted: Vec<Listen>,
     bound: Vec<Bound>,
     attendance: Attendance,
+    /// Those that workers have asked for, by their places.
+    asked: BTreeMap<u32, Asked>,
+    /// What the workers at a place have in common.
+    shared: BTreeMap<u32, String>,
+    /// Its workers wait for events, and would hang in a socket that waits by itself.
+    nonblocking: bool,
 }
 
 /// One listener.
@@ -46,20 +58,28 @@ pub(crate) struct Quieting {
 
 impl Sockets {
     /// For so many workers at first.
-    pub(crate) fn new(wanted: Vec<Listen>, workers: u32) -> Self {
-        Sockets { wanted, bound: Vec::new(), attendance: Attendance::of(workers) }
+    pub(crate) fn new(wanted: Vec<Listen>, workers: u32, nonblocking: bool) -> Self {
+        Sockets {
+            wanted,
+            bound: Vec::new(),
+            attendance: Attendance::of(workers),
+            asked: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            nonblocking,
+        }
     }
 
     /// Goes on with what another process has bound, as far as it got.
     pub(crate) fn adopt(
         wanted: Vec<Listen>,
+        nonblocking: bool,
         broker: BrokerId,
         mut held: impl FnMut(Key) -> Option<OwnedFd>,
     ) -> io::Result<Self> {
         let mut bound = Vec::new();
         for (place, listen) in (0..).zip(&wanted) {
             let (sockets, kept) = match listen.balance {
-                Balance::Shared => {
+                Balance::Shared | Balance::RoundRobin => {
                     let Some(socket) = held(Key::Listener(broker, place.into())) else { break };
                     (Kind::Shared(Listener::adopt(socket, &listen.address)?), 1)
                 }
@@ -74,16 +94,16 @@ impl Sockets {
             };
             bound.push(Bound { sockets, kept });
         }
-        Ok(Sockets { wanted, bound, attendance: Attendance::default() })
+        Ok(Sockets { bound, attendance: Attendance::default(), ..Sockets::new(wanted, 0, nonblocking) })
     }
 
-    /// The addresses as bound.
+    /// The addresses as bound: of the declared ones, then of those that were asked for.
     pub(crate) fn addresses(&self) -> Vec<String> {
         let address = |bound: &Bound| match &bound.sockets {
             Kind::Shared(listener) => listener.address().to_string(),
             Kind::Lanes(lanes) => lanes.address().to_string(),
         };
-        self.bound.iter().map(address).collect()
+        self.bound.iter().map(address).chain(self.asked().map(|(_, address)| address)).collect()
     }
 
     /// Has every socket held by the keeper that is not yet.
@@ -113,10 +133,14 @@ impl Sockets {
     pub(crate) fn bind(&mut self) -> Result<(), BindError> {
         while let Some(listen) = self.wanted.get(self.bound.len()) {
             let sockets = match listen.balance {
-                Balance::Shared => Kind::Shared(Listener::bind(&listen.address, false)?),
+                Balance::Shared | Balance::RoundRobin => {
+                    Kind::Shared(Listener::bind(&listen.address, self.nonblocking)?)
+                }
                 Balance::Lanes => Kind::Lanes(Lanes::bind(&listen.address, self.attendance.wanted())?),
             };
-            self.bound.push(Bound { sockets, kept: 0 });
+            let bound = Bound { sockets, kept: 0 };
+            bound.wait_for_events(self.nonblocking)?;
+            self.bound.push(bound);
         }
         Ok(())
     }
@@ -131,6 +155,12 @@ impl Sockets {
             };
             if let Err(error) = opened {
                 return Err(self.failure(at, error.to_string()));
+            }
+        }
+        for listener in self.asked_mut() {
+            if let Err(error) = listener.reopen() {
+                let address = listener.address().to_string();
+                return Err(ListenFailure { address, reason: error.to_string() });
             }
         }
         Ok(self.addresses())
@@ -156,6 +186,7 @@ impl Sockets {
                 Kind::Lanes(lanes) => lanes.refuse_new(),
             }
         }
+        self.asked_mut().for_each(|listener| drop(listener.refuse_new()));
         Quieting::since(now)
     }
 
@@ -165,7 +196,8 @@ impl Sockets {
             Kind::Shared(listener) => listener.queued().unwrap_or(0),
             Kind::Lanes(lanes) => lanes.queued(),
         });
-        quieting.is_over(queued.sum(), now) || self.bound.is_empty()
+        let asked = self.asked.values().map(|asked| asked.listener.queued().unwrap_or(0));
+        quieting.is_over(queued.chain(asked).sum(), now) || self.bound.is_empty() && self.asked.is_empty()
     }
 
     /// Refuses new connections and resets what is queued; returns how many.
@@ -174,7 +206,8 @@ impl Sockets {
             Kind::Shared(listener) => u64::from(listener.shut().unwrap_or(0)),
             Kind::Lanes(lanes) => u64::from(lanes.shut()),
         };
-        self.bound.iter_mut().map(shut).sum()
+        let declared: u64 = self.bound.iter_mut().map(shut).sum();
+        declared + self.asked_mut().map(|listener| u64::from(listener.shut().unwrap_or(0))).sum::<u64>()
     }
 
     /// A worker may have called `listen` with a shorter queue on the shared socket, or shut it for everybody. Whether all
@@ -185,12 +218,20 @@ impl Sockets {
             Kind::Lanes(lanes) => lanes.assert_backlog(),
         };
         // All of them, also after one that cannot.
-        self.bound.iter_mut().filter_map(|bound| assert(bound).err()).count() == 0
+        let declared = self.bound.iter_mut().filter_map(|bound| assert(bound).err()).count();
+        let asked = self.asked_mut().filter_map(|listener| listener.assert_backlog().err()).count();
+        declared + asked == 0
     }
 
     /// The sockets that a worker can shut for everybody, and we can open again.
     pub(crate) fn mendable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.bound.iter().flat_map(Bound::all).filter(|listener| listener.can_be_mended()).map(AsFd::as_fd)
+        let asked = self.asked.values().map(|asked| &asked.listener);
+        self.bound
+            .iter()
+            .flat_map(Bound::all)
+            .chain(asked)
+            .filter(|listener| listener.can_be_mended())
+            .map(AsFd::as_fd)
     }
 
     /// What the worker of a slot is given, in the order of the specification.
@@ -217,6 +258,7 @@ impl Sockets {
             if let Kind::Lanes(lanes) = &mut bound.sockets {
                 any |= lanes.make(slot.0)?;
             }
+            bound.wait_for_events(self.nonblocking)?;
         }
         Ok(any)
     }
@@ -284,6 +326,11 @@ impl Bound {
 
     fn count(&self) -> usize {
         self.all().len()
+    }
+
+    /// Lets its sockets not wait by themselves, if that is asked for.
+    fn wait_for_events(&self, is_asked: bool) -> Result<(), BindError> {
+        if is_asked { self.all().iter().try_for_each(Listener::wait_for_events) } else { Ok(()) }
     }
 
     fn lanes(&mut self) -> Option<&mut Lanes> {

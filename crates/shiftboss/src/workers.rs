@@ -1,6 +1,7 @@
 //! The workers' processes: started, heard, signalled, collected. What any of it means is core's.
 
 mod begin;
+mod node;
 mod post;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +24,7 @@ use crate::in_flight::InFlight;
 use crate::keeper::Keeper;
 use crate::keys::Key;
 use crate::log::{Line, Log};
+use crate::node::Peer;
 use crate::os::clock;
 use crate::os::kill_points;
 use crate::os::lines::{Piece, Reading};
@@ -48,6 +50,7 @@ pub(crate) struct Workers {
     in_flight: InFlight,
     buffer: Vec<u8>,
     post: Post,
+    stage: node::Stage,
     notify_dir: PathBuf,
     /// Whose word of being ready is not recorded yet.
     heard: Vec<WorkerId>,
@@ -67,6 +70,10 @@ struct Process {
     notify: Option<NotifySocket>,
     /// None of a worker whose channel could not be held.
     channel: Option<Channel>,
+    /// Of a worker of Node's `cluster`.
+    peer: Option<Peer>,
+    /// Its message `"ready"` means that.
+    says_ready: bool,
 }
 
 /// An event that is not about a worker.
@@ -98,6 +105,7 @@ impl Workers {
             in_flight,
             buffer: vec![0; READ_AT_ONCE],
             post: Post::default(),
+            stage: node::Stage::default(),
             notify_dir,
             heard: Vec::new(),
             held: BTreeSet::new(),
@@ -187,7 +195,8 @@ impl Workers {
     /// When the next look at a starting worker is due.
     pub(crate) fn deadline(&self) -> Option<Time> {
         let awaited = self.awaited.values().min().copied();
-        [self.probes.deadline(), self.next_try, awaited, self.post.try_at()].into_iter().flatten().min()
+        let others = [self.probes.deadline(), self.next_try, self.post.try_at(), self.stage.deadline()];
+        others.into_iter().chain([awaited]).flatten().min()
     }
 
     /// Whether somebody has ended and nobody has told how: until that is known no time has passed.
@@ -206,14 +215,16 @@ impl Workers {
     }
 
     /// Looks at starting workers whose time has come, and for ended ones that could not be reaped.
-    pub(crate) fn look(&mut self, now: Time) -> Vec<Input> {
+    pub(crate) fn look(&mut self, now: Time, inputs: &mut VecDeque<Input>) {
         if self.next_try.is_some_and(|at| at <= now) {
             let children = &mut self.children;
             self.held.retain(|worker| children.reap(*worker).is_none());
             self.next_try = (!self.held.is_empty()).then(|| now + TRY_AGAIN);
         }
         self.listen_again(now);
-        self.probes.look(now)
+        inputs.extend(self.probes.look(now));
+        self.look_at_silent(now, inputs);
+        self.look_at_pulses(now, inputs);
     }
 
     /// What the worker wrote last, also if it has gone a while ago.
@@ -264,6 +275,7 @@ impl Workers {
             if self.post.had_rest(worker) {
                 keeper.forget(Key::Rest(worker));
             }
+            keeper.forget(Key::Node(worker));
         }
     }
 
@@ -351,6 +363,7 @@ impl Workers {
             channel.end();
         }
         self.forget_post(worker);
+        self.forget_peer(worker);
     }
 
     /// Gives a pipe up; what was not yet a whole line is said as it is.

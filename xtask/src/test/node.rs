@@ -17,6 +17,38 @@ pub(super) fn prepare(target: &Path) -> String {
     nodes.join(":")
 }
 
+/// Makes packages ready that the examples need; the path to them, or nothing if they cannot be had.
+pub(super) fn packages(target: &Path) -> String {
+    let folder = target.join("node-packages");
+    let modules = folder.join("node_modules");
+    let has = |name: &str| modules.join(name).join("package.json").exists();
+    if !PACKAGES.iter().all(|(name, _)| has(name)) {
+        let wanted: Vec<String> =
+            PACKAGES.iter().map(|(name, version)| format!("{name}@{version}")).collect();
+        println!("npm install {}", wanted.join(" "));
+        let made = fs::create_dir_all(&folder).map_err(|error| error.to_string());
+        if let Err(why) = made.and_then(|()| npm_install(&folder, &wanted)) {
+            println!("packages for Node are not there ({why}): what they would test is left out");
+            return String::new();
+        }
+    }
+    modules.display().to_string()
+}
+
+fn npm_install(folder: &Path, packages: &[String]) -> Result<(), String> {
+    let npm = Command::new("npm")
+        .args(["install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix"])
+        .arg(folder)
+        .args(packages)
+        .stdin(Stdio::null())
+        .status();
+    match npm {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("npm install: {status}")),
+        Err(error) => Err(format!("npm: {error}")),
+    }
+}
+
 fn install(target: &Path, version: &str) -> Result<PathBuf, String> {
     let architecture = match env::consts::ARCH {
         "x86_64" => "x64",
@@ -32,17 +64,8 @@ fn install(target: &Path, version: &str) -> Result<PathBuf, String> {
     }
     println!("npm install {package}@{version}");
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    let npm = Command::new("npm")
-        .args(["install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix"])
-        .arg(&folder)
-        .arg(format!("{package}@{version}"))
-        .stdin(Stdio::null())
-        .status();
-    match npm {
-        Ok(status) if status.success() && is_version(&node, version) => Ok(node),
-        Ok(status) => Err(format!("npm install: {status}")),
-        Err(error) => Err(format!("npm: {error}")),
-    }
+    npm_install(&folder, &[format!("{package}@{version}")])?;
+    if is_version(&node, version) { Ok(node) } else { Err("it is another version".to_owned()) }
 }
 
 fn is_version(node: &Path, version: &str) -> bool {
@@ -52,5 +75,8 @@ fn is_version(node: &Path, version: &str) -> bool {
     })
 }
 
+/// What the examples for Node need.
+const PACKAGES: [(&str, &str); 4] =
+    [("express", "5"), ("ws", "8"), ("okanjo-app", "3"), ("okanjo-app-broker", "3.2")];
 /// One of each line that is cared for.
 const VERSIONS: [&str; 4] = ["18.20.8", "20.20.2", "22.23.5", "24.22.3"];

@@ -17,13 +17,15 @@ pub struct Version(pub u16);
 
 impl Version {
     /// The one that this code writes.
-    pub const OWN: Version = if cfg!(feature = "next-records") { Version::NEXT } else { Version::CLOCK };
+    pub const OWN: Version = if cfg!(feature = "next-records") { Version::NEXT } else { Version::STANDBY };
     /// The first one that knows of schedules and of files that change.
     pub(super) const CLOCK: Version = Version(2);
+    /// The first one that knows of standbys, and of listeners that workers ask for.
+    pub(super) const STANDBY: Version = Version(3);
     /// One with another field at the end of each record; for tests, which go to and fro between two builds.
-    pub const NEXT: Version = Version(3);
+    pub const NEXT: Version = Version(4);
     /// One that no earlier one may read; for tests.
-    pub const STRANGE: Version = Version(4);
+    pub const STRANGE: Version = Version(5);
 
     fn oldest_reader(self) -> u16 {
         if self < Version::STRANGE { 1 } else { self.0 }

@@ -150,6 +150,16 @@ fn encode_broker(broker: &Broker, body: &mut Body) {
         body.time(broker.changed.latest);
         body.flag(broker.changed.again);
     }
+    if body.has(Version::STANDBY) {
+        body.u64(digest(&broker.listen));
+        body.flag(broker.binds);
+    }
+}
+
+/// Tells one list of addresses from another (FNV-1a).
+pub(super) fn digest<T: AsRef<str>>(addresses: &[T]) -> u64 {
+    let bytes = addresses.iter().flat_map(|address| address.as_ref().bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn encode_phase(phase: Phase, body: &mut Body) {
@@ -242,6 +252,7 @@ fn code_of(why: Why) -> u8 {
         Why::HungUp => 8,
         Why::Garbled => 9,
         Why::Refused => 10,
+        Why::Hung => 11,
     }
 }
 

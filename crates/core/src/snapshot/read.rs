@@ -60,7 +60,7 @@ pub(super) fn broker(id: BrokerId, fields: &mut Fields<'_>, given: &mut Given<'_
     broker.crowded = fields.flag()?;
     broker.deaths = fields.u64()?;
     broker.rng = Rng::new(fields.u64()?);
-    broker.listen = given.listen(id, fields.u32()?)?;
+    let addresses = fields.u32()?;
     broker.recycle = recycle(fields)?;
     broker.queued = match fields.u8()? {
         0 => None,
@@ -76,6 +76,12 @@ pub(super) fn broker(id: BrokerId, fields: &mut Fields<'_>, given: &mut Given<'_
         // Whoever was sent home by an older version was so by hand.
         broker.hours.by_hand = matches!(broker.phase, Phase::Draining(_) | Phase::Drained);
     }
+    let mut digest = None;
+    if fields.have(Version::STANDBY) {
+        digest = Some(fields.u64()?);
+        broker.binds = fields.flag()?;
+    }
+    broker.listen = given.listen(id, addresses, digest)?;
     Ok(broker)
 }
 
@@ -185,7 +191,8 @@ pub(super) fn worker(
         8 => Some(Why::HungUp),
         9 => Some(Why::Garbled),
         10 => Some(Why::Refused),
-        11.. => return Err(UNKNOWN.into()),
+        11 => Some(Why::Hung),
+        12.. => return Err(UNKNOWN.into()),
     };
     let (first, second) = (fields.time()?, fields.moment()?);
     let (rung, forced) = (fields.u32()? as usize, fields.flag()?);

@@ -39,7 +39,7 @@ pub enum Refused {
         /// The generation that it came with.
         generation: Generation,
     },
-    /// A broker was given another number of addresses than it had bound.
+    /// The addresses that a broker had bound are not among those that were given.
     Listeners {
         /// Whose.
         broker: BrokerId,
@@ -72,7 +72,10 @@ impl fmt::Display for Refused {
                 write!(f, "broker {broker}: the specification of generation {generation} is missing")
             }
             Refused::Listeners { broker, recorded, given } => {
-                write!(f, "broker {broker} had {recorded} bound addresses and was given {given}")
+                write!(
+                    f,
+                    "broker {broker} had {recorded} bound addresses, and they are not among the {given} given"
+                )
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::broker::Broker;
 use crate::generation::Accepted;
 use crate::id::{BrokerId, Generation, RequestId, WorkerId};
 use crate::snapshot::body::{Fields, Kind, split};
-use crate::snapshot::fields::{encode_app, names};
+use crate::snapshot::fields::{self, encode_app, names};
 use crate::snapshot::image::{Contents, Tail};
 use crate::snapshot::read;
 use crate::snapshot::refused::Refused;
@@ -100,13 +100,26 @@ impl<'a> Given<'a> {
         Ok(accepted)
     }
 
-    /// So many addresses.
-    pub(super) fn listen(&mut self, broker: BrokerId, recorded: u32) -> Result<Vec<String>, Wrong> {
-        let listen = (self.listens)(broker);
-        if listen.len() == recorded as usize {
-            return Ok(listen);
+    /// So many addresses; which of them are meant says the digest, if there is one.
+    pub(super) fn listen(
+        &mut self,
+        broker: BrokerId,
+        recorded: u32,
+        digest: Option<u64>,
+    ) -> Result<Vec<String>, Wrong> {
+        let mut listen = (self.listens)(broker);
+        let given = listen.len();
+        let refused = Wrong::Refused(Refused::Listeners { broker, recorded, given });
+        match digest {
+            None if given == recorded as usize => Ok(listen),
+            None => Err(refused),
+            Some(digest) => {
+                let kept = those_meant(&listen, recorded as usize, digest).ok_or(refused)?;
+                let mut kept = kept.into_iter();
+                listen.retain(|_| kept.next().unwrap_or_default());
+                Ok(listen)
+            }
         }
-        Err(Wrong::Refused(Refused::Listeners { broker, recorded, given: listen.len() }))
     }
 }
 
@@ -120,6 +133,26 @@ impl From<&'static str> for Wrong {
     fn from(why: &'static str) -> Self {
         Wrong::Field(why)
     }
+}
+
+/// Which of the addresses that are held were told: so many, in this order, with this digest. What is held beside them
+/// was bound and not told yet, or told to be closed and still there.
+fn those_meant(held: &[String], told: usize, digest: u64) -> Option<Vec<bool>> {
+    let surplus = held.len().checked_sub(told)?;
+    let mut left_out: Vec<usize> = (told..held.len()).collect();
+    for _ in 0..MOST_TRIES {
+        let kept: Vec<bool> = (0..held.len()).map(|place| !left_out.contains(&place)).collect();
+        let meant = held.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(address, _)| address);
+        if fields::digest(&meant.collect::<Vec<_>>()) == digest {
+            return Some(kept);
+        }
+        // The next choice, from the last places to the first.
+        let lower = |nth: &usize| nth.checked_sub(1).map_or(0, |before| left_out[before] + 1);
+        let moved = (0..surplus).rev().find(|nth| left_out[*nth] > lower(nth))?;
+        left_out[moved] -= 1;
+        (moved + 1..surplus).for_each(|nth| left_out[nth] = told + nth);
+    }
+    None
 }
 
 fn derive(app: &mut App) {
@@ -157,4 +190,32 @@ fn is_what_was_read(app: &App, contents: &Contents<'_>) -> bool {
         })
 }
 
+/// Which addresses are meant is found at once but for a few that are held beside them.
+const MOST_TRIES: u32 = 10_000;
 const APP: &str = "the app's record";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_are_held_beside_those_that_were_told_are_left_out_wherever_they_are() {
+        let held: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+        let meant = |told: &[&str]| {
+            let kept = those_meant(&held, told.len(), fields::digest(told))?;
+            Some(
+                held.iter()
+                    .zip(kept)
+                    .filter(|(_, kept)| *kept)
+                    .map(|(one, _)| one.as_str())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        for told in [&["a", "b", "c", "d"][..], &["a", "b"], &["a", "d"], &["c"], &["b", "c", "d"], &[]] {
+            assert_eq!(meant(told).as_deref(), Some(told));
+        }
+        assert_eq!(meant(&["b", "a"]), None, "their order is that in which they were told");
+        assert_eq!(meant(&["e"]), None);
+        assert_eq!(meant(&["a", "b", "c", "d", "e"]), None);
+    }
+}

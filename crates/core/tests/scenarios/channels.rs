@@ -97,6 +97,29 @@ fn one_that_talks_nonsense_is_replaced_by_its_ladder() {
 }
 
 #[test]
+fn one_that_hangs_is_not_told_and_not_waited_for() {
+    let (mut world, worker) = speaking(told());
+    assert_eq!(asked(&world.feed(Input::Hung { worker })), [Some(Signal::TERM)]);
+    assert!(world.pass(secs(5)).contains(&Effect::KillTree { worker }), "after the wait of its signal only");
+    let effects = world.exit(worker, Exit::Signal(Signal::KILL));
+    let reason = events(&effects).find_map(|event| match &event.what {
+        What::WorkerDeath { reason, forced: true, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert_eq!(reason.as_deref(), Some("hung: its event loop has not turned for too long"));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Spawn { .. })));
+}
+
+#[test]
+fn one_that_hangs_while_it_leaves_keeps_its_time() {
+    let (mut world, worker) = speaking(told());
+    world.ask(API, Verb::Scale(0));
+    assert_eq!(asked(&world.feed(Input::Hung { worker })), []);
+    let effects = world.exit(worker, Exit::Code(0));
+    assert!(events(&effects).any(|event| matches!(event.what, What::WorkerEnded { .. })));
+}
+
+#[test]
 fn a_successor_that_closes_its_channel_replaces_nobody() {
     let recycle = RecycleSpec { min_ready: secs(5), ..RecycleSpec::default() };
     let mut world = World::ready([BrokerSpec { recycle, ready: Ready::Notify, ..told() }]);

@@ -3,7 +3,7 @@
 use crate::world::*;
 use shiftboss_core::spec::{BrokerSpec, Drained};
 use shiftboss_core::status::BrokerState;
-use shiftboss_core::{Exit, Input, Outcome, Verb, What};
+use shiftboss_core::{Effect, Exit, Input, Outcome, Verb, What};
 
 #[test]
 fn no_worker_is_started_before_the_listeners_are_open() {
@@ -144,4 +144,31 @@ fn a_resume_of_a_waiting_broker_tries_its_listeners_at_once() {
     world.ask(API, Verb::Resume);
     assert_eq!(doors(&world.log[begin..]), ["open"]);
     assert_eq!(world.app.deadline(), None);
+}
+
+#[test]
+fn a_listener_that_a_worker_asks_for_is_one_of_the_broker() {
+    let mut world = World::ready([spec(1)]);
+    let address = || "tcp://:4000".to_owned();
+    let effects = world.feed(Input::Bound { broker: API, address: address() });
+    assert!(told(&effects, |what| *what == What::ListenerBound { address: address() }));
+    assert_eq!(world.feed(Input::Bound { broker: API, address: address() }), [], "once");
+    assert_eq!((world.status().listen, world.app.listening()), (vec![address()], vec![API]));
+
+    world.ask(API, Verb::Drain);
+    world.everybody_obeys();
+    assert_eq!(doors(&world.log), ["quiet", "shut"], "it refuses while drained");
+    world.ask(API, Verb::Resume);
+    assert_eq!(doors(&world.log), ["quiet", "shut", "open"]);
+    world.everybody_obeys();
+    assert_eq!(world.status().state, BrokerState::Open);
+
+    let effects = world.feed(Input::Unbound { broker: API, address: address() });
+    assert!(told(&effects, |what| *what == What::ListenerClosed { address: address() }));
+    assert_eq!(world.feed(Input::Unbound { broker: API, address: address() }), [], "once");
+    assert!(!world.status().listen.contains(&address()));
+}
+
+fn told(effects: &[Effect], what: impl Fn(&What) -> bool) -> bool {
+    events(effects).any(|event| what(&event.what))
 }

@@ -48,6 +48,15 @@ impl World {
                 self.plan(wait, Plan::Now(Input::Changed { broker }));
             }
         }
+        if self.rng.chance(self.faults.binds) {
+            let broker = BrokerId(self.rng.below(self.brokers.len() as u64) as u32);
+            let address = format!("tcp://:{}", 3000 + self.rng.below(3));
+            let bound = self.rng.chance(0.6);
+            self.feed(match bound {
+                true => Input::Bound { broker, address },
+                false => Input::Unbound { broker, address },
+            })?;
+        }
         if self.rng.chance(self.faults.massacres) {
             self.kill_all();
         }
@@ -101,7 +110,9 @@ impl World {
         let broker = BrokerId(self.rng.below(6) as u32);
         // A round that is long over, or one that may just have been answered.
         let round = self.rng.below(3) as u32;
-        match self.rng.below(12) {
+        match self.rng.below(14) {
+            12 => Input::Hung { worker },
+            13 => Input::Unbound { broker, address: "tcp://:1".to_owned() },
             11 => Input::Refused { worker },
             8 => Input::Spoke { worker },
             9 => Input::HungUp { worker },

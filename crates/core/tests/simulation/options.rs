@@ -54,11 +54,13 @@ pub(crate) struct Faults {
     pub(crate) windows: f64,
     /// Files change.
     pub(crate) changes: f64,
+    /// Workers ask for listeners, and no longer.
+    pub(crate) binds: f64,
 }
 
 impl Faults {
     /// Every one of them.
-    pub(crate) fn all(&mut self) -> [&mut f64; 25] {
+    pub(crate) fn all(&mut self) -> [&mut f64; 26] {
         [
             &mut self.spawn_fails,
             &mut self.spawn_slow,
@@ -85,6 +87,7 @@ impl Faults {
             &mut self.joins,
             &mut self.windows,
             &mut self.changes,
+            &mut self.binds,
         ]
     }
 }
@@ -135,6 +138,7 @@ impl Options {
                 joins: rng.pick(&[0.0, 0.0, 0.0, 0.002]),
                 windows: rng.pick(&[0.2, 0.9, 1.0]),
                 changes: rng.pick(&[0.0, 0.01, 0.05]),
+                binds: rng.pick(&[0.0, 0.0, 0.01, 0.05]),
             },
             steps: match rng.chance(0.02) {
                 true => 12_000,
@@ -171,7 +175,8 @@ pub(crate) fn draw_spec(rng: &mut Rng, launch: u32, every: bool) -> BrokerSpec {
         launch: LaunchId(launch),
         listens: rng.chance(0.5),
         ready: match rng.below(10) {
-            0..=4 => Ready::Notify,
+            0..=3 => Ready::Notify,
+            4 => Ready::Listening,
             5 | 6 => Ready::Accepting,
             _ => Ready::After(millis(rng, 0, 1000)),
         },

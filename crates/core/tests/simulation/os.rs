@@ -33,11 +33,9 @@ impl World {
             return Ok(());
         }
         match plan {
-            Plan::Now(Input::HungUp { .. } | Input::Garbled { .. } | Input::Refused { .. })
-                if !self.faults.kill() =>
-            {
-                Ok(())
-            }
+            Plan::Now(
+                Input::HungUp { .. } | Input::Garbled { .. } | Input::Hung { .. } | Input::Refused { .. },
+            ) if !self.faults.kill() => Ok(()),
             Plan::Now(input) => self.feed(input),
             Plan::Spawned(worker, false) => {
                 self.feed(Input::SpawnFailed { worker, reason: "no such file".to_owned() })
@@ -112,6 +110,7 @@ impl World {
                 0 => self.plan(wait, Plan::Now(Input::HungUp { worker })),
                 1 => self.plan(wait, Plan::Now(Input::Garbled { worker })),
                 2 => self.plan(wait / 8, Plan::Now(Input::Refused { worker })),
+                3 => self.plan(wait, Plan::Now(Input::Hung { worker })),
                 _ => {}
             }
         }
@@ -251,6 +250,9 @@ impl World {
             | Input::Spoke { .. }
             | Input::HungUp { .. }
             | Input::Garbled { .. }
+            | Input::Hung { .. }
+            | Input::Bound { .. }
+            | Input::Unbound { .. }
             | Input::Refused { .. }
             | Input::Begun { .. }
             | Input::Command { .. }
@@ -265,6 +267,8 @@ impl World {
             Plan::Spawned(..) => true,
             Plan::Now(input) => match input {
                 Input::Opened { .. }
+                | Input::Bound { .. }
+                | Input::Unbound { .. }
                 | Input::Quiet { .. }
                 | Input::Shut { .. }
                 | Input::Window { .. }
@@ -277,6 +281,7 @@ impl World {
                 | Input::Spoke { .. }
                 | Input::HungUp { .. }
                 | Input::Garbled { .. }
+                | Input::Hung { .. }
                 | Input::Refused { .. }
                 | Input::Begun { .. }
                 | Input::Exited { .. }
@@ -359,6 +364,7 @@ impl Plan {
                 | Input::Spoke { worker }
                 | Input::HungUp { worker }
                 | Input::Garbled { worker }
+                | Input::Hung { worker }
                 | Input::Refused { worker },
             ) => Some(*worker),
             Plan::Spawned(..) | Plan::Now(_) => None,

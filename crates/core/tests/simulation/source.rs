@@ -47,6 +47,12 @@ fn input(input: &Input) -> String {
         Input::Begun { spec, seed } => {
             format!("Input::Begun {{ spec: Box::new({}), seed: {seed} }}", self::spec(spec))
         }
+        Input::Bound { broker, address } => {
+            format!("Input::Bound {{ broker: {broker:?}, address: {address:?}.to_owned() }}")
+        }
+        Input::Unbound { broker, address } => {
+            format!("Input::Unbound {{ broker: {broker:?}, address: {address:?}.to_owned() }}")
+        }
         Input::Quiet { .. }
         | Input::Shut { .. }
         | Input::Spawned { .. }
@@ -55,6 +61,7 @@ fn input(input: &Input) -> String {
         | Input::Spoke { .. }
         | Input::HungUp { .. }
         | Input::Garbled { .. }
+        | Input::Hung { .. }
         | Input::Refused { .. }
         | Input::Window { .. }
         | Input::Changed { .. }
@@ -92,6 +99,7 @@ fn spec(spec: &BrokerSpec) -> String {
     let ready = match ready {
         Ready::Notify => "Ready::Notify".to_owned(),
         Ready::Accepting => "Ready::Accepting".to_owned(),
+        Ready::Listening => "Ready::Listening".to_owned(),
         Ready::After(wait) => format!("Ready::After({})", duration(*wait)),
     };
     let every = recycle.every.map_or("None".to_owned(), |every| format!("Some({})", duration(every)));

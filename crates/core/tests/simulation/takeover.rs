@@ -18,7 +18,7 @@ use crate::world::{Failure, Plan, Told, World};
 
 /// The records that each step is written to, if this seed has takeovers.
 pub(crate) fn records(takeovers: f64) -> Option<Records<Memory>> {
-    (takeovers > 0.0).then(|| Records::new_in(Version(2), Memory::of(SMALL.size()), SMALL))
+    (takeovers > 0.0).then(|| Records::new_in(Version(3), Memory::of(SMALL.size()), SMALL))
 }
 
 /// The app that was not interrupted, for as long as the two are compared.
@@ -130,7 +130,10 @@ impl World {
             | Input::Changed { .. }
             | Input::Spawned { .. }
             | Input::SpawnFailed { .. }
+            | Input::Bound { .. }
+            | Input::Unbound { .. }
             | Input::Garbled { .. }
+            | Input::Hung { .. }
             | Input::Refused { .. } => {}
             // Whoever wanted it sees that it is not there.
             Input::Begun { .. } => {}
@@ -148,7 +151,7 @@ impl World {
         self.deaths_cost();
         loop {
             self.some_successors_fail()?;
-            let build = self.rng.pick(&[Version(2), Version::NEXT]);
+            let build = self.rng.pick(&[Version(3), Version::NEXT]);
             let app = self.restored(build, "I40")?;
             let same = written(&app) == written(&self.app) && app.status() == self.app.status();
             self.require("I40", same, || "the state restored is not the state recorded".to_owned())?;
@@ -206,7 +209,15 @@ impl World {
         let Some(records) = &self.records else { return Err(Refused::Empty) };
         let specs = |broker, since| self.accepted.get(&(broker, since)).filter(|_| !forgetful).cloned();
         let bound = &self.oracle.claimed().brokers;
-        let listens = |broker: BrokerId| bound[broker.0 as usize].listen.clone();
+        // One may be bound and not told yet, or closed and still there.
+        let listens = |broker: BrokerId| {
+            let mut held = bound[broker.0 as usize].listen.clone();
+            if self.steps % 3 > 0 {
+                let place = (self.steps / 3) as usize % (held.len() + 1);
+                held.insert(place, "tcp://:4000".to_owned());
+            }
+            held
+        };
         restore_in(build, records.store().image(), specs, listens)
     }
 
@@ -230,7 +241,7 @@ impl World {
         if !self.rng.chance(0.3) {
             return Ok(());
         }
-        let build = self.rng.pick(&[Version(2), Version::NEXT]);
+        let build = self.rng.pick(&[Version(3), Version::NEXT]);
         let refused = self.try_restore(build, true).is_err();
         self.require("I43", refused, || "a successor does without a specification".to_owned())?;
         let mut failed = self.restored(build, "I40")?;

@@ -354,7 +354,7 @@ impl World {
 /// Whether a worker of this specification says itself that it is ready.
 pub(crate) fn says_ready(spec: &BrokerSpec) -> bool {
     match spec.ready {
-        Ready::Notify | Ready::Accepting => true,
+        Ready::Notify | Ready::Accepting | Ready::Listening => true,
         Ready::After(_) => false,
     }
 }

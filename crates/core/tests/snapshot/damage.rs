@@ -92,17 +92,29 @@ fn a_missing_specification_is_refused() {
 }
 
 #[test]
-fn another_number_of_addresses_is_refused() {
+fn addresses_that_are_missing_or_others_are_refused_and_more_are_left_out() {
     let mut trace = Trace::draw(0, 1);
     trace.specs.truncate(1);
     let mut app = trace.app();
     let mut records = Records::new(Memory::new(), LAYOUT);
     drop(app.start(Time(5)));
+    for port in [3000, 4000] {
+        let address = format!("tcp://:{port}");
+        drop(app.handle(Time(5), Input::Bound { broker: BrokerId(0), address }));
+    }
     records.record(&mut app).unwrap();
-    let given = |_| vec!["tcp://:3000".to_owned()];
     let spec = trace.specs[0].clone();
-    let error = snapshot::restore(records.store().bytes(), |_, _| Some(spec.clone()), given).err();
-    assert_eq!(error.expect("refused").to_string(), "broker 0 had 0 bound addresses and was given 1");
+    let given = |ports: &[u16]| {
+        let held: Vec<String> = ports.iter().map(|port| format!("tcp://:{port}")).collect();
+        snapshot::restore(records.store().bytes(), |_, _| Some(spec.clone()), |_| held.clone())
+    };
+    let refused = |ports| given(ports).err().expect("refused").to_string();
+    assert_eq!(refused(&[3000]), "broker 0 had 2 bound addresses, and they are not among the 1 given");
+    assert_eq!(refused(&[3000, 5000]), "broker 0 had 2 bound addresses, and they are not among the 2 given");
+    for more in [&[3000, 4000][..], &[3000, 5000, 4000], &[3000, 4000, 5000], &[1, 3000, 4000]] {
+        let found = given(more).expect("taken over");
+        assert!(found.status() == app.status() && snapshot::written(&found) == snapshot::written(&app));
+    }
 }
 
 #[test]

@@ -36,13 +36,13 @@ fn goes_on(trace: &Trace, at: usize, before: Memory, to: Version) -> usize {
     records.record(&mut app).unwrap();
     let mut torn = before;
     for write in &records.store().writes {
-        for reader in [Version(2), Version::NEXT] {
+        for reader in [Version(3), Version::NEXT] {
             let found = restored(last, trace, &torn.bytes, reader).unwrap();
             assert!(snapshot::written(&found) == last.after, "{}: not as before, for {reader:?}", told());
         }
         write.apply(&mut torn.bytes);
     }
-    for reader in [Version(2), Version::NEXT] {
+    for reader in [Version(3), Version::NEXT] {
         let found = restored(next, trace, &torn.bytes, reader).unwrap();
         assert!(snapshot::written(&found) == next.after, "{}: not as after, for {reader:?}", told());
     }
@@ -60,8 +60,8 @@ fn records_that_no_older_version_may_read_are_refused_by_it_and_stay_as_they_are
         records.record(&mut app).unwrap();
     }
     let image = &records.store().bytes;
-    for (reader, known) in [(Version(2), 2), (Version::NEXT, 3)] {
-        let refused = Refused::Format { found: 4, known };
+    for (reader, known) in [(Version(3), 3), (Version::NEXT, 4)] {
+        let refused = Refused::Format { found: 5, known };
         assert_eq!(restored(last, &trace, image, reader).err(), Some(refused.clone()));
         let store = Memory { bytes: image.clone(), writes: Vec::new() };
         assert_eq!(Records::adopt_in(reader, store).err(), Some(refused));
@@ -87,7 +87,7 @@ fn records_from_before_schedules_are_gone_on_with() {
         for (step, next) in trace.steps.iter().zip(&trace.steps[1..]) {
             drop(perform(&mut app, step.input.as_ref()));
             records.record(&mut app).unwrap();
-            let mut found = restored(step, &trace, &records.store().bytes, Version(2)).unwrap();
+            let mut found = restored(step, &trace, &records.store().bytes, Version(3)).unwrap();
             assert!(found.is_consistent() && found.status() == app.status(), "seed {seed}: another state");
             assert!(perform(&mut found, next.input.as_ref()) == next.effects, "seed {seed}: other effects");
             tried += 1;
@@ -103,7 +103,7 @@ fn restored(step: &Step, trace: &Trace, image: &[u8], reader: Version) -> Result
     snapshot::restore_in(reader, image, specs, listens)
 }
 
-const WAYS: [(Version, Version); 2] = [(Version(2), Version::NEXT), (Version::NEXT, Version(2))];
+const WAYS: [(Version, Version); 2] = [(Version(3), Version::NEXT), (Version::NEXT, Version(3))];
 const TRACES: u64 = 60;
 const LENGTH: usize = 100;
 const EVERY: usize = 9;

@@ -15,7 +15,10 @@ pub(crate) struct Broker {
     pub(crate) most_wanted: u32,
     /// By how many more workers were wanted lately.
     pub(crate) grown: Vec<(Time, u64)>,
+    /// It has listeners, or a worker has asked for one.
     pub(crate) listens: bool,
+    /// Addresses that are bound.
+    pub(crate) bound: BTreeSet<String>,
     pub(crate) scheduled: bool,
     /// Whether it is inside of its window, as the clock last said.
     pub(crate) window: Option<bool>,
@@ -94,6 +97,7 @@ impl Broker {
             most_wanted: spec.workers,
             grown: Vec::new(),
             listens: spec.listens,
+            bound: BTreeSet::new(),
             scheduled: spec.scheduled,
             window: None,
             early: false,

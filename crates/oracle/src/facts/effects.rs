@@ -33,6 +33,7 @@ impl Facts {
                     spoke: false,
                     hung_up: None,
                     garbled: false,
+                    hung: false,
                     proved: false,
                     killed: false,
                     lateness: self.lateness,
@@ -117,6 +118,7 @@ impl Facts {
             | What::AppStopping
             | What::BrokerStarted { .. }
             | What::ListenerBound { .. }
+            | What::ListenerClosed { .. }
             | What::ListenerFailed { .. }
             | What::BrokerWaiting { .. }
             | What::BrokerOpened

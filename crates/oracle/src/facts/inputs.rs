@@ -46,6 +46,7 @@ impl Facts {
                 {
                     broker.asked = None;
                     broker.listening = result.is_ok();
+                    broker.bound.extend(result.iter().flatten().cloned());
                     broker.unopened = if result.is_ok() { 0 } else { broker.unopened + 1 };
                 }
             }
@@ -96,6 +97,24 @@ impl Facts {
             Input::Garbled { worker } | Input::Refused { worker } => {
                 if let Some(process) = self.living.get_mut(worker) {
                     process.garbled = true;
+                }
+            }
+            Input::Hung { worker } => {
+                if let Some(process) = self.living.get_mut(worker) {
+                    (process.garbled, process.hung) = (true, true);
+                }
+            }
+            Input::Bound { broker, address } => {
+                if let Some(broker) = self.brokers.get_mut(broker.0 as usize) {
+                    broker.bound.insert(address.clone());
+                    // Its listeners that were asked for before were not answered, or will be.
+                    broker.listening |= !broker.listens && !broker.held;
+                    broker.listens = true;
+                }
+            }
+            Input::Unbound { broker, address } => {
+                if let Some(broker) = self.brokers.get_mut(broker.0 as usize) {
+                    broker.bound.remove(address);
                 }
             }
             Input::Begun { spec, .. } => {

@@ -32,6 +32,8 @@ pub(crate) struct Process {
     pub(crate) hung_up: Option<Time>,
     /// Nobody listens to it any more.
     pub(crate) garbled: bool,
+    /// Its event loop was seen not to turn.
+    pub(crate) hung: bool,
     /// It had been ready for long enough to start counting failures anew when it was asked to leave.
     pub(crate) proved: bool,
     pub(crate) killed: bool,
@@ -85,7 +87,7 @@ impl Process {
 /// Whether a worker of this specification is known to be ready by a sign of its own.
 pub(crate) fn says_ready(spec: &BrokerSpec) -> bool {
     match spec.ready {
-        Ready::Notify | Ready::Accepting => true,
+        Ready::Notify | Ready::Accepting | Ready::Listening => true,
         Ready::After(_) => false,
     }
 }
@@ -97,7 +99,7 @@ pub(crate) fn is_unready(reason: &str) -> bool {
 
 /// The same for any failing of the worker's own.
 pub(crate) fn is_fault(reason: &str) -> bool {
-    is_unready(reason) || [HUNG_UP, GARBLED, REFUSED].iter().any(|fault| reason.starts_with(fault))
+    is_unready(reason) || [HUNG_UP, GARBLED, REFUSED, HUNG].iter().any(|fault| reason.starts_with(fault))
 }
 
 /// It has closed its channel, and stayed.
@@ -106,6 +108,8 @@ pub(crate) const HUNG_UP: &str = "closed its channel";
 pub(crate) const LEAVES_WITHIN: Duration = Duration::from_secs(1);
 /// Nobody wants it.
 pub(crate) const REFUSED: &str = "was refused";
+/// Its event loop does not turn.
+pub(crate) const HUNG: &str = "hung:";
 /// What it says means nothing.
 pub(crate) const GARBLED: &str = "wrote too much";
 
@@ -127,12 +131,20 @@ impl Process {
         self.garbled || self.hung_up.is_some()
     }
 
+    /// It is asked to leave because it hangs.
+    fn is_given_up(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|(_, reason)| reason.starts_with(HUNG))
+    }
+
     /// The rung that is its next, and how long it has there; none if that is the kill. Messages to one that does not hear
-    /// are left out, and their time is not lost.
+    /// are left out, and their time is not lost, unless it hangs.
     pub(crate) fn next_rung(&self, spec: &BrokerSpec) -> Option<(usize, Rung)> {
         let first = self.rungs.last().map_or(0, |asked| asked.rung + 1);
         let mut least = Duration::ZERO;
         for (number, rung) in ladder(spec).iter().enumerate().skip(first) {
+            if rung.ask == Ask::Notice && self.is_given_up() {
+                continue;
+            }
             if rung.ask == Ask::Notice && !self.hears() {
                 least = least.max(rung.wait);
             } else {

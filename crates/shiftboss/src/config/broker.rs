@@ -15,7 +15,8 @@ use super::problem::{Findings, Problem, Reader, word};
 use super::table::{Cell, Read, Table, in_order, kind_of};
 use super::value::{self, choice, count};
 use crate::address::{Address, Balance};
-use crate::options::{BrokerOptions, Kind};
+use crate::guess;
+use crate::options::{BrokerOptions, Kind, Serialization};
 use crate::os::lanes;
 
 pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut Findings) -> BrokerOptions {
@@ -25,11 +26,20 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     };
     let command = command.unwrap_or_default();
     let mut options = BrokerOptions::new(command);
-    let kind = table.read("kind", findings, kind);
+    options.cwd = table
+        .read("cwd", findings, |cell, findings| value::plain_text(cell, findings).map(PathBuf::from))
+        .value();
+    let kind = match table.read("kind", findings, kind) {
+        said @ (Read::Absent | Read::Is(Kind::Node)) => {
+            Read::Is(take_for(table, &mut options, &said, findings))
+        }
+        said => said,
+    };
     let workers = table.read("workers", findings, workers);
     let listens = table.read("listen", findings, |cell, findings| listen::read(cell, taken, findings));
     let ready = table.read("ready", findings, policy::ready);
     let recycle = table.read("recycle", findings, policy::recycle);
+    check_balance(table, &kind, &listens, findings);
     check_ready(table, &kind, &listens, &ready, findings);
     check_recycle(table, &workers, &recycle, findings);
     check_lanes(table, &workers, &listens, findings);
@@ -52,21 +62,53 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     {
         options.watch = table.read("watch", findings, super::watched::watch).value();
     }
-    options.cwd = table
-        .read("cwd", findings, |cell, findings| value::plain_text(cell, findings).map(PathBuf::from))
-        .value();
-    options.environment = table.read("environment", findings, environment).or(options.environment);
-    options.clean_environment =
-        table.read("clean_environment", findings, value::flag).or(options.clean_environment);
-    if table.cell("drained").is_some() && table.cell("listen").is_none() {
+    options.serialization = table
+        .read("serialization", findings, |cell, findings| {
+            let known = [("json", Serialization::Json), ("advanced", Serialization::Advanced)];
+            choice(cell, &known, findings)
+        })
+        .or(options.serialization);
+    options.preload = table.read("preload", findings, value::flag).or(options.preload);
+    options.hung_after = table.read("hung_after", findings, hung_after).or(options.hung_after);
+    if table.cell("drained").is_some() && table.cell("listen").is_none() && options.kind != Kind::Node {
         let what = "`drained` has no effect without `listen`";
         findings.push(table.problem("drained", what).warning());
     }
+    options.environment = table.read("environment", findings, environment).or(options.environment);
+    options.clean_environment =
+        table.read("clean_environment", findings, value::flag).or(options.clean_environment);
     // Nobody waits for connections on UDP, so nobody would ever be seen to accept.
     if options.ready.is_none() && options.effective_ready() == Ready::Accepting && !has_stream(&options) {
         options.ready = (!options.listen.is_empty()).then_some(Ready::After(Duration::from_secs(1)));
     }
     options
+}
+
+/// What kind of a worker it is, where that is not said; a launcher of Node programs is looked through.
+fn take_for(
+    table: &Table<'_>,
+    options: &mut BrokerOptions,
+    said: &Read<Kind>,
+    findings: &mut Findings,
+) -> Kind {
+    match guess::guess(&options.command, options.cwd.as_deref()) {
+        Ok(guess) => {
+            options.command = guess.command;
+            if matches!(said, Read::Is(_)) { Kind::Node } else { guess.kind }
+        }
+        Err(launcher) => {
+            findings.push(table.problem("command", &launcher.to_string()));
+            Kind::Node
+        }
+    }
+}
+
+/// A duration, or "never".
+fn hung_after(cell: &Cell<'_>, findings: &mut Findings) -> Option<Option<Duration>> {
+    if matches!(cell.value.get_ref(), DeValue::String(text) if text == "never") {
+        return Some(None);
+    }
+    value::duration_from(Duration::from_secs(1))(cell, findings).map(Some)
 }
 
 fn has_stream(options: &BrokerOptions) -> bool {
@@ -77,6 +119,24 @@ fn is_stream(address: &Address) -> bool {
     match address {
         Address::Tcp(_) | Address::Unix(_) => true,
         Address::Udp(_) => false,
+    }
+}
+
+/// Only programs that are handed connections can take turns.
+fn check_balance(
+    table: &Table<'_>,
+    kind: &Read<Kind>,
+    listens: &Read<Vec<crate::address::Listen>>,
+    findings: &mut Findings,
+) {
+    let by_turns = |listen: &crate::address::Listen| listen.balance == Balance::RoundRobin;
+    if let (Read::Is(Kind::Plain | Kind::Notify | Kind::Worker), Read::Is(all)) = (kind, listens)
+        && all.iter().any(by_turns)
+    {
+        let what = "balance = \"round-robin\" needs kind = \"node\"";
+        findings.push(
+            table.problem("listen", what).help("all others take their connections themselves: \"shared\""),
+        );
     }
 }
 
@@ -92,11 +152,20 @@ fn check_ready(
         (Read::Is(Ready::Notify), Read::Absent | Read::Is(Kind::Plain), _) => table
             .problem("ready", "ready = \"notify\" needs kind = \"notify\"")
             .help("kind = \"notify\" gives the workers a NOTIFY_SOCKET to say READY=1 on"),
+        (Read::Is(Ready::Listening), Read::Is(Kind::Plain | Kind::Notify | Kind::Worker), _) => table
+            .problem("ready", "ready = \"listening\" needs kind = \"node\"")
+            .help("any other program is seen to wait for connections: ready = \"accepting\""),
         (Read::Is(Ready::Accepting), _, Read::Absent) => no_stream(table),
         (Read::Is(Ready::Accepting), _, Read::Is(all)) if !all.iter().any(|one| is_stream(&one.address)) => {
             no_stream(table)
         }
-        (Read::Is(Ready::Notify | Ready::Accepting | Ready::After(_)) | Read::Absent | Read::Wrong, _, _) => {
+        (
+            Read::Is(Ready::Notify | Ready::Accepting | Ready::Listening | Ready::After(_))
+            | Read::Absent
+            | Read::Wrong,
+            _,
+            _,
+        ) => {
             return;
         }
     };
@@ -196,12 +265,12 @@ fn as_array(line: &str) -> String {
 
 fn kind(cell: &Cell<'_>, findings: &mut Findings) -> Option<Kind> {
     if let DeValue::String(text) = cell.value.get_ref()
-        && ["node", "one_shot"].contains(&text.as_ref())
+        && text == "one_shot"
     {
         findings.push(cell.later(&format!("\"{text}\"")));
         return None;
     }
-    choice(cell, &[("notify", Kind::Notify), ("plain", Kind::Plain)], findings)
+    choice(cell, &[("node", Kind::Node), ("notify", Kind::Notify), ("plain", Kind::Plain)], findings)
 }
 
 fn workers(cell: &Cell<'_>, findings: &mut Findings) -> Option<u32> {

@@ -11,7 +11,7 @@ use shiftboss_core::spec::{Ask, Drained, Ready, StopLadder};
 use super::value::show_duration;
 use super::{Lines, Loaded};
 use crate::address::{Address, Balance};
-use crate::options::{BrokerOptions, Kind, UpgradeWhen};
+use crate::options::{BrokerOptions, Kind, Serialization, UpgradeWhen};
 
 pub(super) fn explain(loaded: &Loaded) -> String {
     let Loaded { options, lines, .. } = loaded;
@@ -50,6 +50,18 @@ impl<'l> Page<'l> {
         self.duration("backoff.cap", options.backoff.cap);
         self.duration("backoff.healthy_after", options.backoff.healthy_after);
         self.line("drained", drained(options.drained), "default");
+        if options.kind == Kind::Node {
+            let serialization = match options.serialization {
+                Serialization::Json => "\"json\"",
+                Serialization::Advanced => "\"advanced\"",
+            };
+            self.line("serialization", serialization, "default");
+            self.line("preload", &options.preload.to_string(), "default");
+            match options.hung_after {
+                Some(wait) => self.duration("hung_after", wait),
+                None => self.line("hung_after", "\"never\"", "default"),
+            }
+        }
         self.clock_and_files(options);
         match &options.cwd {
             Some(cwd) => self.line("cwd", &quoted(&cwd.to_string_lossy()), "default"),
@@ -157,6 +169,7 @@ fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Notify => "\"notify\"",
         Kind::Plain => "\"plain\"",
+        Kind::Node => "\"node\"",
         // Only programs that use the library have such.
         Kind::Worker => "a worker of this program",
     }
@@ -165,6 +178,7 @@ fn kind(kind: Kind) -> &'static str {
 fn ready(ready: Ready) -> String {
     match ready {
         Ready::Notify => "\"notify\"".to_owned(),
+        Ready::Listening => "\"listening\"".to_owned(),
         Ready::Accepting => "\"accepting\"".to_owned(),
         Ready::After(wait) => format!("{{ after = \"{}\" }}", show_duration(wait)),
     }
@@ -172,6 +186,7 @@ fn ready(ready: Ready) -> String {
 
 fn default_ready(options: &BrokerOptions) -> &'static str {
     match (options.kind, options.listen.is_empty()) {
+        (Kind::Node, _) => "default of kind \"node\"",
         (Kind::Notify | Kind::Worker, _) => "default of kind \"notify\"",
         (Kind::Plain, true) => "default without listeners",
         (Kind::Plain, false) => "default with these listeners",
@@ -187,17 +202,20 @@ fn drained(drained: Drained) -> &'static str {
 
 fn listen(options: &BrokerOptions) -> String {
     let all = options.listen.iter().map(|listen| {
-        let address = quoted(&listen.address.to_string());
         // The default name is the address as it was written, which may differ from how it is printed.
-        let is_default = listen.name.parse().is_ok_and(|written: Address| written == listen.address);
+        let is_written = listen.name.parse().is_ok_and(|written: Address| written == listen.address);
+        let balance = match listen.balance {
+            Balance::Shared if is_written => return quoted(&listen.name),
+            Balance::Shared => "",
+            Balance::RoundRobin => ", balance = \"round-robin\"",
+            Balance::Lanes => ", balance = \"lanes\"",
+        };
         let name = quoted(&listen.name);
-        match (listen.balance, is_default) {
-            (Balance::Shared, true) => name,
-            (Balance::Shared, false) => format!("{{ name = {name}, address = {address} }}"),
-            (Balance::Lanes, true) => format!("{{ address = {name}, balance = \"lanes\" }}"),
-            (Balance::Lanes, false) => {
-                format!("{{ name = {name}, address = {address}, balance = \"lanes\" }}")
-            }
+        if is_written {
+            // An address has what a name must not have.
+            format!("{{ address = {name}{balance} }}")
+        } else {
+            format!("{{ name = {name}, address = {}{balance} }}", quoted(&listen.address.to_string()))
         }
     });
     format!("[{}]", all.collect::<Vec<_>>().join(", "))

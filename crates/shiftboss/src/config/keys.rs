@@ -30,6 +30,9 @@ pub(super) const BROKER: Level = Level {
         "stop",
         "backoff",
         "drained",
+        "serialization",
+        "hung_after",
+        "preload",
         #[cfg(feature = "schedule")]
         "schedule",
         #[cfg(feature = "watch")]

@@ -73,16 +73,14 @@ fn one(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Li
 }
 
 fn balance(cell: &Cell<'_>, findings: &mut Findings) -> Option<Balance> {
-    if matches!(cell.value.get_ref(), DeValue::String(text) if text == "round-robin") {
-        findings.push(cell.later("\"round-robin\""));
-        return None;
-    }
-    value::choice(cell, &[("shared", Balance::Shared), ("lanes", Balance::Lanes)], findings)
+    let known =
+        [("shared", Balance::Shared), ("round-robin", Balance::RoundRobin), ("lanes", Balance::Lanes)];
+    value::choice(cell, &known, findings)
 }
 
 fn fits(balance: Balance, address: &Address, cell: &Cell<'_>, findings: &mut Findings) -> bool {
     let why = match (balance, address) {
-        (Balance::Shared, _) | (Balance::Lanes, Address::Tcp(_)) => return true,
+        (Balance::Shared | Balance::RoundRobin, _) | (Balance::Lanes, Address::Tcp(_)) => return true,
         (Balance::Lanes, Address::Unix(_)) => "a path has one socket, and one queue",
         (Balance::Lanes, Address::Udp(_)) => "only TCP tells a new client from one that goes on",
     };

@@ -15,9 +15,9 @@ pub(super) fn ready(cell: &Cell<'_>, findings: &mut Findings) -> Option<Ready> {
         DeValue::String(text) => match text.as_ref() {
             "notify" => return Some(Ready::Notify),
             "accepting" => return Some(Ready::Accepting),
-            "listening" => findings.push(cell.later("\"listening\"")),
+            "listening" => return Some(Ready::Listening),
             other => {
-                let words = ["notify", "accepting"];
+                let words = ["listening", "notify", "accepting"];
                 findings.push(value::not_among(cell, other, words.into_iter()).help(READY_EXAMPLE));
             }
         },

@@ -96,6 +96,15 @@ impl Driver {
                         shell.sockets.assert_backlog();
                         self.workers.watch_listeners(broker, &shell.sockets);
                     }
+                    match (&event.what, event.broker) {
+                        (shiftboss_core::What::RecycleFinished { .. }, Some(broker)) => {
+                            self.close_unused_listeners(broker);
+                        }
+                        (shiftboss_core::What::ListenerClosed { address }, Some(broker)) => {
+                            self.close_listener(broker, address);
+                        }
+                        _ => {}
+                    }
                     let Some(wire) = events.pop_front() else { continue };
                     #[cfg(debug_assertions)]
                     panic_if_asked(&wire);

@@ -92,6 +92,9 @@ impl Driver {
         for (key, status) in std::mem::take(&mut inherited.exits) {
             self.take_exit(key, status);
         }
+        self.tell_of_asked();
+        self.take_turns_again();
+        self.workers.look_at_peers(&mut self.inputs);
         self.look_at_image();
         Ok(())
     }

@@ -199,6 +199,29 @@ impl Listener {
         &self.address
     }
 
+    /// The address and port of the socket itself; none of a path.
+    #[must_use]
+    pub fn name(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()?.as_socket()
+    }
+
+    /// Takes a connection out of the queue, without waiting for one. It does not wait in turn (`SOCK_NONBLOCK`).
+    ///
+    /// # Errors
+    /// Those of accept4(2): EAGAIN if there is none.
+    pub fn accept(&self) -> io::Result<OwnedFd> {
+        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+        Ok(rustix::net::accept_with(&self.socket, flags)?)
+    }
+
+    /// Lets accept(2) not wait: whoever has the socket waits for events. The flag is shared by all who have it.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn wait_for_events(&self) -> Result<(), BindError> {
+        self.socket.set_nonblocking(true).map_err(|error| explain(&self.address, error))
+    }
+
     /// Lets new connections in again.
     ///
     /// # Errors

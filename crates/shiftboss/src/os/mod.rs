@@ -20,6 +20,7 @@ pub mod lines;
 pub mod listener;
 pub mod memory;
 pub mod notify;
+pub mod parent;
 pub mod pidfd;
 pub mod poll;
 pub mod random;

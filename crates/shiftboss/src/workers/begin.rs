@@ -9,11 +9,12 @@ use shiftboss_core::id::{BrokerId, Generation, Pid, Slot, WorkerId};
 use shiftboss_core::spec::Ready;
 
 use super::{Process, Token, Workers};
-use crate::channel::Channel;
+use crate::channel::{Channel, Tongue};
 use crate::extend::Launcher;
 use crate::keys::Key;
 use crate::launch::{Launch, Particulars};
 use crate::log::Deaf;
+use crate::node::Peer;
 use crate::os::notify::NotifySocket;
 use crate::os::poll::Interest;
 use crate::os::spawn::{self, Child, cannot};
@@ -42,16 +43,18 @@ pub(crate) struct Found<'a> {
     pub(crate) slot: Slot,
     pub(crate) of: BrokerId,
     pub(crate) broker: &'a Arc<str>,
-    /// The line that tells it to leave.
-    pub(crate) notice: &'a str,
+    pub(crate) ready: Ready,
+    pub(crate) launch: Option<&'a Launch>,
+    /// It has not been ready yet.
+    pub(crate) starting: bool,
+    /// What it was given as a Node program.
+    pub(crate) note: Option<OwnedFd>,
     /// It has said something on its channel.
     pub(crate) spoke: bool,
     /// What was left of an unfinished message.
     pub(crate) rest: Option<OwnedFd>,
     /// None if it is gone already, and reaped.
     pub(crate) pid: Option<u32>,
-    /// It is still to be watched for its readiness.
-    pub(crate) probed: bool,
     pub(crate) sockets: &'a Sockets,
     /// Its output pipes, its channel and its notify socket, as they were deposited.
     pub(crate) descriptors: Vec<OwnedFd>,
@@ -60,8 +63,18 @@ pub(crate) struct Found<'a> {
 impl Workers {
     /// Goes on with a worker that another process has started.
     pub(crate) fn adopt(&mut self, found: Found<'_>) -> io::Result<()> {
-        let Found { worker, slot, of, broker, notice, spoke, rest, pid, probed, sockets, descriptors } =
-            found;
+        let Found { worker, slot, of, broker, ready, starting, spoke, pid, sockets, .. } = found;
+        let (rest, descriptors) = (found.rest, found.descriptors);
+        let notice = found.launch.map_or("", Launch::notice);
+        let tongue = found.launch.map_or(Tongue::Ours, Launch::tongue);
+        let peer = match tongue {
+            Tongue::Node | Tongue::NodeAdvanced => {
+                let mut peer = Peer::adopt(found.note, !starting)?;
+                peer.hung_after = found.launch.and_then(Launch::hung_after);
+                Some(peer)
+            }
+            Tongue::Ours => None,
+        };
         kill_points::point("a worker is adopted");
         if rest.is_some() {
             self.post.has_rest(worker);
@@ -69,7 +82,8 @@ impl Workers {
         // Those that the keeper could not hold are lost, and with them what the worker would have said.
         let mut descriptors = descriptors.into_iter();
         let (stdout, stderr) = (descriptors.next(), descriptors.next());
-        let channel = descriptors.next().map(|socket| Channel::adopt(socket, rest, notice)).transpose()?;
+        let channel =
+            descriptors.next().map(|socket| Channel::adopt(socket, rest, notice, tongue)).transpose()?;
         let channel = channel.map(|mut channel| {
             if spoke {
                 channel.has_spoken();
@@ -90,6 +104,8 @@ impl Workers {
             output: Output::new(stdout, stderr),
             notify,
             channel,
+            says_ready: peer.is_some() && ready == Ready::Notify,
+            peer,
         };
         if let Some(pid) = pid {
             // The keeper reaps nobody until we are ready, so the number is still its own.
@@ -97,7 +113,7 @@ impl Workers {
             let number = number.ok_or(io::ErrorKind::InvalidData)?;
             let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
             self.children.watch(worker, Child { pid, pidfd });
-            if probed {
+            if starting && ready == Ready::Accepting {
                 self.probes.watch(clock::now(), worker, pid, sockets.keys(slot));
             }
         }
@@ -112,7 +128,16 @@ impl Workers {
         let (stdout, write_stdout) = lines::pipe().map_err(failed("no pipe for its output"))?;
         let (stderr, write_stderr) = lines::pipe().map_err(failed("no pipe for its output"))?;
         let (channel, their_channel) =
-            Channel::pair(order.launch.notice(), self.keeper.is_some()).map_err(failed("no channel"))?;
+            Channel::pair(order.launch.notice(), order.launch.tongue(), self.keeper.is_some())
+                .map_err(failed("no channel"))?;
+        let peer = match order.launch.tongue() {
+            Tongue::Node | Tongue::NodeAdvanced => {
+                let mut peer = Peer::new(self.keeper.is_some()).map_err(failed("no memory for it"))?;
+                peer.hung_after = order.launch.hung_after();
+                Some(peer)
+            }
+            Tongue::Ours => None,
+        };
         let notify = order
             .launch
             .notifies()
@@ -122,8 +147,9 @@ impl Workers {
         let notify_fd = notify.as_ref().map(AsFd::as_fd);
         let descriptors = [Some(stdout.as_fd()), Some(stderr.as_fd()), Some(channel.as_fd()), notify_fd];
         let keeper = self
-            .deposit(order, &descriptors.into_iter().flatten().collect::<Vec<_>>())
+            .deposit(order, peer.as_ref(), &descriptors.into_iter().flatten().collect::<Vec<_>>())
             .map_err(failed("the keeper does not take its descriptors"))?;
+        let preload = if order.launch.preloads() { self.preload() } else { None };
         kill_points::point("a worker is cloned");
         let child = order.launch.start(&Particulars {
             launcher: order.launcher,
@@ -136,6 +162,7 @@ impl Workers {
             stdout: write_stdout.as_fd(),
             stderr: write_stderr.as_fd(),
             notify: notify.as_ref().map(NotifySocket::path),
+            preload: preload.as_deref(),
             channel: their_channel.as_fd(),
         });
         kill_points::point("a worker was cloned");
@@ -149,7 +176,9 @@ impl Workers {
         // Its end is seen only if nobody else has it.
         drop(their_channel);
         let (of, broker, slot) = (order.of, Arc::clone(order.broker), order.slot);
-        let process = Process { pid, of, broker, slot, output, notify, channel: Some(channel) };
+        let says_ready = peer.is_some() && order.ready == Ready::Notify;
+        let channel = Some(channel);
+        let process = Process { pid, of, broker, slot, output, notify, channel, peer, says_ready };
         let registered = self.register(worker, &process);
         self.processes.insert(worker, process);
         if let Err(error) = registered {
@@ -166,9 +195,11 @@ impl Workers {
     fn deposit(
         &self,
         order: &Order<'_>,
+        peer: Option<&Peer>,
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<Option<spawn::Keeper>> {
         let (Some(keeper), Some((at, word))) = (&self.keeper, order.word) else { return Ok(None) };
+        peer.map_or(Ok(()), |peer| self.deposit_note(order.worker, peer))?;
         keeper.deposit(Key::Worker(order.worker), descriptors, at as u64)?;
         Ok(Some(spawn::Keeper { pid: keeper.pid(), word }))
     }

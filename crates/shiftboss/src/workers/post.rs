@@ -157,6 +157,7 @@ impl Workers {
         if let Some(channel) = channel {
             channel.tell_to_leave();
         }
+        self.disconnect(worker);
         self.wait_for_room(worker);
     }
 
@@ -198,6 +199,8 @@ impl Workers {
             return self.pause(worker);
         }
         self.hear_portion(worker, log, inputs);
+        // What came may be what others waited for.
+        self.wait_for_room(worker);
         let channel = self.processes.get(&worker).and_then(|process| process.channel.as_ref());
         if let Some(channel) = channel.filter(|channel| channel.has_ended()) {
             self.leave_poller(channel.as_fd());
@@ -247,6 +250,11 @@ impl Workers {
                     {
                         self.post.numbers.insert(worker, numbers);
                     }
+                }
+                Word::Node(said) => self.stage.hear(worker, said),
+                // As programs for PM2 say it.
+                Word::Message { ref letter, .. } if process.says_ready && letter.get() == "\"ready\"" => {
+                    inputs.push_back(Input::Ready { worker });
                 }
                 Word::Message { .. } | Word::Call { .. } | Word::Reply { .. } => left.push(word),
             }
@@ -305,7 +313,7 @@ impl Workers {
         }
     }
 
-    fn wait_for_room(&mut self, worker: WorkerId) {
+    pub(super) fn wait_for_room(&mut self, worker: WorkerId) {
         let Some(channel) = self.processes.get(&worker).and_then(|process| process.channel.as_ref()) else {
             return;
         };

@@ -1,6 +1,7 @@
 //! An app straight from the command line: one broker, named after its program.
 
 use shiftboss::address::{Address, Balance, Listen};
+use shiftboss::guess;
 use shiftboss::options::Kind;
 use shiftboss::options::UpgradeWhen;
 use shiftboss::{AppOptions, BrokerOptions};
@@ -19,9 +20,10 @@ pub(super) fn app(asked: &RunArgs, output: &Output) -> Result<AppOptions, Troubl
     };
     broker.listen = listen(&asked.listen)?;
     broker.kind = match asked.kind {
+        Some(args::Kind::Node) => Kind::Node,
         Some(args::Kind::Notify) => Kind::Notify,
         Some(args::Kind::Plain) => Kind::Plain,
-        None => guess(&asked.command, output),
+        None => take_for(&mut broker, output)?,
     };
     Ok(AppOptions { app: name.clone(), brokers: vec![(name, broker)], upgrade: UpgradeWhen::Asked })
 }
@@ -40,16 +42,19 @@ fn listen(asked: &[String]) -> Result<Vec<Listen>, Trouble> {
     Ok(listen)
 }
 
-/// Every program is taken as plain; a Node program is told what it cannot have yet.
-fn guess(command: &[String], output: &Output) -> Kind {
-    let program = command.first().map_or("", |program| file_name(program));
-    if matches!(program, "node" | "nodejs" | "npm" | "npx") {
-        output.say("kind = plain, guessed: Node's own cluster protocol is not in this version;");
-        output.say("  a server takes its socket from LISTEN_FDS: server.listen({ fd: 3 })");
-    } else {
-        output.say("kind = plain, guessed; a program that says READY=1 (sd_notify): --kind notify");
+/// What the command looks like, which is said.
+fn take_for(broker: &mut BrokerOptions, output: &Output) -> Result<Kind, Trouble> {
+    let guess =
+        guess::guess(&broker.command, None).map_err(|launcher| Trouble::usage(launcher.to_string()))?;
+    match guess.kind {
+        Kind::Node if guess.command == broker.command => {
+            output.say("kind = node, guessed: a worker of Node's cluster; any other program: --kind plain");
+        }
+        Kind::Node => output.say(&format!("kind = node, guessed; runs {}", guess.command.join(" "))),
+        _ => output.say("kind = plain, guessed; a program that says READY=1 (sd_notify): --kind notify"),
     }
-    Kind::Plain
+    broker.command = guess.command;
+    Ok(guess.kind)
 }
 
 /// "server" of `python3 -u server.py`, "web" of `./web -v`.

@@ -29,14 +29,12 @@ workers   = 2
 "#;
     let api = BrokerOptions {
         workers: 4,
-        listen: vec![Listen {
-            name: "tcp://:3000".into(),
-            address: "tcp://:3000".parse().unwrap(),
-            balance: Balance::Shared,
-        }],
+        listen: vec![Listen::new("tcp://:3000", "tcp://:3000").unwrap()],
         recycle: RecycleSpec { every: Some(seconds(3600)), ..RecycleSpec::default() },
         stop: StopLadder(vec![Rung::signal(Signal::TERM, seconds(5))]),
         environment: [("LOG_LEVEL".to_owned(), "info".to_owned())].into(),
+        // Guessed.
+        kind: Kind::Node,
         ..BrokerOptions::new(["node", "server.js"])
     };
     let jobs = BrokerOptions { workers: 2, ..BrokerOptions::new(["python3", "-m", "jobs"]) };
@@ -51,16 +49,8 @@ fn every_key_means_what_it_says_and_brokers_keep_their_order() {
         kind: Kind::Notify,
         workers: 4,
         listen: vec![
-            Listen {
-                name: "tcp://:3000".into(),
-                address: "tcp://:3000".parse().unwrap(),
-                balance: Balance::Shared,
-            },
-            Listen {
-                name: "web".into(),
-                address: "unix:///run/web.sock".parse().unwrap(),
-                balance: Balance::Shared,
-            },
+            Listen::new("tcp://:3000", "tcp://:3000").unwrap(),
+            Listen::new("web", "unix:///run/web.sock").unwrap(),
             Listen::new("tcp://:3001", "tcp://:3001").unwrap().balanced(Balance::Lanes),
         ],
         ready: Some(Ready::Notify),

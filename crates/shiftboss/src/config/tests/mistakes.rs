@@ -90,16 +90,13 @@ fn keys_of_later_versions_are_that_and_nothing_else() {
         "after = 1",
         "balance = 1",
         "max_message = 1",
-        "kind = \"node\"",
         "kind = \"one_shot\"",
         "workers = { min = 2, max = 8 }",
-        "ready = \"listening\"",
         "ready = { http = \"x\" }",
         "ready = { exec = [] }",
         "ready = { tcp = 1 }",
         "recycle = { max_memory = 5 }",
         "recycle = { max_age = 5 }",
-        "listen = [{ address = \"tcp://:1\", balance = \"round-robin\" }]",
         "listen = [\"tcp://:80{slot}\"]",
         "[control]",
         "[metrics]",
@@ -275,7 +272,8 @@ error: broker `a`: `listen.balance`: lanes need a tcp:// address
   │                      ^^^^^^^
   │ only TCP tells a new client from one that goes on
 
-error: broker `b`: `listen.balance`: expected \"shared\" or \"lanes\", found \"lane\"
+error: broker `b`: `listen.balance`: expected \"shared\" or \"round-robin\" or
+       \"lanes\", found \"lane\"
   ┌ shop/shiftboss.toml:7:90
 7 │ …cp://:3\", balance = \"lane\" }]
   │                      ^^^^^^ did you mean \"lanes\"?

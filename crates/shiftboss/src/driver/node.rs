@@ -1,0 +1,156 @@
+//! The driver as the primary of Node programs: each query is answered with a socket, each farewell is acknowledged.
+
+use rustix::io::Errno;
+use shiftboss_channel::node::{self, Query, Said};
+use shiftboss_core::Input;
+use shiftboss_core::id::{BrokerId, Slot, WorkerId};
+
+use super::Driver;
+use crate::node::{Grant, Place};
+use crate::os::{clock, kill_points};
+use crate::sockets::Wish;
+
+impl Driver {
+    /// Answers what Node programs have said, before anything that came after it.
+    pub(super) fn play_primary(&mut self) {
+        while let Some((worker, said)) = self.workers.next_said() {
+            self.take_said(worker, said);
+            self.workers.judge(worker, clock::now(), &mut self.inputs);
+        }
+    }
+
+    fn take_said(&mut self, worker: WorkerId, said: Said) {
+        match said {
+            Said::Online => self.workers.ask_event_loop(worker),
+            Said::Query(query) => self.answer_query(worker, &query),
+            Said::Listening(query) => {
+                let shells = &self.shells;
+                let is_there = |place: Place| {
+                    let sockets = shells.get(place.broker as usize).map(|shell| &shell.sockets);
+                    sockets.is_some_and(|sockets| sockets.is_meant(place.place, &query))
+                };
+                if let Some(peer) = self.workers.peer(worker) {
+                    peer.listens(is_there);
+                }
+            }
+            Said::Close(key) => {
+                let peer = self.workers.peer(worker);
+                let place = peer.and_then(|peer| {
+                    let place = peer.place_of(&key);
+                    peer.closes(&key);
+                    place
+                });
+                if let Some(place) = place {
+                    self.workers.leaves_turns(worker, place);
+                    self.pass_on_all(BrokerId(place.broker));
+                }
+            }
+            Said::Leaves { seq } => {
+                self.workers.reply(worker, None, |number| node::acknowledge(seq, number));
+            }
+            Said::Answer { ack, accepted } => {
+                self.workers.event_loop_turns(worker, ack);
+                self.connection_is_answered(worker, ack, accepted);
+            }
+            // Answered where they are heard.
+            Said::Handle { .. } | Said::Ack | Said::Nack | Said::AllClosed(_) | Said::Count(_) => {}
+        }
+    }
+
+    fn answer_query(&mut self, worker: WorkerId, query: &Query) {
+        if self.workers.peer(worker).is_none_or(|peer| peer.is_leaving()) {
+            return;
+        }
+        kill_points::point("a query is answered");
+        if let Err(errno) = self.grant(worker, query) {
+            self.workers.reply(worker, None, |number| node::refused(query, errno.raw_os_error(), number));
+        }
+        kill_points::point("a query was answered");
+    }
+
+    fn grant(&mut self, worker: WorkerId, query: &Query) -> Result<(), Errno> {
+        let (broker, slot, _) = self.workers.place_of(worker).ok_or(Errno::INVAL)?;
+        let place = self.find_listener(broker, Wish::of(query)?)?;
+        let peer = self.workers.peer(worker).ok_or(Errno::INVAL)?;
+        let key = match peer.grant(query, place) {
+            Grant::Key(key) => key,
+            Grant::Twice => return Err(Errno::ADDRINUSE),
+        };
+        let keeper = self.chief.keeper();
+        let owner = BrokerId(place.broker);
+        let shell = self.shells.get_mut(place.broker as usize).ok_or(Errno::INVAL)?;
+        let by_turns = shell.sockets.is_by_turns(place.place);
+        let listener = shell.sockets.at(place.place).ok_or(Errno::INVAL)?;
+        let name = listener.name();
+        let socket = shell.sockets.given(place.place, Slot(slot)).ok_or(Errno::INVAL)?;
+        let socket = socket.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+        let data = query.data.as_ref().map(|data| data.0.get());
+        let data = shell.sockets.share(place.place, data, keeper, owner);
+        let data = data.and_then(|data| serde_json::from_str::<&serde_json::value::RawValue>(data).ok());
+        if by_turns {
+            self.workers.reply(worker, None, |number| node::by_turns(query, &key, data, name, number));
+            self.takes_turns(worker, place);
+        } else {
+            self.workers.reply(worker, Some(socket), |number| node::shared(query, &key, data, number));
+        }
+        Ok(())
+    }
+
+    /// A declared listener, one that somebody has asked for before, or a new one.
+    fn find_listener(&mut self, broker: BrokerId, wish: Wish) -> Result<Place, Errno> {
+        let own = self.shells.get(broker.0 as usize).ok_or(Errno::INVAL)?;
+        if let Some(place) = own.sockets.declared(&wish) {
+            return Ok(Place { broker: broker.0, place });
+        }
+        let mut all = (0..).zip(&self.shells);
+        let found = all.find_map(|(broker, shell)| {
+            shell.sockets.asked_before(&wish).map(|place| Place { broker, place })
+        });
+        if let Some(place) = found {
+            return Ok(place);
+        }
+        let keeper = self.chief.keeper();
+        let shell = self.shells.get_mut(broker.0 as usize).ok_or(Errno::INVAL)?;
+        let (place, address) = shell.sockets.ask(wish, keeper, broker)?;
+        self.workers.watch_listeners(broker, &shell.sockets);
+        self.inputs.push_back(Input::Bound { broker, address });
+        Ok(Place { broker: broker.0, place })
+    }
+
+    /// What nobody asks for any more is closed, once a recycle of all who did has ended.
+    pub(super) fn close_unused_listeners(&mut self, broker: BrokerId) {
+        let Some(shell) = self.shells.get(broker.0 as usize) else { return };
+        let is_used = |place| self.workers.is_used(Place { broker: broker.0, place });
+        let unused = shell.sockets.asked().filter(|(place, _)| !is_used(*place));
+        // Closed once that is recorded: a successor must have all that is.
+        self.inputs.extend(unused.map(|(_, address)| Input::Unbound { broker, address }));
+    }
+
+    pub(super) fn close_listener(&mut self, broker: BrokerId, address: &str) {
+        let Some(shell) = self.shells.get_mut(broker.0 as usize) else { return };
+        let found = shell.sockets.asked().find(|(_, other)| other == address);
+        let Some((place, _)) = found else { return };
+        self.workers.leave_listeners(&shell.sockets);
+        shell.sockets.close(place, self.chief.keeper(), broker);
+        self.workers.watch_listeners(broker, &shell.sockets);
+        self.workers.is_closed(broker, place);
+    }
+
+    /// Whoever has a server whose connections are handed over is there for its turn.
+    pub(super) fn take_turns_again(&mut self) {
+        for (worker, place) in self.workers.servers() {
+            let shell = self.shells.get(place.broker as usize);
+            if shell.is_some_and(|shell| shell.sockets.is_by_turns(place.place)) {
+                self.takes_turns(worker, place);
+            }
+        }
+    }
+
+    /// What workers have asked for and another process has not told.
+    pub(super) fn tell_of_asked(&mut self) {
+        for (broker, shell) in (0..).map(BrokerId).zip(&self.shells) {
+            let asked = shell.sockets.asked().map(|(_, address)| Input::Bound { broker, address });
+            self.inputs.extend(asked);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Plays the primary of Node's `cluster` for its workers: what each was given, and when it counts as ready.
+//!
+//! Which socket a query is about is for `sockets::asked` to find, the lines are `shiftboss_channel::node`'s; what is done
+//! about either is in `driver::node`.
+
+mod note;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shiftboss_channel::node::Query;
+use shiftboss_core::id::{BrokerId, Slot};
+use shiftboss_core::time::Time;
+
+use note::Note;
+
+/// A listener: whose, and its place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) broker: u32,
+    pub(crate) place: u32,
+}
+
+/// A worker as its primary knows it.
+pub(crate) struct Peer {
+    known: Known,
+    /// Where a successor finds that; none without a keeper.
+    note: Option<Note>,
+    /// Core knows that it is ready.
+    pub(crate) is_ready: bool,
+    /// When it is taken for one that never listens; none until its event loop has turned.
+    silent_at: Option<Time>,
+    /// The number of a question to which only a turning event loop has the answer.
+    asked: Option<u64>,
+    /// One whose event loop has not turned for so long hangs; none = that is not looked at.
+    pub(crate) hung_after: Option<Duration>,
+}
+
+/// All that a successor has to know.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Known {
+    /// Servers that it was given, by their keys.
+    servers: BTreeMap<String, Server>,
+    keys_given: u64,
+    /// It was told to leave, which may be said once.
+    disconnected: bool,
+    /// It waits for the answer.
+    #[serde(default)]
+    held: Option<Query>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Server {
+    place: Place,
+    /// The number of the query that it answers.
+    query: u64,
+    listens: bool,
+}
+
+/// What becomes of a query.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// It is given what is there under this key.
+    Key(String),
+    /// It has that already, for another query.
+    Twice,
+}
+
+impl Peer {
+    /// One that has not said anything; under a keeper with memory that it is to be given before the worker is there.
+    pub(crate) fn new(is_kept: bool) -> io::Result<Peer> {
+        let note = if is_kept { Some(Note::new()?) } else { None };
+        Ok(Peer::of(Known::default(), note, false))
+    }
+
+    /// Goes on with what another process knew.
+    pub(crate) fn adopt(note: Option<OwnedFd>, is_ready: bool) -> io::Result<Peer> {
+        let Some(file) = note else { return Ok(Peer::of(Known::default(), None, is_ready)) };
+        let (note, known) = Note::adopt(file)?;
+        Ok(Peer::of(known.unwrap_or_default(), Some(note), is_ready))
+    }
+
+    fn of(known: Known, note: Option<Note>, is_ready: bool) -> Peer {
+        Peer { known, note, is_ready, silent_at: None, asked: None, hung_after: None }
+    }
+
+    pub(crate) fn note(&self) -> Option<BorrowedFd<'_>> {
+        self.note.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Finds or makes the key under which it has this listener.
+    pub(crate) fn grant(&mut self, query: &Query, place: Place) -> Grant {
+        // Said again to a successor of the process that has answered it.
+        if let Some((key, _)) = self.known.servers.iter().find(|(_, server)| server.query == query.seq) {
+            return Grant::Key(key.clone());
+        }
+        if self.known.servers.values().any(|server| server.place == place) {
+            return Grant::Twice;
+        }
+        self.known.keys_given += 1;
+        let key = format!("{}.{}.{}", place.broker, place.place, self.known.keys_given);
+        let server = Server { place, query: query.seq, listens: false };
+        self.known.servers.insert(key.clone(), server);
+        self.write_down();
+        Grant::Key(key)
+    }
+
+    /// It listens at one of these; nothing if that is not its own.
+    pub(crate) fn listens(&mut self, at: impl Fn(Place) -> bool) {
+        let server = self.known.servers.values_mut().find(|server| !server.listens && at(server.place));
+        if let Some(server) = server {
+            server.listens = true;
+            self.write_down();
+        }
+    }
+
+    /// It has closed that server.
+    pub(crate) fn closes(&mut self, key: &str) {
+        if self.known.servers.remove(key).is_some() {
+            self.write_down();
+        }
+    }
+
+    /// It is told to leave. Said before: it is not to be said again.
+    pub(crate) fn disconnects(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.known.disconnected, true);
+        if !before {
+            self.write_down();
+        }
+        before
+    }
+
+    /// Whether it was told to leave: it gets nothing any more.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.known.disconnected
+    }
+
+    /// Whether it was given this listener and has not closed it.
+    pub(crate) fn uses(&self, place: Place) -> bool {
+        self.known.servers.values().any(|server| server.place == place)
+    }
+
+    /// Under which key it was given this listener.
+    pub(crate) fn key_of(&self, place: Place) -> Option<String> {
+        let found = self.known.servers.iter().find(|(_, server)| server.place == place);
+        found.map(|(key, _)| key.clone())
+    }
+
+    /// Which listener it was given under this key.
+    pub(crate) fn place_of(&self, key: &str) -> Option<Place> {
+        self.known.servers.get(key).map(|server| server.place)
+    }
+
+    /// All that it was given.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        self.known.servers.values().map(|server| server.place)
+    }
+
+    /// Where it listens.
+    pub(crate) fn listening(&self) -> BTreeSet<Place> {
+        self.known.servers.values().filter(|server| server.listens).map(|server| server.place).collect()
+    }
+
+    /// It is asked something that only its event loop can answer.
+    pub(crate) fn is_asked(&mut self, number: u64) {
+        self.asked = Some(number);
+    }
+
+    /// It has answered; whether that was to what it was asked last.
+    pub(crate) fn answers(&mut self, number: u64) -> bool {
+        self.asked.take_if(|asked| *asked == number).is_some()
+    }
+
+    /// Whether it still owes the answer.
+    pub(crate) fn owes_answer(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Its event loop turns, so all of its script has run: from when on it is one that never listens.
+    pub(crate) fn turns(&mut self, now: Time) -> Time {
+        *self.silent_at.get_or_insert(now + SILENT_FOR)
+    }
+
+    /// Whether its event loop has turned once.
+    pub(crate) fn has_turned(&self) -> bool {
+        self.silent_at.is_some()
+    }
+
+    /// Whether it counts as ready: as whoever was in its place before it, or as the first of its kind.
+    pub(crate) fn counts_as_ready(&self, before: Option<&BTreeSet<Place>>, now: Time) -> bool {
+        let listening = self.listening();
+        // One that has asked and not yet said that it listens is about to.
+        let is_silent = self.known.servers.is_empty() && self.silent_at.is_some_and(|at| at <= now);
+        match before {
+            Some(before) if !before.is_empty() => before.is_subset(&listening),
+            Some(_) | None => !listening.is_empty() || is_silent,
+        }
+    }
+
+    fn write_down(&mut self) {
+        // What cannot be noted costs a successor this worker's listeners: it is then recycled.
+        if let Some(note) = &mut self.note {
+            let _ = note.write(&self.known);
+        }
+    }
+}
+
+/// On what the workers of each place have listened, once they were ready.
+#[derive(Debug, Default)]
+pub(crate) struct Habits(BTreeMap<(BrokerId, Slot), BTreeSet<Place>>);
+
+impl Habits {
+    /// A ready worker of this place listens so.
+    pub(crate) fn are(&mut self, broker: BrokerId, slot: Slot, listening: BTreeSet<Place>) {
+        self.0.insert((broker, slot), listening);
+    }
+
+    /// What is expected of the next worker there: what its predecessor did, else what all others of its kind do.
+    pub(crate) fn of(&self, broker: BrokerId, slot: Slot) -> Option<BTreeSet<Place>> {
+        if let Some(own) = self.0.get(&(broker, slot)) {
+            return Some(own.clone());
+        }
+        let others =
+            self.0.range((broker, Slot(0))..=(broker, Slot(u32::MAX))).map(|(_, places)| places.clone());
+        others.reduce(|all, places| &all & &places)
+    }
+
+    /// Nobody is expected to listen there any more.
+    pub(crate) fn forget(&mut self, place: Place) {
+        self.0.values_mut().for_each(|places| {
+            places.remove(&place);
+        });
+    }
+}
+
+/// From when on a program whose event loop turns and that has not asked to listen is one that never does.
+const SILENT_FOR: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Place = Place { broker: 0, place: 0 };
+    const ALSO: Place = Place { broker: 0, place: 1 };
+
+    fn query(seq: u64) -> Query {
+        serde_json::from_str(&format!(r#"{{"seq":{seq},"port":1,"addressType":4}}"#)).unwrap()
+    }
+
+    #[test]
+    fn a_query_that_is_said_again_has_the_same_answer_and_another_for_the_same_place_none() {
+        let mut peer = Peer::new(false).unwrap();
+        let Grant::Key(key) = peer.grant(&query(1), AT) else { panic!() };
+        assert_eq!(peer.grant(&query(1), AT), Grant::Key(key.clone()));
+        assert_eq!(peer.grant(&query(2), AT), Grant::Twice);
+        peer.closes(&key);
+        assert!(matches!(peer.grant(&query(3), AT), Grant::Key(other) if other != key));
+    }
+
+    #[test]
+    fn a_worker_is_ready_when_it_listens_wherever_its_predecessor_did() {
+        let mut peer = Peer::new(false).unwrap();
+        let now = Time(0);
+        assert!(!peer.counts_as_ready(None, now));
+        peer.grant(&query(1), AT);
+        peer.grant(&query(2), ALSO);
+        peer.listens(|place| place == AT);
+        let both = BTreeSet::from([AT, ALSO]);
+        assert!(peer.counts_as_ready(None, now) && !peer.counts_as_ready(Some(&both), now));
+        peer.listens(|place| place == ALSO);
+        assert!(peer.counts_as_ready(Some(&both), now));
+    }
+
+    #[test]
+    fn a_worker_that_never_listens_is_ready_a_second_after_its_event_loop_turns() {
+        let mut peer = Peer::new(false).unwrap();
+        let at = peer.turns(Time(0));
+        assert!(!peer.counts_as_ready(None, Time(0)) && peer.counts_as_ready(None, at));
+        assert!(!peer.counts_as_ready(Some(&BTreeSet::from([AT])), at));
+        peer.grant(&query(1), AT);
+        assert!(!peer.counts_as_ready(None, at), "it is about to listen");
+    }
+
+    #[test]
+    fn what_is_expected_of_a_new_place_is_what_all_others_have_in_common() {
+        let (mut habits, broker) = (Habits::default(), BrokerId(0));
+        assert_eq!(habits.of(broker, Slot(0)), None);
+        habits.are(broker, Slot(0), BTreeSet::from([AT, ALSO]));
+        habits.are(broker, Slot(1), BTreeSet::from([AT]));
+        assert_eq!(habits.of(broker, Slot(0)), Some(BTreeSet::from([AT, ALSO])));
+        assert_eq!(habits.of(broker, Slot(2)), Some(BTreeSet::from([AT])));
+        assert_eq!(habits.of(BrokerId(1), Slot(0)), None);
+    }
+}

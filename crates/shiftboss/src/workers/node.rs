@@ -1,0 +1,267 @@
+//! Workers of Node's `cluster`: what they have said to their primary, and what it says to them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shiftboss_channel::node::{self, Said};
+use shiftboss_channel::socket;
+use shiftboss_core::Input;
+use shiftboss_core::id::{BrokerId, WorkerId};
+use shiftboss_core::time::Time;
+
+use super::{Process, Token, Workers};
+use crate::node::{Habits, Peer, Place};
+use crate::os::clock;
+use crate::os::instance::PRELOAD;
+use crate::os::poll::Interest;
+use crate::turns::Turns;
+
+/// What is between Node programs and whoever plays their primary.
+#[derive(Default)]
+pub(super) struct Stage {
+    said: VecDeque<(WorkerId, Said)>,
+    /// What Node programs load first, once it is written.
+    preload: Option<PathBuf>,
+    habits: Habits,
+    /// Who takes turns at which listener.
+    turns: BTreeMap<Place, Turns<OwnedFd>>,
+    /// Connections that were handed over under these numbers, and from where.
+    handed: BTreeMap<(WorkerId, u64), Place>,
+    /// When somebody's silence means that it never listens.
+    silent: BTreeSet<(Time, WorkerId)>,
+    /// When it is looked at next whether somebody's event loop has turned.
+    pulses: BTreeSet<(Time, WorkerId)>,
+}
+
+impl Stage {
+    pub(super) fn hear(&mut self, worker: WorkerId, said: Said) {
+        self.said.push_back((worker, said));
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let due = [&self.silent, &self.pulses].into_iter().filter_map(|due| due.first()).map(|(at, _)| *at);
+        due.chain(self.turns.values().filter_map(Turns::deadline)).min()
+    }
+}
+
+impl Workers {
+    /// What Node programs have said and nobody has answered.
+    pub(crate) fn next_said(&mut self) -> Option<(WorkerId, Said)> {
+        self.stage.said.pop_front()
+    }
+
+    pub(crate) fn peer(&mut self, worker: WorkerId) -> Option<&mut Peer> {
+        self.processes.get_mut(&worker)?.peer.as_mut()
+    }
+
+    /// Says something to a Node program in its primary's words, with the number that it is given; with a descriptor that
+    /// belongs to it. What has no room is lost: it is a worker that does not read.
+    pub(crate) fn reply(
+        &mut self,
+        worker: WorkerId,
+        descriptor: Option<OwnedFd>,
+        line: impl FnOnce(u64) -> String,
+    ) -> Option<u64> {
+        let channel = self.processes.get_mut(&worker)?.channel.as_mut()?;
+        let number = channel.next_number();
+        let line = line(number);
+        let said = match descriptor {
+            Some(descriptor) => channel.say_with(line.as_bytes(), descriptor),
+            None => channel.say(line.as_bytes()),
+        };
+        self.wait_for_room(worker);
+        said.ok().map(|()| number)
+    }
+
+    /// The file that Node programs load first; without it they leave later.
+    pub(super) fn preload(&mut self) -> Option<PathBuf> {
+        if self.stage.preload.is_none() {
+            let path = self.notify_dir.join(PRELOAD);
+            let is_there = std::fs::read(&path).is_ok_and(|text| text == LEAVE);
+            if !is_there {
+                // Beside it first: nobody ever loads a half.
+                let new = self.notify_dir.join("leave.new");
+                std::fs::write(&new, LEAVE).and_then(|()| std::fs::rename(&new, &path)).ok()?;
+            }
+            self.stage.preload = Some(path);
+        }
+        self.stage.preload.clone()
+    }
+
+    /// Asks what only a turning event loop answers: a connection for a server that nobody has is refused, and nothing else
+    /// comes of it.
+    pub(crate) fn ask_event_loop(&mut self, worker: WorkerId) {
+        let Ok((connection, _)) = socket::pair() else { return };
+        let number = self.reply(worker, Some(connection), |number| node::new_connection("nobody", number));
+        if let (Some(number), Some(peer)) = (number, self.peer(worker)) {
+            peer.is_asked(number);
+        }
+    }
+
+    /// An answer of a worker's event loop.
+    pub(crate) fn event_loop_turns(&mut self, worker: WorkerId, number: u64) {
+        let now = clock::now();
+        let Some(peer) = self.peer(worker) else { return };
+        if !peer.answers(number) {
+            return;
+        }
+        let (hung_after, is_known) = (peer.hung_after, peer.has_turned());
+        let silent_at = peer.turns(now);
+        if !peer.is_ready {
+            self.stage.silent.insert((silent_at, worker));
+        }
+        // From the first time on: how long it takes to start is another matter.
+        if let (Some(wait), false) = (hung_after, is_known) {
+            self.stage.pulses.insert((now + wait, worker));
+        }
+    }
+
+    /// Asks event loops again, and tells of those that have not turned since they were asked last.
+    pub(super) fn look_at_pulses(&mut self, now: Time, inputs: &mut VecDeque<Input>) {
+        while let Some((at, worker)) = self.stage.pulses.first().copied().filter(|(at, _)| *at <= now) {
+            self.stage.pulses.remove(&(at, worker));
+            let Some(peer) = self.peer(worker).filter(|peer| !peer.is_leaving()) else { continue };
+            let (Some(wait), owes) = (peer.hung_after, peer.owes_answer()) else { continue };
+            // Late ourselves, we have not heard what it said meanwhile.
+            if owes && now.since(at) < LATE {
+                inputs.push_back(Input::Hung { worker });
+                continue;
+            }
+            if !owes {
+                self.ask_event_loop(worker);
+            }
+            self.stage.pulses.insert((now + wait, worker));
+        }
+    }
+
+    /// Tells core of a worker that has become ready, and remembers what those who are ready do.
+    pub(crate) fn judge(&mut self, worker: WorkerId, now: Time, inputs: &mut VecDeque<Input>) {
+        let Some(Process { of, slot, peer: Some(peer), .. }) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        if peer.is_leaving() {
+            return;
+        }
+        if !peer.is_ready {
+            if !peer.counts_as_ready(self.stage.habits.of(*of, *slot).as_ref(), now) {
+                return;
+            }
+            peer.is_ready = true;
+            inputs.push_back(Input::Ready { worker });
+        }
+        self.stage.habits.are(*of, *slot, peer.listening());
+    }
+
+    /// Looks at those whose silence is long enough.
+    pub(super) fn look_at_silent(&mut self, now: Time, inputs: &mut VecDeque<Input>) {
+        while let Some((at, worker)) = self.stage.silent.first().copied().filter(|(at, _)| *at <= now) {
+            self.stage.silent.remove(&(at, worker));
+            self.judge(worker, now, inputs);
+        }
+    }
+
+    /// A worker is to close its servers, finish, and leave. Once: it would fail at a second one.
+    pub(super) fn disconnect(&mut self, worker: WorkerId) {
+        if self.peer(worker).is_some_and(|peer| !peer.is_leaving()) {
+            self.reply(worker, None, node::disconnect);
+            let places: Vec<Place> = self.peer(worker).map_or_else(Vec::new, |peer| peer.places().collect());
+            places.into_iter().for_each(|place| self.leaves_turns(worker, place));
+            // Only now: one that is told twice has no worse fate than a wrong exit code, one that is not told stays.
+            if let Some(peer) = self.peer(worker) {
+                peer.disconnects();
+            }
+        }
+    }
+
+    /// All servers of those that have not been told to leave.
+    pub(crate) fn servers(&self) -> Vec<(WorkerId, Place)> {
+        let peers =
+            self.processes.iter().filter_map(|(worker, process)| Some((*worker, process.peer.as_ref()?)));
+        let stay = peers.filter(|(_, peer)| !peer.is_leaving());
+        stay.flat_map(|(worker, peer)| peer.places().map(move |place| (worker, place))).collect()
+    }
+
+    /// Who takes turns there.
+    pub(crate) fn turns(&mut self, place: Place) -> &mut Turns<OwnedFd> {
+        self.stage.turns.entry(place).or_default()
+    }
+
+    pub(crate) fn places_with_turns(&self) -> Vec<Place> {
+        self.stage.turns.keys().copied().collect()
+    }
+
+    /// A connection was handed over.
+    pub(crate) fn has_handed(&mut self, worker: WorkerId, number: u64, place: Place) {
+        self.stage.handed.insert((worker, number), place);
+    }
+
+    /// Which listener's connection is answered for; none if it was another question, or another process's.
+    pub(crate) fn take_handed(&mut self, worker: WorkerId, number: u64) -> Option<Place> {
+        self.stage.handed.remove(&(worker, number))
+    }
+
+    /// A worker has closed that server, or leaves.
+    pub(crate) fn leaves_turns(&mut self, worker: WorkerId, place: Place) {
+        if let Some(turns) = self.stage.turns.get_mut(&place) {
+            turns.leave(worker);
+        }
+    }
+
+    /// Hears of new connections as long as somebody could be given one.
+    pub(crate) fn wait_for_connections(&mut self, broker: BrokerId, place: Place, listener: BorrowedFd<'_>) {
+        let Some(turns) = self.stage.turns.get(&place) else { return };
+        let interest = if turns.wants_connection() { Interest::READ } else { Interest::NONE };
+        if turns.is_empty() {
+            self.stage.turns.remove(&place);
+        }
+        // One that cannot be waited for is looked at whenever somebody answers.
+        let _ = self.poller.get_ref().modify(listener, Token::LISTENER | u64::from(broker.0) << 3, interest);
+    }
+
+    /// Whether any worker has this listener and has not closed it.
+    pub(crate) fn is_used(&self, place: Place) -> bool {
+        self.processes.values().any(|process| process.peer.as_ref().is_some_and(|peer| peer.uses(place)))
+    }
+
+    /// A listener is closed.
+    pub(crate) fn is_closed(&mut self, broker: BrokerId, place: u32) {
+        self.stage.habits.forget(Place { broker: broker.0, place });
+    }
+
+    /// Those of another process, as far as it got: who is not ready yet is looked at again.
+    pub(crate) fn look_at_peers(&mut self, inputs: &mut VecDeque<Input>) {
+        let peers = self.processes.iter().filter(|(_, process)| process.peer.is_some());
+        let workers: Vec<WorkerId> = peers.map(|(worker, _)| *worker).collect();
+        // Those who are ready first: they tell what is expected of the others.
+        for ready in [true, false] {
+            for worker in &workers {
+                let Some(peer) = self.peer(*worker).filter(|peer| peer.is_ready == ready) else { continue };
+                if !peer.is_leaving() {
+                    self.ask_event_loop(*worker);
+                }
+                self.judge(*worker, clock::now(), inputs);
+            }
+        }
+    }
+
+    /// What was on its way to or from a worker that is gone is of no use.
+    pub(super) fn forget_peer(&mut self, worker: WorkerId) {
+        self.stage.said.retain(|(other, _)| *other != worker);
+        self.stage.turns.values_mut().for_each(|turns| turns.leave(worker));
+        self.stage.handed.retain(|(other, _), _| *other != worker);
+        self.stage.silent.retain(|(_, other)| *other != worker);
+        self.stage.pulses.retain(|(_, other)| *other != worker);
+    }
+
+    /// The memory in which a successor finds what a worker was given; the keeper has it before the worker is there.
+    pub(super) fn deposit_note(&self, worker: WorkerId, peer: &Peer) -> std::io::Result<()> {
+        let (Some(keeper), Some(note)) = (&self.keeper, peer.note()) else { return Ok(()) };
+        keeper.deposit(crate::keys::Key::Node(worker), &[note.as_fd()], 0)
+    }
+}
+
+const LEAVE: &[u8] = include_bytes!("../node/leave.cjs");
+/// Somebody who is so late has been stopped or starved, and judges nobody.
+const LATE: Duration = Duration::from_secs(1);
