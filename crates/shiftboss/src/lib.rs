@@ -109,7 +109,8 @@
 //!
 //! [`BrokerOptions::listen`] is bound once and outlives every worker. A worker gets a socket by its name
 //! ([`WorkerContext::listener`]) and accepts from it: blocking, as above, or by
-//! `tokio::net::TcpListener::from_std(listener.into_tcp()?)`. All workers share one queue.
+//! `tokio::net::TcpListener::from_std(listener.into_tcp()?)`. All workers share one queue, or have a lane each:
+//! [`Balance`](address::Balance).
 //!
 //! # Recycle, drain, resume, scale
 //!

@@ -103,6 +103,39 @@ fn lanes_are_recycled_scaled_and_adopted_under_load_and_no_request_is_lost() {
 }
 
 #[test]
+fn whoever_is_scaled_away_takes_what_waits_in_its_lane_first() {
+    let port = free_port();
+    let app = App::ready(
+        &lanes(port)
+            .replace("[\"BIN\", \"demo-worker\"]", "[\"WORKER\", \"--http\", \"--ready\", \"notify\"]"),
+    );
+    let worker = app.workers().into_iter().find(|worker| worker.slot == Some(3)).unwrap().pid.unwrap();
+    signal_process(worker, Signal::STOP);
+    let mut clients: Vec<TcpStream> = (0..60).map(|_| client(port)).collect();
+    app.does(&["scale", "web", "3", "--no-wait"]);
+    app.until_event("worker_stopping", 1);
+    // Whoever comes from now on goes elsewhere.
+    let mut others: Vec<TcpStream> = (0..20).map(|_| client(port)).collect();
+    assert!(others.iter_mut().all(|client| is_served(client, Duration::from_secs(30))));
+    signal_process(worker, Signal::CONT);
+    assert!(clients.iter_mut().all(|client| is_served(client, Duration::from_secs(30))));
+    app.until_event("worker_ended", 1);
+    // One that never does leaves them unserved, and they hear of it.
+    let worker = app.workers().into_iter().find(|worker| worker.slot == Some(2)).unwrap().pid.unwrap();
+    signal_process(worker, Signal::STOP);
+    let mut clients: Vec<TcpStream> = (0..60).map(|_| client(port)).collect();
+    app.does(&["scale", "web", "2", "--no-wait"]);
+    app.until_event("worker_stopping", 2);
+    signal_process(worker, Signal::KILL);
+    let outcomes: Vec<_> = clients.iter_mut().map(|client| client.read_exact(&mut [0; 15])).collect();
+    let reset = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    assert!(reset > 2 && reset < 40, "{reset} of 60 were in the lane of one of 3");
+    app.until_event("worker_ended", 2);
+    let said = format!("{reset} connections were reset");
+    app.until(&said, |log| log.iter().any(|line| line.to_string().contains(&said)));
+}
+
+#[test]
 fn drained_lanes_refuse_and_serve_again_after_resume() {
     let port = free_port();
     let app = App::ready(&lanes(port));

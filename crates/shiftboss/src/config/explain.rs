@@ -202,7 +202,6 @@ fn drained(drained: Drained) -> &'static str {
 
 fn listen(options: &BrokerOptions) -> String {
     let all = options.listen.iter().map(|listen| {
-        let address = quoted(&listen.address.to_string());
         // The default name is the address as it was written, which may differ from how it is printed.
         let is_written = listen.name.parse().is_ok_and(|written: Address| written == listen.address);
         let balance = match listen.balance {
@@ -211,7 +210,13 @@ fn listen(options: &BrokerOptions) -> String {
             Balance::RoundRobin => ", balance = \"round-robin\"",
             Balance::Lanes => ", balance = \"lanes\"",
         };
-        format!("{{ name = {}, address = {address}{balance} }}", quoted(&listen.name))
+        let name = quoted(&listen.name);
+        if is_written {
+            // An address has what a name must not have.
+            format!("{{ address = {name}{balance} }}")
+        } else {
+            format!("{{ name = {name}, address = {}{balance} }}", quoted(&listen.address.to_string()))
+        }
     });
     format!("[{}]", all.collect::<Vec<_>>().join(", "))
 }

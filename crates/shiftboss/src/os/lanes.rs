@@ -23,6 +23,7 @@ use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::kill_points;
 use super::listener::{BindError, Listener};
 use crate::address::Address;
 
@@ -142,6 +143,7 @@ impl Lanes {
         for (at, lane) in lanes.into_iter().enumerate() {
             if !self.order.lanes.contains(&lane) {
                 self.order.joins(lane)?;
+                kill_points::point("a lane is to listen");
             }
             if let Err(error) = self.lanes[lane as usize].reopen() {
                 self.settle()?;
@@ -233,7 +235,10 @@ impl Lanes {
             chosen = positions(&|_| true);
         }
         match self.order.lanes.first() {
-            Some(any) => attach(self.lanes[*any as usize].as_fd(), &program(&chosen)),
+            Some(any) => {
+                kill_points::point("lanes are chosen among");
+                attach(self.lanes[*any as usize].as_fd(), &program(&chosen))
+            }
             None => Ok(()),
         }
     }
@@ -241,6 +246,7 @@ impl Lanes {
     fn shut_one(&mut self, lane: u32) -> io::Result<u32> {
         let Some(listener) = self.lanes.get_mut(lane as usize) else { return Ok(0) };
         let queued = listener.shut()?;
+        kill_points::point("a lane was shut");
         self.order.leaves(lane)?;
         Ok(queued)
     }

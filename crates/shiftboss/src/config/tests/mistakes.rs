@@ -245,6 +245,48 @@ error: broker `c`: `listen`: expected an array of addresses, found an integer
 }
 
 #[test]
+fn lanes_are_of_tcp_and_not_too_many() {
+    let text = "\
+[broker.a]
+command = [\"x\"]
+listen = [{ address = \"unix:///run/a\", balance = \"lanes\" }, { address = \"udp://:1\", balance = \"lanes\" }]
+[broker.b]
+command = [\"x\"]
+workers = 1001
+listen = [{ address = \"tcp://:2\", balance = \"lanes\" }, { address = \"tcp://:3\", balance = \"lane\" }]
+[broker.c]
+command = [\"x\"]
+workers = 1001
+listen = [{ address = \"tcp://:4\", balance = \"lanes\" }]
+";
+    let expected = "\
+error: broker `a`: `listen.balance`: lanes need a tcp:// address
+  ┌ shop/shiftboss.toml:3:50
+3 │ listen = [{ address = \"unix:///run/a\", balance = \"lanes\" }, { address = \"u…
+  │                                                  ^^^^^^^
+  │ a path has one socket, and one queue
+
+error: broker `a`: `listen.balance`: lanes need a tcp:// address
+  ┌ shop/shiftboss.toml:3:95
+3 │ …dp://:1\", balance = \"lanes\" }]
+  │                      ^^^^^^^
+  │ only TCP tells a new client from one that goes on
+
+error: broker `b`: `listen.balance`: expected \"shared\" or \"round-robin\" or
+       \"lanes\", found \"lane\"
+  ┌ shop/shiftboss.toml:7:90
+7 │ …cp://:3\", balance = \"lane\" }]
+  │                      ^^^^^^ did you mean \"lanes\"?
+
+error: broker `c`: 1001 workers are too many for lanes
+   ┌ shop/shiftboss.toml:10:11
+10 │ workers = 1001
+   │           ^^^^ at most 1000
+   └ help: balance = \"shared\" has no such limit";
+    assert_eq!(errors(text), expected);
+}
+
+#[test]
 fn limits_under_which_nothing_could_happen_are_refused() {
     let text = "\
 [broker.a]
