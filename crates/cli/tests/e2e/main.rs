@@ -15,6 +15,7 @@ mod files_that_change_recycle;
 mod kill_points;
 mod listeners_outlive_workers;
 mod load;
+mod node;
 mod nothing_is_left_behind;
 mod other_servers;
 mod ready_before_retire;

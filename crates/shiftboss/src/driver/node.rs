@@ -8,7 +8,7 @@ use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, WorkerId};
 
 use super::Driver;
-use crate::node::{Grant, Place};
+use crate::node::{Grant, Peer, Place};
 use crate::os::{clock, kill_points};
 use crate::sockets::Wish;
 
@@ -23,7 +23,13 @@ impl Driver {
 
     fn take_said(&mut self, worker: WorkerId, said: Said) {
         match said {
-            Said::Online => self.workers.ask_event_loop(worker),
+            Said::Online => {
+                let is_asked = |peer: &mut Peer| peer.owes_answer() || peer.has_turned();
+                // Said again it is no news.
+                if self.workers.peer(worker).is_some_and(|peer| !is_asked(peer)) {
+                    self.workers.ask_event_loop(worker);
+                }
+            }
             Said::Query(query) => self.answer_query(worker, &query),
             Said::Listening(query) => {
                 let shells = &self.shells;
@@ -44,8 +50,10 @@ impl Driver {
                 self.workers.reply(worker, None, |number| node::acknowledge(seq, number));
             }
             Said::Answer { ack, .. } => self.workers.event_loop_turns(worker, ack),
+            // A descriptor did not arrive, however often: it has no room for one.
+            Said::Nack => self.workers.event_loop_turns_without_room(worker),
             // Answered where they are heard.
-            Said::Handle { .. } | Said::Ack | Said::Nack | Said::AllClosed(_) | Said::Count(_) => {}
+            Said::Handle { .. } | Said::Ack | Said::AllClosed(_) | Said::Count(_) => {}
         }
     }
 

@@ -92,6 +92,13 @@ impl Workers {
         }
     }
 
+    /// What came instead of an answer says that as well.
+    pub(crate) fn event_loop_turns_without_room(&mut self, worker: WorkerId) {
+        if let Some(number) = self.peer(worker).and_then(|peer| peer.question()) {
+            self.event_loop_turns(worker, number);
+        }
+    }
+
     /// Asks event loops again, and tells of those that have not turned since they were asked last.
     pub(super) fn look_at_pulses(&mut self, now: Time, inputs: &mut VecDeque<Input>) {
         while let Some((at, worker)) = self.stage.pulses.first().copied().filter(|(at, _)| *at <= now) {
