@@ -24,9 +24,11 @@ pub(crate) fn run() -> Result<bool> {
 fn all(steps: &mut Steps) -> Result<()> {
     let venv = root().join("target/venv");
     let mut nodes = String::new();
+    let mut okanjo = None;
     steps.run("machine: what the tests need is there", || {
         machine::prepare(&venv)?;
         nodes = node::prepare(&root().join("target"));
+        okanjo = node::prepare_okanjo(&root().join("target"));
         Ok(())
     })?;
     steps.run("format: cargo fmt", || succeed(&mut cargo(["fmt", "--all", "--check"])))?;
@@ -60,6 +62,9 @@ fn all(steps: &mut Steps) -> Result<()> {
         } else {
             cargo(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
         };
+        if let Some(okanjo) = &okanjo {
+            tests.env("SHIFTBOSS_TEST_OKANJO", okanjo);
+        }
         succeed(tests.env("SHIFTBOSS_TEST_VENV", &venv).env("SHIFTBOSS_TEST_NODES", &nodes))
     })
 }

@@ -17,6 +17,22 @@ pub(super) fn prepare(target: &Path) -> String {
     nodes.join(":")
 }
 
+/// The packages of okanjo-app-broker in a folder of `target`; the path, for Node to look in. None if they cannot be had.
+pub(super) fn prepare_okanjo(target: &Path) -> Option<PathBuf> {
+    let folder = target.join("node/okanjo");
+    let modules = folder.join("node_modules");
+    if modules.join("okanjo-app-broker").is_dir() && modules.join("okanjo-app").is_dir() {
+        return Some(modules);
+    }
+    match npm(&folder, &["okanjo-app-broker@3.2.0", "okanjo-app@3"]) {
+        Ok(()) => Some(modules),
+        Err(why) => {
+            println!("okanjo-app-broker is not there ({why}): what it would test is left out");
+            None
+        }
+    }
+}
+
 fn install(target: &Path, version: &str) -> Result<PathBuf, String> {
     let architecture = match env::consts::ARCH {
         "x86_64" => "x64",
@@ -30,16 +46,21 @@ fn install(target: &Path, version: &str) -> Result<PathBuf, String> {
     if is_version(&node, version) {
         return Ok(node);
     }
-    println!("npm install {package}@{version}");
-    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    npm(&folder, &[&format!("{package}@{version}")])?;
+    if is_version(&node, version) { Ok(node) } else { Err("it does not run".to_owned()) }
+}
+
+fn npm(folder: &Path, packages: &[&str]) -> Result<(), String> {
+    println!("npm install {}", packages.join(" "));
+    fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     let npm = Command::new("npm")
         .args(["install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix"])
-        .arg(&folder)
-        .arg(format!("{package}@{version}"))
+        .arg(folder)
+        .args(packages)
         .stdin(Stdio::null())
         .status();
     match npm {
-        Ok(status) if status.success() && is_version(&node, version) => Ok(node),
+        Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("npm install: {status}")),
         Err(error) => Err(format!("npm: {error}")),
     }

@@ -7,10 +7,12 @@ mod hostile;
 mod hung;
 mod leaves;
 mod listens;
+mod okanjo;
 mod paths;
 mod recycles;
 mod starts;
 mod talks;
+mod tls;
 
 use std::fmt;
 use std::io::{self, Write as _};

@@ -81,7 +81,7 @@ impl Driver {
         let shell = self.shells.get_mut(place.broker as usize).ok_or(Errno::INVAL)?;
         let listener = shell.sockets.at(place.place).ok_or(Errno::INVAL)?;
         let socket = listener.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
-        let data = query.data.as_ref().map(|data| data.0.get());
+        let data = query.data.as_ref().map(|data| data.0.get()).filter(|data| data.len() <= MOST_SHARED);
         let data = shell.sockets.share(place.place, data, keeper, owner);
         let data = data.and_then(|data| serde_json::from_str::<&serde_json::value::RawValue>(data).ok());
         self.workers.reply(worker, Some(socket), |number| node::shared(query, &key, data, number));
@@ -136,3 +136,6 @@ impl Driver {
         }
     }
 }
+
+/// Bytes of JSON that the workers at a listener may have in common: keys of tickets are a hundred.
+const MOST_SHARED: usize = 4096;
