@@ -17,6 +17,8 @@ pub struct Outgoing {
     framing: Framing,
     bytes: VecDeque<u8>,
     lines: VecDeque<Line>,
+    /// How many of them have a descriptor.
+    descriptors: usize,
     /// Of the first line so much has gone.
     gone: usize,
     /// Short lines that wait for nothing but the end of the line that is on its way.
@@ -64,13 +66,15 @@ impl Outgoing {
     /// The same with a descriptor, of which a duplicate goes. The line is shorter than [`WHOLE`].
     ///
     /// # Errors
-    /// [`QueueFull`], also for a longer one.
+    /// [`QueueFull`], also for a longer one, and if too many descriptors wait.
     pub fn push_with(&mut self, line: &[u8], descriptor: OwnedFd) -> Result<(), QueueFull> {
         let framed = self.framed(line)?;
-        if framed.len() > WHOLE {
+        if framed.len() > WHOLE || self.descriptors >= MOST_DESCRIPTORS {
             return Err(QueueFull);
         }
-        self.add(&framed, Some(descriptor))
+        self.add(&framed, Some(descriptor))?;
+        self.descriptors += 1;
+        Ok(())
     }
 
     /// A line with its end; as a frame, one that cannot be read as JSON is as bad as one that does not fit.
@@ -124,6 +128,7 @@ impl Outgoing {
         }
         let again = Line { length: line.len(), descriptor: Some(descriptor), tries: tries + 1 };
         self.lines.push_front(again);
+        self.descriptors += 1;
         true
     }
 
@@ -204,6 +209,7 @@ impl Outgoing {
         let Some(Line { length, descriptor: Some(descriptor), tries }) = self.lines.pop_front() else {
             return;
         };
+        self.descriptors -= 1;
         let line = self.bytes.drain(..length).collect();
         self.unsure = Some(Sent { line, descriptor, tries });
     }
@@ -240,6 +246,8 @@ impl Framed<'_> {
 
 const MOST_LINES: usize = 4096;
 const MOST_BYTES: usize = 1 << 20;
+/// As many as a worker may ask to listen at, all at once.
+const MOST_DESCRIPTORS: usize = 256;
 const KEPT: usize = 64 * 1024;
 /// As often as Node tries.
 const MOST_TRIES: u32 = 4;
@@ -292,6 +300,20 @@ mod tests {
             assert!(taken < 10_000);
         }
         assert!(outgoing.len() <= MOST_BYTES && outgoing.push(&[b'x'; MOST_BYTES + 1]) == Err(QueueFull));
+    }
+
+    #[test]
+    fn descriptors_do_not_wait_without_bound() {
+        let (ours, theirs) = pair().unwrap();
+        let mut outgoing = Outgoing::default();
+        let push = |outgoing: &mut Outgoing| outgoing.push_with(b"x", theirs.try_clone().unwrap());
+        assert_eq!((0..10_000).filter(|_| push(&mut outgoing).is_ok()).count(), MOST_DESCRIPTORS);
+        assert!(outgoing.push(b"1").is_ok(), "others have room");
+        for _ in 0..MOST_DESCRIPTORS {
+            outgoing.flush(ours.as_fd(), |_| Ok(())).unwrap();
+            outgoing.arrived();
+        }
+        assert!(push(&mut outgoing).is_ok() && outgoing.descriptors == 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
 use shiftboss_channel::{
-    Descriptors, Framing, Heard, Incoming, LONGEST, Outgoing, Reading, advanced, socket,
+    Descriptors, Framing, Heard, Incoming, LONGEST, Outgoing, Reading, advanced, node, socket,
 };
 
 /// A Node that runs this, with its channel.
@@ -29,6 +29,52 @@ impl Peer {
             .unwrap();
         let incoming = Incoming::new(ours.as_fd(), Framing::Frames, LONGEST, false).unwrap();
         Peer { child, ours, incoming }
+    }
+
+    /// A worker of a cluster, which says what it has open.
+    fn worker(node: &str, framing: Framing) -> Peer {
+        let (ours, theirs) = socket::pair().unwrap();
+        let child = Command::new(node)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/worker.js"))
+            .env("NODE_CHANNEL_FD", "0")
+            .env("NODE_UNIQUE_ID", "1")
+            .env(
+                "NODE_CHANNEL_SERIALIZATION_MODE",
+                if framing == Framing::Lines { "json" } else { "advanced" },
+            )
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .unwrap();
+        let incoming = Incoming::new(ours.as_fd(), framing, LONGEST, false).unwrap();
+        Peer { child, ours, incoming }
+    }
+
+    /// Hears up to the first line with these words.
+    fn until(&mut self, outgoing: &mut Outgoing, words: &str) -> String {
+        let (mut found, mut buffer) = (None, vec![0; 64 * 1024]);
+        while found.is_none() {
+            self.flush_now(outgoing);
+            let reading = self.incoming.hear(self.ours.as_fd(), &mut buffer, |said, _| {
+                let Heard::Line(line) = said else { panic!("{said:?}") };
+                let line = String::from_utf8(line.to_vec()).unwrap();
+                if line.contains("NODE_HANDLE_ACK") {
+                    outgoing.arrived();
+                }
+                if line.contains(words) {
+                    found = Some(line);
+                }
+            });
+            match reading.unwrap() {
+                Reading::Empty if found.is_none() => self.wait(rustix::event::PollFlags::IN),
+                Reading::More | Reading::Empty => {}
+                Reading::Ended => panic!("it has ended before it said {words}"),
+            }
+        }
+        found.unwrap()
+    }
+
+    fn flush_now(&self, outgoing: &mut Outgoing) {
+        outgoing.flush(self.ours.as_fd(), |_| io::Result::Ok(())).unwrap();
     }
 
     /// Sends these lines, and then hears what comes up to the end.
@@ -62,7 +108,7 @@ impl Peer {
     }
 
     fn flush(&self, outgoing: &mut Outgoing) {
-        outgoing.flush(self.ours.as_fd(), |_| io::Result::Ok(())).unwrap();
+        self.flush_now(outgoing);
         if !outgoing.is_empty() {
             self.wait(rustix::event::PollFlags::OUT);
         }
@@ -154,6 +200,39 @@ fn a_node_hears_what_json_says() {
         let heard = Peer::start(&node, HEARS).talk(&lines);
         let want: Vec<_> = texts.iter().map(|_| Ok("\"same\"".to_owned())).collect();
         assert_eq!(heard, want, "{node}");
+    }
+}
+
+/// That is how it is seen whether its event loop turns.
+#[test]
+fn a_worker_takes_no_notice_of_two_hundred_connections_for_nobody() {
+    for path in nodes() {
+        for framing in [Framing::Lines, Framing::Frames] {
+            let mut peer = Peer::worker(&path, framing);
+            let mut outgoing = Outgoing::new(framing);
+            peer.until(&mut outgoing, "\"up\"");
+            let count = |peer: &mut Peer, outgoing: &mut Outgoing| {
+                outgoing.push(b"\"count\"").unwrap();
+                peer.until(outgoing, "\"heard\"")
+            };
+            let before = count(&mut peer, &mut outgoing);
+            for number in 1..=200 {
+                let line = node::new_connection("nobody", number);
+                outgoing.push_with(line.as_bytes(), socket::pair().unwrap().0).unwrap();
+                let answer = peer.until(&mut outgoing, "\"accepted\"");
+                let raw = serde_json::value::RawValue::from_string(answer).unwrap();
+                let said = node::Said::of(&raw);
+                assert!(
+                    matches!(said, Some(node::Said::Answer { ack, accepted: false }) if ack == number),
+                    "{path}: {said:?}"
+                );
+            }
+            let after = count(&mut peer, &mut outgoing);
+            assert_eq!(before.replace("\"heard\":1", "\"heard\":2"), after, "{path}");
+            outgoing.push(b"\"leave\"").unwrap();
+            peer.flush(&mut outgoing);
+            assert!(peer.child.wait().unwrap().success());
+        }
     }
 }
 

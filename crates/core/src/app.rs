@@ -53,7 +53,7 @@ impl App {
             }
             Input::Bound { broker, address } => self.with(broker, |broker, cx| broker.bound(cx, address)),
             Input::Unbound { broker, address } => {
-                self.with(broker, |broker, cx| broker.unbound(cx, &address))
+                self.with(broker, |broker, cx| broker.unbound(cx, &address));
             }
             Input::Quiet { broker, round } => self.with(broker, |broker, cx| broker.quiet(cx, round)),
             Input::Shut { broker, round, refused } => {

@@ -316,10 +316,7 @@ fn node_word(
             outgoing.arrived();
             None
         }
-        Some(Said::Nack) => {
-            outgoing.went_astray();
-            None
-        }
+        Some(Said::Nack) => (!outgoing.went_astray()).then_some(Word::Node(Said::Nack)),
         Some(Said::AllClosed(key)) => {
             let _ = outgoing.push(node::all_closed(&key).as_bytes());
             None

@@ -196,6 +196,11 @@ impl Peer {
         self.asked.take_if(|asked| *asked == number).is_some()
     }
 
+    /// The number of what it was asked last and has not answered.
+    pub(crate) fn question(&self) -> Option<u64> {
+        self.asked
+    }
+
     /// Whether it still owes the answer.
     pub(crate) fn owes_answer(&self) -> bool {
         self.asked.is_some()

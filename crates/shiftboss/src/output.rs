@@ -86,6 +86,7 @@ impl Remains {
     }
 }
 
-const LAST_LINES: usize = 10;
+/// Node says what was thrown in up to 20: the place, the message, ten calls, its members, its own version.
+const LAST_LINES: usize = 20;
 const LAST_WIDTH: usize = 200;
 const REMAINS: usize = 16;

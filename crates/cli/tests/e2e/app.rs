@@ -1,6 +1,7 @@
 //! A real app: the binary, run in a folder of its own, with everything it prints.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -343,9 +344,13 @@ pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and is none that the kernel gives to clients (ip(7), `ip_local_port_range`): on a
+/// machine under load it would be taken by the time it is asked for.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let is_free = |port: u16| std::net::TcpListener::bind(("0.0.0.0", port)).is_ok().then_some(port);
+    // The seed of each is another one.
+    let any = || BuildHasher::hash_one(&RandomState::new(), 0);
+    (0..1000).find_map(|_| is_free(10_000 + u16::try_from(any() % 20_000).unwrap())).unwrap()
 }
 
 pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_shiftboss");

@@ -16,6 +16,7 @@ mod kill_points;
 mod lanes_follow_who_is_ready;
 mod listeners_outlive_workers;
 mod load;
+mod node;
 mod node_programs;
 mod nothing_is_left_behind;
 mod other_servers;

@@ -6,7 +6,7 @@ use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, Slot, WorkerId};
 
 use super::Driver;
-use crate::node::{Grant, Place};
+use crate::node::{Grant, Peer, Place};
 use crate::os::{clock, kill_points};
 use crate::sockets::Wish;
 
@@ -21,7 +21,13 @@ impl Driver {
 
     fn take_said(&mut self, worker: WorkerId, said: Said) {
         match said {
-            Said::Online => self.workers.ask_event_loop(worker),
+            Said::Online => {
+                let is_asked = |peer: &mut Peer| peer.owes_answer() || peer.has_turned();
+                // Said again it is no news.
+                if self.workers.peer(worker).is_some_and(|peer| !is_asked(peer)) {
+                    self.workers.ask_event_loop(worker);
+                }
+            }
             Said::Query(query) => self.answer_query(worker, &query),
             Said::Listening(query) => {
                 let shells = &self.shells;
@@ -52,8 +58,15 @@ impl Driver {
                 self.workers.event_loop_turns(worker, ack);
                 self.connection_is_answered(worker, ack, accepted);
             }
+            // A descriptor did not arrive, however often: it has no room for one.
+            Said::Nack => {
+                self.workers.event_loop_turns_without_room(worker);
+                for number in self.workers.handed(worker) {
+                    self.connection_is_answered(worker, number, false);
+                }
+            }
             // Answered where they are heard.
-            Said::Handle { .. } | Said::Ack | Said::Nack | Said::AllClosed(_) | Said::Count(_) => {}
+            Said::Handle { .. } | Said::Ack | Said::AllClosed(_) | Said::Count(_) => {}
         }
     }
 
@@ -86,7 +99,7 @@ impl Driver {
         let name = listener.name();
         let socket = shell.sockets.given(place.place, Slot(slot)).ok_or(Errno::INVAL)?;
         let socket = socket.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
-        let data = query.data.as_ref().map(|data| data.0.get());
+        let data = query.data.as_ref().map(|data| data.0.get()).filter(|data| data.len() <= MOST_SHARED);
         let data = shell.sockets.share(place.place, data, keeper, owner);
         let data = data.and_then(|data| serde_json::from_str::<&serde_json::value::RawValue>(data).ok());
         if by_turns {
@@ -156,3 +169,6 @@ impl Driver {
         }
     }
 }
+
+/// Bytes of JSON that the workers at a listener may have in common: keys of tickets are a hundred.
+const MOST_SHARED: usize = 4096;

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -420,7 +421,7 @@ fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindErro
         },
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
-    socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(failed)?;
+    at(path, |at| socket.bind(at)).map_err(failed)?;
     socket.listen(BACKLOG).map_err(failed)?;
     Ok((socket, file_of(path).map_err(failed)?))
 }
@@ -429,7 +430,24 @@ fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindErro
 fn connect_at_once(path: &Path) -> io::Result<()> {
     let client = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     client.set_nonblocking(true)?;
-    client.connect(&SockAddr::unix(path)?)
+    at(path, |at| client.connect(at))
+}
+
+/// Uses a path as an address; one that is longer than an address can be (unix(7)) by its folder's descriptor.
+fn at(path: &Path, used: impl FnOnce(&SockAddr) -> io::Result<()>) -> io::Result<()> {
+    if path.as_os_str().len() <= LONGEST_PATH {
+        return used(&SockAddr::unix(path)?);
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::NAMETOOLONG.into());
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+    let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    if short.as_os_str().len() > LONGEST_PATH {
+        return Err(Errno::NAMETOOLONG.into());
+    }
+    used(&SockAddr::unix(short)?)
 }
 
 fn explain(address: &Address, error: io::Error) -> BindError {
@@ -491,6 +509,8 @@ fn queue_length(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(unsafe { info.assume_init() }.tcpi_unacked)
 }
 
+/// `sun_path` has 108 bytes, its end included (unix(7)).
+const LONGEST_PATH: usize = 107;
 /// As long as the kernel allows: it takes the lesser of this and `net.core.somaxconn` (listen(2)).
 const BACKLOG: i32 = 4096;
 

@@ -174,7 +174,9 @@ impl Sockets {
         let shared = self.shared.remove(&place);
         if let Some(keeper) = keeper {
             keeper.forget(Key::Listener(broker, place));
-            shared.map(|_| keeper.forget(Key::Shared(broker, place)));
+            if shared.is_some() {
+                keeper.forget(Key::Shared(broker, place));
+            }
         }
     }
 

@@ -129,6 +129,13 @@ impl Workers {
         }
     }
 
+    /// What came instead of an answer says that as well.
+    pub(crate) fn event_loop_turns_without_room(&mut self, worker: WorkerId) {
+        if let Some(number) = self.peer(worker).and_then(|peer| peer.question()) {
+            self.event_loop_turns(worker, number);
+        }
+    }
+
     /// Asks event loops again, and tells of those that have not turned since they were asked last.
     pub(super) fn look_at_pulses(&mut self, now: Time, inputs: &mut VecDeque<Input>) {
         while let Some((at, worker)) = self.stage.pulses.first().copied().filter(|(at, _)| *at <= now) {
@@ -221,6 +228,12 @@ impl Workers {
     /// A connection was handed over.
     pub(crate) fn has_handed(&mut self, worker: WorkerId, number: u64, place: Place) {
         self.stage.handed.insert((worker, number), place);
+    }
+
+    /// The numbers of what it was handed and has not answered for.
+    pub(crate) fn handed(&self, worker: WorkerId) -> Vec<u64> {
+        let of_worker = self.stage.handed.range((worker, 0)..=(worker, u64::MAX));
+        of_worker.map(|((_, number), _)| *number).collect()
     }
 
     /// Which listener's connection is answered for; none if it was another question, or another process's.

@@ -1,7 +1,7 @@
 //! An app straight from the command line: one broker, named after its program.
 
 use shiftboss::address::{Address, Balance, Listen};
-use shiftboss::guess;
+use shiftboss::guess::{self, Guess};
 use shiftboss::options::Kind;
 use shiftboss::options::UpgradeWhen;
 use shiftboss::{AppOptions, BrokerOptions};
@@ -20,7 +20,10 @@ pub(super) fn app(asked: &RunArgs, output: &Output) -> Result<AppOptions, Troubl
     };
     broker.listen = listen(&asked.listen)?;
     broker.kind = match asked.kind {
-        Some(args::Kind::Node) => Kind::Node,
+        Some(args::Kind::Node) => {
+            broker.command = look_at(&broker)?.command;
+            Kind::Node
+        }
         Some(args::Kind::Notify) => Kind::Notify,
         Some(args::Kind::Plain) => Kind::Plain,
         None => take_for(&mut broker, output)?,
@@ -44,8 +47,7 @@ fn listen(asked: &[String]) -> Result<Vec<Listen>, Trouble> {
 
 /// What the command looks like, which is said.
 fn take_for(broker: &mut BrokerOptions, output: &Output) -> Result<Kind, Trouble> {
-    let guess =
-        guess::guess(&broker.command, None).map_err(|launcher| Trouble::usage(launcher.to_string()))?;
+    let guess = look_at(broker)?;
     match guess.kind {
         Kind::Node if guess.command == broker.command => {
             output.say("kind = node, guessed: a worker of Node's cluster; any other program: --kind plain");
@@ -55,6 +57,11 @@ fn take_for(broker: &mut BrokerOptions, output: &Output) -> Result<Kind, Trouble
     }
     broker.command = guess.command;
     Ok(guess.kind)
+}
+
+/// A launcher of Node programs is looked through.
+fn look_at(broker: &BrokerOptions) -> Result<Guess, Trouble> {
+    guess::guess(&broker.command, None).map_err(|launcher| Trouble::usage(launcher.to_string()))
 }
 
 /// "server" of `python3 -u server.py`, "web" of `./web -v`.

@@ -227,3 +227,21 @@ fn a_path_whose_owner_is_frozen_is_taken_and_nobody_waits() {
     let _waiting = UnixStream::connect(&path).unwrap();
     assert!(matches!(Listener::bind(&Address::Unix(path), false), Err(BindError::InUse { .. })));
 }
+
+#[test]
+fn a_path_may_be_longer_than_an_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = folder.path().join("x".repeat(80)).join("y".repeat(80));
+    fs::create_dir_all(&long).unwrap();
+    let path = long.join("s");
+    let listener = Listener::bind(&Address::Unix(path.clone()), false).unwrap();
+    at(&path, |at| Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(at)).unwrap();
+    assert!(matches!(Listener::bind(&Address::Unix(path.clone()), false), Err(BindError::InUse { .. })));
+    drop(listener);
+    assert!(!path.exists());
+    // The name alone has no room in one.
+    let path = long.join("z".repeat(100));
+    let refused = Listener::bind(&Address::Unix(path), false).unwrap_err();
+    let BindError::Other { source, .. } = refused else { panic!("{refused}") };
+    assert_eq!(Errno::from_io_error(&source), Some(Errno::NAMETOOLONG));
+}

@@ -1,0 +1,60 @@
+//! Descriptors that travel with messages.
+
+use super::*;
+
+/// Check 31.
+#[test]
+fn a_worker_may_send_a_connection_away_and_close_its_server() {
+    each(|node| {
+        for how in ["json", "advanced"] {
+            let cluster = Cluster::asked(node, 1, &format!("serialization = \"{how}\"\n"));
+            let port = free_port();
+            let watch = Watch::of(&cluster.app);
+            let broker = cluster.app.broker_pid();
+            let open = || std::fs::read_dir(format!("/proc/{broker}/fd")).unwrap().count();
+            let script = format!(
+                "const server = net.createServer(socket => {{ process.send({{ take: 1 }}, socket); process.send({{ after: 1 }}) }});
+                 return kept.listen(server, {port})"
+            );
+            cluster.tell(0, &script);
+            let before = open();
+            let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            watch.until_said(&json!({"take": 1}), 1);
+            watch.until_said(&json!({"after": 1}), 1);
+            // Nobody has a use for it.
+            assert_eq!(io::Read::read(&mut client, &mut [0]).unwrap(), 0, "{node}, {how}");
+            let count = "return new Promise(counted => kept.servers[0].getConnections((error, count) => counted(error ?? count)))";
+            assert_eq!(cluster.tell(0, count), 0, "{node}, {how}");
+            let close = "return new Promise(closed => kept.servers[0].close(() => closed('closed')))";
+            assert_eq!(cluster.tell(0, close), "closed", "{node}, {how}");
+            eventually("nothing is left open", || open() <= before);
+        }
+    });
+}
+
+/// Check 35, and descriptors of any kind: a program in another language that speaks as a Node program does.
+#[test]
+fn each_descriptor_belongs_to_its_line_and_each_line_is_heard() {
+    let script = programs().join("handles.py");
+    let app = App::of(&format!(
+        "app = \"e2e\"\n[broker.web]\ncommand = [\"python3\", {script:?}]\nkind = \"node\"\nready = \"notify\"\n"
+    ));
+    app.until_event("app_ready", 1);
+    let watch = Watch::of(&app);
+    let broker = app.broker_pid();
+    let open = || std::fs::read_dir(format!("/proc/{broker}/fd")).unwrap().count();
+    let before = open();
+    for times in 1..=3 {
+        app.does(&["send", "web", "\"go\""]);
+        watch.until_said(&json!("last"), times);
+        for message in [json!("before"), json!({"with": 1}), json!("between"), json!({"with": 2})] {
+            watch.until_said(&message, times);
+        }
+        // What was said of a descriptor that did not come, it was asked for once more.
+        watch.until_said(&json!(["NODE_HANDLE_ACK", "NODE_HANDLE_ACK", "NODE_HANDLE_NACK"]), times);
+    }
+    let log = watch.until("all", |_| true);
+    assert!(!log.iter().any(|event| event["message"] == json!({"without": 1})), "nothing came with it");
+    eventually("nothing is left open", || open() <= before);
+    assert_eq!(named(&app.log(), "worker_death"), 0);
+}

@@ -1,0 +1,244 @@
+//! Where workers listen: they ask for it, and all who ask for the same have the same.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, UdpSocket};
+
+use serde_json::json;
+
+use super::*;
+use crate::nothing_is_left_behind::descriptors;
+
+/// Check 2.
+#[test]
+fn two_workers_serve_one_port() {
+    each_way(|node, balance| {
+        let port = free_port();
+        let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 2, &balance.of(port));
+        let mut served = BTreeMap::new();
+        for count in 1..=2000 {
+            *served.entry(get(("127.0.0.1", port), "/").unwrap()).or_insert(0) += 1;
+            if count >= 40 && served.len() == 2 {
+                break;
+            }
+        }
+        assert_eq!(served.keys().collect::<Vec<_>>(), ["worker 1", "worker 2"], "{balance:?}");
+        if balance != SHARED {
+            assert_eq!(served.values().copied().collect::<Vec<u32>>(), [20, 20]);
+        }
+        assert!(cluster.app.stop().0.success());
+    });
+}
+
+/// Checks 3 and 6.
+#[test]
+fn a_server_knows_where_it_listens() {
+    each(|node| {
+        let cluster = Cluster::asked(node, 1, "");
+        for (host, address, family, others) in [
+            ("", "::", "IPv6", &["127.0.0.1", "::1"][..]),
+            ("127.0.0.1", "127.0.0.1", "IPv4", &["127.0.0.1"]),
+            ("localhost", "", "", &["localhost"]),
+            ("::1", "::1", "IPv6", &["::1"]),
+            ("0.0.0.0", "0.0.0.0", "IPv4", &["127.0.0.1"]),
+        ] {
+            let port = free_port();
+            let host = if host.is_empty() { "undefined".to_owned() } else { format!("'{host}'") };
+            let told = cluster.tell(0, &format!("return kept.listen(kept.web(), {port}, {host})"));
+            if !address.is_empty() {
+                assert_eq!(told, json!({"address": address, "family": family, "port": port}), "{node}");
+            }
+            for client in others {
+                assert_eq!(get((*client, port), "/").unwrap(), "worker 1", "{host} from {client}");
+            }
+        }
+    });
+}
+
+/// Checks 4 and 5.
+#[test]
+fn any_port_is_the_same_one_for_all_workers_and_another_one_each_time() {
+    each(|node| {
+        let cluster = Cluster::asked(node, 2, "");
+        let any = "const at = [];
+            for (const _ of [1, 2]) at.push((await kept.listen(kept.web(), 0)).port);
+            return at";
+        let ports = cluster.tell_all(2, any);
+        assert_eq!(ports[0], ports[1], "{node}");
+        let ports: Vec<u16> = serde_json::from_value(ports[0].clone()).unwrap();
+        assert!(ports[0] != ports[1] && !ports.contains(&0), "{ports:?}");
+        for port in ports {
+            get(("127.0.0.1", port), "/").unwrap();
+            cluster.app.until("its address is told", |log| {
+                let bound = |event: &&Value| event["event"] == "listener_bound";
+                log.iter().filter(bound).any(|event| event["address"] == format!("tcp://:{port}"))
+            });
+        }
+    });
+}
+
+/// Check 9.
+#[test]
+fn datagrams_go_to_whoever_takes_them_and_one_that_closes_leaves_them_to_the_others() {
+    each(|node| {
+        let cluster = Cluster::asked(node, 2, "");
+        let port = free_port();
+        let bind = format!(
+            "const udp = kept.udp = dgram.createSocket('udp4');
+             udp.on('message', (text, from) => udp.send(text, from.port, from.address));
+             return kept.bind(udp, {port}, '127.0.0.1')"
+        );
+        cluster.tell_all(2, &bind);
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let echoes = |count: u8| {
+            for sent in 0..count {
+                client.send_to(&[sent], ("127.0.0.1", port)).unwrap();
+                let mut came = [0];
+                client.recv_from(&mut came).unwrap();
+                assert_eq!(came, [sent], "{node}");
+            }
+        };
+        echoes(40);
+        cluster.tell(0, "return new Promise(closed => kept.udp.close(() => closed(1)))");
+        echoes(20);
+    });
+}
+
+/// Checks 10 and 11: these ask nobody.
+#[test]
+fn a_worker_may_listen_for_itself() {
+    each(|node| {
+        let cluster = Cluster::asked(node, 2, "");
+        let alone = format!("return kept.listen(kept.web(), {{ port: {}, exclusive: true }})", free_port());
+        cluster.tell(0, &alone);
+        assert_eq!(cluster.told(1, &alone).unwrap_err()["code"], "EADDRINUSE", "{node}");
+        let reused = format!("return kept.listen(kept.web(), {{ port: {}, reusePort: true }})", free_port());
+        cluster.tell_all(2, &reused);
+        // Older ones do not know the word, and share.
+        let bound = usize::from(node.line() < 22);
+        assert_eq!(named(&cluster.app.log(), "listener_bound"), bound, "{node}");
+    });
+}
+
+/// Checks 12 and 13.
+#[test]
+fn what_cannot_be_had_is_an_error_as_the_kernel_has_it_and_may_be_had_later() {
+    each(|node| {
+        let cluster = Cluster::asked(node, 1, "");
+        let stranger = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = stranger.local_addr().unwrap().port();
+        let listen = format!("return kept.listen(kept.web(), {port})");
+        let error = cluster.told(0, &listen).unwrap_err();
+        let members = [&error["code"], &error["syscall"], &error["port"]];
+        assert_eq!(members, [&json!("EADDRINUSE"), &json!("bind"), &json!(port)], "{node}: {error}");
+        for (at, code) in [
+            ("{ path: '/sys/kernel/no.sock' }", "EACCES"),
+            ("{ port: 1, host: '203.0.113.1' }", "EADDRNOTAVAIL"),
+            // A descriptor of the primary's is not lent.
+            ("{ fd: 1 }", "EINVAL"),
+            // An abstract name, which comes as a path.
+            (r"{ path: '\0name' }", "EINVAL"),
+        ] {
+            let error = cluster.told(0, &format!("return kept.listen(kept.web(), {at})")).unwrap_err();
+            assert_eq!(error["code"], code, "{node}, {at}: {error}");
+        }
+        drop(stranger);
+        cluster.tell(0, &listen);
+        assert_eq!(get(("127.0.0.1", port), "/").unwrap(), "worker 1");
+    });
+}
+
+/// Checks 14 and 15.
+#[test]
+fn a_server_that_is_closed_leaves_its_port_to_the_next_one_and_clients_wait_meanwhile() {
+    each_way(|node, balance| {
+        let port = free_port();
+        let cluster = Cluster::asked(node, 1, &balance.of(port));
+        let listen = format!("return kept.listen(kept.web(), {port})");
+        cluster.tell(0, &listen);
+        assert_eq!(cluster.told(0, &listen).unwrap_err()["code"], "EADDRINUSE", "{node}");
+        assert_eq!(get(("127.0.0.1", port), "/").unwrap(), "worker 1", "the first one serves on");
+        cluster.tell(0, "return new Promise(closed => kept.servers[0].close(() => closed(1)))");
+        let client = std::thread::spawn(move || get(("127.0.0.1", port), "/"));
+        cluster.tell(0, &listen);
+        assert_eq!(client.join().unwrap().unwrap(), "worker 1", "{node}, {balance:?}");
+        get(("127.0.0.1", port), "/").unwrap();
+    });
+}
+
+/// Check 44.
+#[test]
+fn clients_that_come_while_nobody_is_there_are_served_by_the_next_worker() {
+    each_way(|node, balance| {
+        let port = free_port();
+        let more = format!("drained = \"hold\"\n{}", balance.of(port));
+        let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 1, &more);
+        cluster.app.does(&["drain", "web"]);
+        let clients: Vec<_> =
+            (0..5).map(|_| std::thread::spawn(move || get(("127.0.0.1", port), "/"))).collect();
+        cluster.app.does(&["resume", "web"]);
+        for client in clients {
+            assert_eq!(client.join().unwrap().unwrap(), "worker 2", "{node}, {balance:?}");
+        }
+    });
+}
+
+/// Check 45: one that waits by itself would hang whoever comes second.
+#[test]
+fn listening_sockets_never_wait() {
+    each(|node| {
+        let port = free_port();
+        for declared in [String::new(), format!("listen = [\"tcp://:{port}\"]\n")] {
+            let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 2, &declared);
+            for pid in cluster.app.pids() {
+                let sockets = listening(pid, port);
+                assert!(!sockets.is_empty(), "{node}");
+                for flags in sockets {
+                    assert_ne!(flags & NONBLOCK, 0, "{node}, {declared}");
+                }
+            }
+        }
+    });
+}
+
+/// Check 47.
+#[test]
+fn a_thousand_connections_leave_nothing_open() {
+    each_way(|node, balance| {
+        let port = free_port();
+        let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 2, &balance.of(port));
+        let broker = cluster.app.broker_pid();
+        let before = descriptors(broker);
+        for _ in 0..1000 {
+            get(("127.0.0.1", port), "/").unwrap();
+        }
+        eventually("nothing is left open", || descriptors(broker) == before);
+    });
+}
+
+/// The flags of a process's sockets that listen at this port.
+fn listening(pid: u32, port: u16) -> Vec<u32> {
+    let tables = ["tcp", "tcp6"].map(|table| std::fs::read_to_string(format!("/proc/net/{table}")).unwrap());
+    let at = format!(":{port:04X}");
+    let rows = tables.iter().flat_map(|table| table.lines().skip(1));
+    let inodes: Vec<String> = rows
+        .map(|row| row.split_whitespace().collect::<Vec<_>>())
+        .filter(|row| row[1].ends_with(&at) && row[3] == "0A")
+        .map(|row| format!("socket:[{}]", row[9]))
+        .collect();
+    let folder = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links = folder.flatten().filter(|link| {
+        let target = std::fs::read_link(link.path()).unwrap_or_default();
+        inodes.iter().any(|inode| target.as_os_str() == inode.as_str())
+    });
+    links
+        .map(|link| {
+            let name = link.file_name().into_string().unwrap();
+            let about = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{name}")).unwrap();
+            let flags = about.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            u32::from_str_radix(flags.trim(), 8).unwrap()
+        })
+        .collect()
+}
+
+const NONBLOCK: u32 = rustix::fs::OFlags::NONBLOCK.bits();
