@@ -81,6 +81,7 @@ fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
     let port = free_port();
     let script = "import signal, socket\nlistener = socket.socket(fileno=3)\n\
                   signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n\
+                  print('waits', flush=True)\n\
                   while signal.sigwait([signal.SIGUSR1]):\n\
                   \tlistener.shutdown(socket.SHUT_RDWR)\n\
                   \tprint('shut', flush=True)";
@@ -94,6 +95,8 @@ fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
         "#
     ));
     let worker = app.pids()[0];
+    // An interpreter may take longer than it needs to count as ready, and the signal would be its end.
+    eventually("it waits", || app.log().iter().any(|event| event["line"] == "waits"));
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     // Nobody accepts: a full queue is no refusal.
     let connects = || match std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
