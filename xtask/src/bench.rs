@@ -13,6 +13,7 @@ mod handle;
 mod idle;
 mod load;
 mod messages;
+mod peers;
 mod proc;
 mod recycle;
 mod spawn;
@@ -34,6 +35,9 @@ use crate::workspace::{release_programs, root};
 
 /// Measures the rows asked for, or all. Returns whether all is within reach.
 pub(crate) fn run(words: &[OsString]) -> Result<bool> {
+    if words.iter().any(|word| word == "--peers") {
+        return peers::run(words);
+    }
     let asked = Asked::parse(words)?;
     let bench = Bench::prepare(asked.quick)?;
     let mut all_good = true;

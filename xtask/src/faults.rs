@@ -85,8 +85,9 @@ fn as_expected(row: &Row) -> Result<(bool, Vec<String>)> {
     let output = command.stdin(Stdio::null()).output().context("cannot run cargo")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
+    // The first may stand behind the name of its test.
     let mut seen: Vec<String> =
-        text.lines().filter_map(|line| line.trim().strip_prefix("seen: ")).map(str::to_owned).collect();
+        text.lines().filter_map(|line| line.split_once("seen: ")).map(|(_, seen)| seen.to_owned()).collect();
     seen.extend(errors.lines().filter(|line| line.contains("not tried")).map(str::to_owned));
     let passed = text.contains(&format!("test result: ok. {} passed", row.tests.len()));
     if !passed {

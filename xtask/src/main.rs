@@ -3,6 +3,7 @@
 mod bare;
 mod bench;
 mod faults;
+mod fuzz;
 mod judge;
 mod messages;
 mod model;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Some("mutants") => mutants::run(&words),
         Some("takeovers") => takeovers::run(&words),
         Some("messages") => messages::run(&words),
+        Some("fuzz") => fuzz::run(&words),
         Some("faults") => faults::run(&words),
         Some("soak") => soak::run(&words),
         Some("judge") => judge::run(&words),
@@ -74,6 +76,10 @@ Usage: cargo xtask CHORE
                                 (default: 100000), and others under a broker
                                 process that is killed (100 times): nothing
                                 that was said may be lost
+  fuzz [TARGET...] [--seconds N] [--runs N]
+                                Bytes by chance (default: for 60 seconds each) to
+                                whatever reads the words of others: channel
+                                records control configuration core keeper
   faults [ROW...] [--json]
                                 Each fault of workers, machine, processes and
                                 clients, done to the real binary: a table
@@ -84,4 +90,8 @@ Usage: cargo xtask CHORE
                                 promises; SHIFTBOSS_TRACE=FILE writes one
   bench [ROW...] [--quick] [--json]
                                 Measures beside a baseline of the same run
+  bench --peers [ROW...] [--quick] [--write]
+                                The same beside PM2, gunicorn, supervisord and
+                                others, which it installs by name; --write
+                                makes docs/benchmarks.md of it
   bare-supervisor N -- CMD...   That baseline: N workers, respawned, no more";

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: all that must hold before a change is taken, a step after the other, up to the first that fails.
 
+mod dependencies;
 mod directions;
 mod machine;
 mod node;
@@ -23,16 +24,16 @@ pub(crate) fn run() -> Result<bool> {
 
 fn all(steps: &mut Steps) -> Result<()> {
     let venv = root().join("target/venv");
-    let mut nodes = String::new();
-    let mut okanjo = None;
+    let (mut nodes, mut packages) = (String::new(), String::new());
     steps.run("machine: what the tests need is there", || {
         machine::prepare(&venv)?;
         nodes = node::prepare(&root().join("target"));
-        okanjo = node::prepare_okanjo(&root().join("target"));
+        packages = node::packages(&root().join("target"));
         Ok(())
     })?;
     steps.run("format: cargo fmt", || succeed(&mut cargo(["fmt", "--all", "--check"])))?;
     steps.run("directions: who may depend on whom", directions::check)?;
+    steps.run("dependencies: what of others is in the program", dependencies::check)?;
     steps.run("sources: who may do what", || sources::check(&root()))?;
     steps.run("lint: cargo clippy", || {
         succeed(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
@@ -62,10 +63,11 @@ fn all(steps: &mut Steps) -> Result<()> {
         } else {
             cargo(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
         };
-        if let Some(okanjo) = &okanjo {
-            tests.env("SHIFTBOSS_TEST_OKANJO", okanjo);
+        tests.env("SHIFTBOSS_TEST_VENV", &venv).env("SHIFTBOSS_TEST_NODES", &nodes);
+        if !packages.is_empty() {
+            tests.env("SHIFTBOSS_TEST_NODE_PATH", &packages);
         }
-        succeed(tests.env("SHIFTBOSS_TEST_VENV", &venv).env("SHIFTBOSS_TEST_NODES", &nodes))
+        succeed(&mut tests)
     })
 }
 

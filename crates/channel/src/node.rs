@@ -263,6 +263,12 @@ pub fn disconnect(seq: u64) -> String {
     format!(r#"{{"cmd":"NODE_CLUSTER","act":"disconnect","seq":{seq}}}"#)
 }
 
+/// About to be told to leave: for what is loaded before the program, if that is asked for. Node passes it over.
+#[must_use]
+pub fn is_to_leave(seq: u64) -> String {
+    format!(r#"{{"cmd":"NODE_SHIFTBOSS_LEAVE","seq":{seq}}}"#)
+}
+
 /// The answer to [`Said::AllClosed`].
 #[must_use]
 pub fn all_closed(key: &str) -> String {

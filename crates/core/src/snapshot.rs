@@ -51,6 +51,12 @@ pub fn restore_in(
     restore::build(&image::read(image, reader)?, &mut restore::Given::new(&mut specs, &mut listens))
 }
 
+/// Makes every checksum in an image fit what is there, so that what stands behind them is put to the test; for tests.
+#[doc(hidden)]
+pub fn sum_again(image: &mut [u8]) {
+    image::sum_again(image);
+}
+
 /// The versions in which the records of an image are written, as a reader of the latest one sees them; for tests.
 #[doc(hidden)]
 pub fn versions(image: &[u8]) -> Result<Vec<Version>, Refused> {

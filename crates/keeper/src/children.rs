@@ -7,6 +7,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use crate::wire::{BY_SIGNAL, LOST};
@@ -18,7 +19,9 @@ pub(crate) fn ended() -> Option<Pid> {
     // SAFETY: the kernel writes at most one record into memory of its type, for which all zero is valid; with no child
     // to tell of it writes none, and the number stays 0.
     let pid = unsafe {
-        libc::waitid(libc::P_ALL, 0, found.as_mut_ptr(), how);
+        while libc::waitid(libc::P_ALL, 0, found.as_mut_ptr(), how) != 0
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
         found.assume_init_ref().si_pid()
     };
     Pid::from_raw(pid)
@@ -27,17 +30,16 @@ pub(crate) fn ended() -> Option<Pid> {
 /// Whether this child has ended; it is not reaped. An error if it is no child of ours.
 pub(crate) fn has_ended(pid: Pid) -> io::Result<bool> {
     let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    Ok(waitid(WaitId::Pid(pid), how)?.is_some())
+    Ok(retry_on_intr(|| waitid(WaitId::Pid(pid), how))?.is_some())
 }
 
 /// Reaps a child that has ended: its code, or its signal and [`BY_SIGNAL`], or [`LOST`].
 pub(crate) fn reap(pid: Pid) -> u64 {
-    let Ok(Some(status)) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) else { return LOST };
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => u64::from(code.unsigned_abs()),
-        (None, Some(signal)) => BY_SIGNAL | u64::from(signal.unsigned_abs()),
-        (None, None) => LOST,
-    }
+    let wait = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+    let Ok(Some(status)) = retry_on_intr(wait) else { return LOST };
+    let code = status.exit_status().map(|code| u64::from(code.unsigned_abs()));
+    let signal = || status.terminating_signal().map(|signal| BY_SIGNAL | u64::from(signal.unsigned_abs()));
+    code.or_else(signal).unwrap_or(LOST)
 }
 
 /// Kills what is left of the group that a worker leads; to be called while it is not reaped.

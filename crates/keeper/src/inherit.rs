@@ -7,13 +7,21 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::net::{SocketType, sockopt::socket_type};
 
-/// Takes over the packet socket of this number; what we start does not inherit it.
+use crate::link::Link;
+
+/// In a broker process its end of the link; none in a process that no keeper has started.
 ///
 /// # Errors
-/// `InvalidInput` if there is no such socket, or it is somebody's already: what was left to us is not closed on exec.
-pub fn packet_socket(number: u64) -> io::Result<OwnedFd> {
+/// `InvalidInput` if what [`crate::LINK`] numbers is no link, or somebody's already: what was left to us is not closed on
+/// exec.
+pub fn link() -> io::Result<Option<Link>> {
+    let Some(number) = number_in(crate::LINK) else { return Ok(None) };
     let socket = take(number)?;
-    if socket_type(&socket) == Ok(SocketType::SEQPACKET) { Ok(socket) } else { Err(nothing()) }
+    if socket_type(&socket) == Ok(SocketType::SEQPACKET) { Ok(Some(Link(socket))) } else { Err(nothing()) }
+}
+
+pub(crate) fn number_in(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
 /// Takes over the descriptor of this number; what we start does not inherit it.
@@ -41,11 +49,8 @@ mod tests {
     #[test]
     fn what_is_ours_already_is_not_taken_twice() {
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert_eq!(
-            packet_socket(file.as_raw_fd().unsigned_abs().into()).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
-        assert_eq!(packet_socket(1_000_000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        assert_eq!(packet_socket(1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        for number in [file.as_raw_fd().unsigned_abs().into(), 1_000_000, 1] {
+            assert_eq!(take(number).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
     }
 }

@@ -2,64 +2,47 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Pid;
+use rustix::process::{Pid, getpid, set_child_subreaper};
 
-use crate::fate::Fate;
-use crate::link::{Heard, Link, Packet};
+use crate::link::{Link, Packet};
 use crate::signals::SignalFd;
-use crate::table::{Entry, Table};
+use crate::table::Table;
 use crate::wire::{
-    DEPOSIT, DONE, END, FATE, FORGET, Item, LACKS, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW,
-    ORDER_UPGRADE, READY, SIGNAL, UPGRADE,
+    DEPOSIT, DONE, END, FATE, FORGET, Item, LACKS, NOT_READY, ORDER, ORDER_HANG_UP, ORDER_STOP,
+    ORDER_STOP_NOW, ORDER_UPGRADE, READY, SIGNAL, TOOK_OVER, UNDECIDED, UPGRADE,
 };
 use crate::{children, inherit};
 
-/// What is run as the broker process.
-#[derive(Debug)]
-pub struct Program {
-    /// Its file, held open: one that is replaced on disk can still be started.
-    pub image: OwnedFd,
-    /// Its arguments, the program's own name first.
-    pub arguments: Vec<OsString>,
-    /// Variables that it gets besides ours.
-    pub environment: Vec<(OsString, OsString)>,
-}
-
-/// Keeps a broker process running until the app has ended; returns the exit code to end with.
+/// Keeps a broker process running until the app has ended; returns the exit code to end with. The broker process is this
+/// very program with the same arguments, and gets these variables besides ours. In an image that a keeper has executed it
+/// goes on as that keeper.
 ///
 /// To be called by a process without other threads, which has no children of its own.
 ///
 /// # Errors
-/// When the operating system refuses what a keeper needs; then nothing was started.
-pub fn keep(program: Program) -> io::Result<u8> {
+/// When the operating system refuses what a keeper needs, or what the keeper before has left cannot be read; then nothing
+/// was started.
+pub fn keep(variables: Vec<(OsString, OsString)>) -> io::Result<u8> {
+    if let Some(state) = inherit::number_in(crate::STATE) {
+        return Ok(Keeper::read(inherit::take(state)?, variables)?.run());
+    }
     // Whoever loses its parent below us becomes our child, and is reaped here.
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let mut keeper = Keeper::new(program)?;
+    set_child_subreaper(Some(getpid()))?;
+    let mut keeper = Keeper::new(File::open("/proc/self/exe")?.into(), variables)?;
     keeper.before = children::all();
-    keeper.start();
-    Ok(keeper.run())
-}
-
-/// Goes on as the keeper that has executed this image: its state is in the descriptor of the number in [`crate::STATE`].
-///
-/// # Errors
-/// If that cannot be read.
-pub fn keep_on(state: u64, program: Program) -> io::Result<u8> {
-    let mut keeper = Keeper::read(inherit::take(state)?, program)?;
-    // Somebody may have ended meanwhile, and the one before us was told.
-    keeper.take_signals();
     Ok(keeper.run())
 }
 
 pub(crate) struct Keeper {
-    pub(crate) program: Program,
+    /// What is run as the broker process, held open: a file that is replaced on disk can still be started.
+    pub(crate) image: OwnedFd,
+    pub(crate) variables: Vec<(OsString, OsString)>,
     signals: SignalFd,
     /// Children that are older than our being a keeper.
     pub(crate) before: Vec<Pid>,
@@ -69,19 +52,16 @@ pub(crate) struct Keeper {
     pub(crate) begun: bool,
     /// What is still to be said to it.
     pub(crate) outbox: VecDeque<Item>,
-    /// Those not yet taken in.
-    pub(crate) orders: Vec<Item>,
     pub(crate) last_order: u64,
-    pub(crate) stops: u32,
+    stops: u32,
     /// Broker processes in a row that ended before they had proved themselves.
     pub(crate) failures: u32,
-    /// When to start the next one.
-    pub(crate) start_at: Option<Instant>,
-    /// For how long something has been owed to us, in running time of our own.
-    pub(crate) owed: Duration,
-    pub(crate) trial: Option<Trial>,
-    /// How the last upgrade went, with its key, until that is forgotten.
-    pub(crate) fate: Option<(u64, Fate)>,
+    /// How long there is to be no broker process, if there is none.
+    pub(crate) pause: Duration,
+    /// For how long we have waited for what is [`Keeper::awaited`], in running time of our own.
+    pub(crate) waited: Duration,
+    /// The image to go back to, as long as another is on trial: it is to be ready, and then to stay alive.
+    pub(crate) old: Option<OwnedFd>,
     /// The exit code, once it is known.
     pub(crate) code: Option<u8>,
 }
@@ -90,109 +70,105 @@ pub(crate) struct Broker {
     pub(crate) pid: Pid,
     pub(crate) link: Link,
     pub(crate) ready: Option<Instant>,
-    /// It has no more to say: killed if it is still there then.
-    pub(crate) gone_by: Option<Instant>,
+    /// It has no more to say, and is to be gone soon.
     pub(crate) last_word: Option<LastWord>,
-    /// What its image has as a keeper: [`crate::CODE`] of it.
-    pub(crate) code: u64,
+    /// Whether its image is another keeper, which we can become.
+    is_other_keeper: bool,
 }
 
-/// What shall be once a broker process is gone; without one it goes on with another.
+/// What shall be once a broker process is gone.
 pub(crate) enum LastWord {
+    /// Another one goes on: it has left the link without a word.
+    Nothing,
     /// The end, with this exit code.
-    End(u8),
-    /// A trial of this image, under this key.
-    Upgrade(u64, OwnedFd),
-}
-
-/// A new image that has not proved itself: it is to be ready, and then to stay alive.
-pub(crate) struct Trial {
-    pub(crate) key: u64,
-    /// The image to go back to.
-    pub(crate) old: OwnedFd,
-    /// When what it does now is to be over.
-    pub(crate) until: Instant,
-}
-
-impl Program {
-    pub(crate) fn command(&self) -> Command {
-        let mut arguments = self.arguments.iter();
-        let mut command = Command::new(format!("/proc/self/fd/{}", self.image.as_raw_fd()));
-        if let Some(name) = arguments.next() {
-            command.arg0(name);
-        }
-        command.args(arguments).envs(self.environment.iter().map(|(key, value)| (key, value)));
-        command
-    }
+    End(u64),
+    /// A trial of this image.
+    Upgrade(OwnedFd),
 }
 
 impl Broker {
     pub(crate) fn new(pid: Pid, link: Link) -> Broker {
-        Broker { pid, link, ready: None, gone_by: None, last_word: None, code: crate::CODE }
+        Broker { pid, link, ready: None, last_word: None, is_other_keeper: false }
     }
 }
 
 impl Keeper {
-    pub(crate) fn new(program: Program) -> io::Result<Keeper> {
+    pub(crate) fn new(image: OwnedFd, variables: Vec<(OsString, OsString)>) -> io::Result<Keeper> {
         Ok(Keeper {
-            program,
+            image,
+            variables,
             signals: SignalFd::new(&HEARD)?,
             before: Vec::new(),
             table: Table::default(),
             broker: None,
             begun: false,
             outbox: VecDeque::new(),
-            orders: Vec::new(),
             last_order: 0,
             stops: 0,
             failures: 0,
-            start_at: None,
-            owed: Duration::ZERO,
-            trial: None,
-            fate: None,
+            pause: Duration::ZERO,
+            waited: Duration::ZERO,
+            old: None,
             code: None,
         })
     }
 
     fn run(&mut self) -> u8 {
-        let mut last = Instant::now();
         loop {
+            self.listen();
+            self.take_signals();
+            self.look_at_clock();
             self.flush();
             if let Some(code) = self.code {
                 self.end_all();
                 return code;
             }
             self.wait();
-            let now = Instant::now();
-            self.owed = if self.is_owed() { self.owed + (now - last).min(TICK) } else { Duration::ZERO };
-            last = now;
-            self.listen();
-            self.take_signals();
-            self.look_at_clock(Instant::now());
         }
     }
 
     /// Waits until there is something to do.
-    fn wait(&self) {
-        let mut polled = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        // One that goes has nothing to say, and its link stays readable: what it said last is heard when it is gone.
-        if let Some(broker) = self.broker.as_ref().filter(|broker| broker.gone_by.is_none()) {
-            let speak = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-            polled.push(PollFd::new(&broker.link, PollFlags::IN | speak));
-        }
-        let gone_by = self.broker.as_ref().and_then(|broker| broker.gone_by);
-        let trial = self.trial.as_ref().map(|trial| trial.until);
-        let deadline = [self.start_at, gone_by, trial].into_iter().flatten().min();
-        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let wait = left.into_iter().chain(self.is_owed().then_some(TICK)).min();
+    fn wait(&mut self) {
+        let left = self.awaited().map(|(patience, _)| patience.saturating_sub(self.waited).min(TICK));
+        let began = Instant::now();
+        let speak = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        // Nobody to listen to is as good as another look at the signals.
+        let link = self.speaker().map_or(self.signals.as_fd(), |broker| broker.link.as_fd());
+        let mut polled = [
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::from_borrowed_fd(link, PollFlags::IN | speak),
+        ];
         // An interruption is a short wait.
-        let _ = poll(&mut polled, wait.and_then(|wait| Timespec::try_from(wait).ok()).as_ref());
+        let _ = poll(&mut polled, left.and_then(|left| Timespec::try_from(left).ok()).as_ref());
+        // Beyond a tick it is we who were stopped.
+        self.waited = left.map_or(Duration::ZERO, |_| self.waited + began.elapsed().min(TICK));
     }
 
-    /// Whether the broker process has yet to take something in.
-    fn is_owed(&self) -> bool {
-        let Some(broker) = &self.broker else { return false };
-        broker.ready.is_none() || !self.orders.is_empty() || self.table.has_exits()
+    /// For how long we wait at most for what is to come next, and what is done then.
+    fn awaited(&self) -> Option<(Duration, Act)> {
+        let Some(broker) = &self.broker else { return Some((self.pause, Keeper::start)) };
+        match (&self.old, broker.ready) {
+            _ if broker.last_word.is_some() => Some((AT_MOST, Keeper::kill_broker)),
+            (Some(_), None) => Some((AT_MOST, Keeper::is_not_ready)),
+            (Some(_), Some(_)) => Some((PROOF, Keeper::has_proved_itself)),
+            (None, Some(_)) if !self.table.is_owed() => None,
+            (None, _) => Some((hung(), Keeper::hangs)),
+        }
+    }
+
+    fn look_at_clock(&mut self) {
+        if let Some((patience, act)) = self.awaited()
+            && self.waited >= patience
+            && self.code.is_none()
+        {
+            self.waited = Duration::ZERO;
+            act(self);
+        }
+    }
+
+    /// The broker process, as long as it may have something to say.
+    fn speaker(&self) -> Option<&Broker> {
+        self.broker.as_ref().filter(|broker| broker.last_word.is_none())
     }
 
     /// Whether no broker process acts: there is none, or it has not taken over yet.
@@ -203,16 +179,16 @@ impl Keeper {
     // What has happened.
 
     fn take_signals(&mut self) {
-        let signals: Vec<i32> = std::iter::from_fn(|| self.signals.read()).collect();
-        // Who has left already is not asked to leave.
-        self.look_at_broker();
-        self.reap();
-        for signal in signals {
+        loop {
+            let signal = self.signals.read();
+            // Who has left already is not asked to leave.
+            self.reap();
             match signal {
-                libc::SIGCHLD => {}
-                libc::SIGHUP => self.order(ORDER_HANG_UP),
-                libc::SIGUSR2 => self.order(ORDER_UPGRADE),
-                _ => self.stop(),
+                None => return,
+                Some(libc::SIGCHLD) => {}
+                Some(libc::SIGHUP) => self.order(ORDER_HANG_UP),
+                Some(libc::SIGUSR2) => self.order(ORDER_UPGRADE),
+                Some(_) => self.stop(),
             }
         }
     }
@@ -230,60 +206,53 @@ impl Keeper {
 
     fn order(&mut self, what: u64) {
         self.last_order += 1;
-        let order = Item::new(ORDER, self.last_order, what);
-        self.orders.push(order);
-        if self.broker.is_some() {
-            self.outbox.push_back(order);
-        }
+        self.tell(Item::new(ORDER, self.last_order, what));
+    }
+
+    /// Says it to this broker process, and to every other one until it is forgotten.
+    pub(crate) fn tell(&mut self, item: Item) {
+        self.table.hold(item, Vec::new());
+        self.outbox.push_back(item);
     }
 
     /// Takes what the broker process has said.
     pub(crate) fn listen(&mut self) {
-        while let Some(broker) = &self.broker {
+        while let Some(broker) = self.speaker() {
             match broker.link.hear(false) {
-                Ok(Heard::Packet(packet)) => self.take(packet),
-                Ok(Heard::Nothing) => break,
+                Ok(Some(packet)) => self.take(packet),
+                Ok(None) => return,
                 // It is dead, which is heard of by signal, or about to end, or of no use any more.
-                Ok(Heard::End) | Err(_) => {
-                    self.goes(None);
-                    break;
-                }
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.leaves(LastWord::Nothing),
+                // For want of memory; what it said waits.
+                Err(_) => return std::thread::sleep(BRIEFLY),
             }
         }
     }
 
     fn take(&mut self, packet: Packet) {
-        self.owed = Duration::ZERO;
+        if self.old.is_none() {
+            self.waited = Duration::ZERO;
+        }
         if packet.cut {
             say("cannot hold all descriptors: the limit of open files is reached");
         }
-        for (item, mut descriptors) in packet.words() {
+        for (item, mut descriptors) in packet.words {
             match item.word {
                 DEPOSIT => {
                     if descriptors.len() < item.descriptors as usize {
                         self.outbox.push_back(Item::new(LACKS, item.key, 0));
                     }
-                    let entry = Entry { descriptors, word: item.value, ..Entry::default() };
-                    self.table.deposit(item.key, entry);
+                    self.table.hold(item, descriptors);
                 }
-                FORGET => {
-                    self.table.entries.remove(&item.key);
-                    self.fate.take_if(|(key, _)| *key == item.key);
-                }
-                SIGNAL => {
-                    let signal = i32::try_from(item.value & u64::from(u32::MAX)).unwrap_or(0);
-                    self.table.signal(item.key, item.value >> 32, signal);
-                }
-                DONE => self.orders.retain(|order| order.key != item.key),
-                READY => self.is_ready(item.key, item.value),
-                END => self.goes(u8::try_from(item.value).ok().map(LastWord::End)),
-                UPGRADE => {
-                    let note = descriptors.split_off(descriptors.len().min(1));
-                    if let Some(image) = descriptors.pop() {
-                        self.table.deposit(item.key, Entry { descriptors: note, ..Entry::default() });
-                        (self.trial, self.fate) = (None, None);
-                        self.goes(Some(LastWord::Upgrade(item.key, image)));
-                    }
+                FORGET => self.table.forget(item.key),
+                SIGNAL => self.table.signal(item),
+                DONE => drop(self.table.held.remove(&(ORDER, item.key))),
+                READY => self.is_ready(item),
+                END => self.leaves(LastWord::End(item.value)),
+                UPGRADE if !descriptors.is_empty() => {
+                    self.leaves(LastWord::Upgrade(descriptors.remove(0)));
+                    self.table.hold(Item { word: DEPOSIT, ..item }, descriptors);
+                    self.table.hold(Item::new(FATE, item.key, UNDECIDED), Vec::new());
                 }
                 // Said by a newer one than we are.
                 _ => {}
@@ -291,79 +260,81 @@ impl Keeper {
         }
     }
 
-    /// The broker process has no more to say, and is to be gone soon.
-    fn goes(&mut self, last_word: Option<LastWord>) {
+    fn leaves(&mut self, last_word: LastWord) {
         if let Some(broker) = &mut self.broker {
-            broker.gone_by.get_or_insert(Instant::now() + AT_MOST);
-            broker.last_word = last_word.or(broker.last_word.take());
+            broker.last_word.get_or_insert(last_word);
+            self.waited = Duration::ZERO;
         }
     }
 
-    fn is_ready(&mut self, format: u64, code: u64) {
+    fn is_ready(&mut self, said: Item) {
         self.begun = true;
         if let Some(broker) = self.broker.as_mut().filter(|broker| broker.ready.is_none()) {
-            let now = Instant::now();
-            broker.ready = Some(now);
-            // A keeper that would not know what we write down is none that we can become.
-            broker.code = if format == crate::STATE_FORMAT { code } else { crate::CODE };
-            if let Some(trial) = &mut self.trial {
-                trial.until = now + PROOF;
+            broker.ready = Some(Instant::now());
+            // One that would not know what we write down is none that we can become.
+            broker.is_other_keeper = said.key == crate::STATE_FORMAT && said.value != crate::CODE;
+            self.waited = Duration::ZERO;
+        }
+    }
+
+    // What has not happened in time.
+
+    fn kill_broker(&mut self) {
+        if let Some(broker) = &self.broker {
+            children::kill(broker.pid);
+        }
+    }
+
+    fn hangs(&mut self) {
+        say("the broker process hangs: replacing it");
+        self.kill_broker();
+    }
+
+    fn is_not_ready(&mut self) {
+        self.decide(NOT_READY);
+        self.kill_broker();
+    }
+
+    /// How the upgrade went is said once: what it was killed for is the reason, not that it then died.
+    pub(crate) fn decide(&mut self, fate: u64) {
+        for (_, (item, _)) in self.table.held.range_mut((FATE, 0)..) {
+            if item.value == UNDECIDED {
+                item.value = fate;
+                self.outbox.push_back(*item);
             }
         }
-        // While it was not there nobody was reaped, so that no pid it was told of could be anybody else's.
-        self.reap();
     }
 
-    fn look_at_clock(&mut self, now: Instant) {
-        if self.start_at.take_if(|at| *at <= now).is_some() {
-            self.start();
-        }
-        if self.owed >= hung() {
-            say("the broker process hangs: replacing it");
-            self.kill_broker();
-        }
-        if self.broker.as_ref().is_some_and(|broker| broker.gone_by.is_some_and(|at| at <= now)) {
-            self.kill_broker();
-        }
-        match &mut self.trial {
-            // All of us were stopped: the new image has had no time.
-            Some(trial) if now.saturating_duration_since(trial.until) > TICK => trial.until = now + PROOF,
-            Some(trial) if trial.until <= now => self.trial_is_over(now),
-            Some(_) | None => {}
-        }
-    }
-
-    fn trial_is_over(&mut self, now: Instant) {
-        let Some(trial) = self.trial.take() else { return };
-        let key = trial.key;
-        if self.is_alone() {
-            self.fate = Some((key, Fate::NotReady));
-            self.trial = Some(Trial { until: now + AT_MOST, ..trial });
-            return self.kill_broker();
-        }
-        self.fate = Some((key, Fate::TookOver));
-        self.outbox.push_back(Item::new(FATE, key, Fate::TookOver.value()));
+    /// It has not died.
+    fn has_proved_itself(&mut self) {
+        self.old = None;
+        self.decide(TOOK_OVER);
         self.flush();
-        let other = |broker: &Broker| broker.code != crate::CODE && broker.gone_by.is_none();
-        if self.outbox.is_empty() && self.broker.as_ref().is_some_and(other) {
-            say(&format!("cannot renew itself and goes on as it is: {}", self.renew()));
+        // An app that is about to stop needs no other keeper.
+        if let Some(broker) = self.broker.as_ref().filter(|broker| broker.is_other_keeper)
+            && self.outbox.is_empty()
+            && self.stops == 0
+        {
+            say(&format!("cannot renew itself and goes on as it is: {}", self.renew(broker)));
         }
     }
 }
 
+/// What is done if what is awaited does not come.
+type Act = fn(&mut Keeper);
+
 /// [`HUNG`]; tests of a debug build may have less patience.
 fn hung() -> Duration {
     #[cfg(debug_assertions)]
-    if let Some(wait) = std::env::var("SHIFTBOSS_HUNG_MS").ok().and_then(|ms| ms.parse().ok()) {
+    if let Some(wait) = inherit::number_in("SHIFTBOSS_HUNG_MS") {
         return Duration::from_millis(wait);
     }
     HUNG
 }
 
-/// Talk is on standard error; nobody is left who could be told that it cannot be.
+/// Talk is on standard error, in lines that fit into a pipe at once; nobody is left who could be told that it cannot be.
 pub(crate) fn say(text: &str) {
     let mut line = format!("keeper: {text}").into_bytes();
-    line.truncate(LONGEST_LINE);
     line.push(b'\n');
     let errors = rustix::stdio::stderr();
     // Whoever does not read it, or has stopped the terminal, must not stop us.
@@ -383,5 +354,3 @@ pub(crate) const AT_MOST: Duration = Duration::from_secs(10);
 const PROOF: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_secs(1);
 pub(crate) const BRIEFLY: Duration = Duration::from_millis(1);
-/// Fits into a pipe at once (PIPE_BUF, pipe(7)).
-const LONGEST_LINE: usize = 500;

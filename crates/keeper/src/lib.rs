@@ -13,7 +13,6 @@
 
 mod children;
 mod ends;
-mod fate;
 mod inherit;
 mod keeper;
 pub mod link;
@@ -23,9 +22,9 @@ mod start;
 mod table;
 pub mod wire;
 
-pub use fate::Fate;
-pub use inherit::packet_socket;
-pub use keeper::{Program, keep, keep_on};
+pub use inherit::link;
+pub use keeper::keep;
+pub use start::command;
 
 /// Which code this is: equal in images whose keepers are the same.
 pub const CODE: u64 = match u64::from_str_radix(env!("KEEPER_CODE"), 10) {
@@ -34,7 +33,7 @@ pub const CODE: u64 = match u64::from_str_radix(env!("KEEPER_CODE"), 10) {
 };
 
 /// The format of what a keeper writes down for the image that it executes.
-pub const STATE_FORMAT: u64 = 1;
+pub const STATE_FORMAT: u64 = 2;
 
 /// The environment variable in which an image that a keeper has executed finds the number of the descriptor that holds
 /// its state.

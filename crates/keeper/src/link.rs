@@ -4,40 +4,26 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
+    socketpair,
 };
 
 use crate::wire::{Item, MOST_DESCRIPTORS, MOST_ITEMS, SIZE};
 
 /// One end.
 #[derive(Debug)]
-pub struct Link {
-    socket: OwnedFd,
-}
+pub struct Link(pub OwnedFd);
 
-/// What one packet held.
-#[derive(Debug, Default)]
+/// What was said at once.
+#[derive(Debug)]
 pub struct Packet {
-    /// Its words.
-    pub items: Vec<Item>,
-    /// Their descriptors, in order.
-    pub descriptors: Vec<OwnedFd>,
+    /// Its words, each with its descriptors.
+    pub words: Vec<(Item, Vec<OwnedFd>)>,
     /// Descriptors were lost on the way, for want of room in our table.
     pub cut: bool,
-}
-
-/// What comes of listening.
-#[derive(Debug)]
-pub enum Heard {
-    /// Something was said.
-    Packet(Packet),
-    /// Nothing at this moment.
-    Nothing,
-    /// The other side is gone.
-    End,
 }
 
 impl Link {
@@ -48,13 +34,7 @@ impl Link {
     pub fn pair() -> io::Result<(Link, Link)> {
         let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
         let (one, other) = socketpair(AddressFamily::UNIX, kind, flags, None)?;
-        Ok((Link { socket: one }, Link { socket: other }))
-    }
-
-    /// The end that was inherited.
-    #[must_use]
-    pub fn from_descriptor(socket: OwnedFd) -> Link {
-        Link { socket }
+        Ok((Link(one), Link(other)))
     }
 
     /// Says these words, with these descriptors, in one packet.
@@ -64,67 +44,45 @@ impl Link {
     /// descriptors are on their way (unix(7)).
     pub fn say(&self, items: &[Item], descriptors: &[BorrowedFd<'_>], wait: bool) -> io::Result<()> {
         let bytes: Vec<u8> = items.iter().flat_map(|item| item.encode()).collect();
-        let said = [IoSlice::new(&bytes)];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(Errno::TOOMANYREFS.into());
         }
         let flags = SendFlags::NOSIGNAL | if wait { SendFlags::empty() } else { SendFlags::DONTWAIT };
-        loop {
-            match sendmsg(&self.socket, &said, &mut ancillary, flags) {
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-                Ok(_) => return Ok(()),
-            }
-        }
+        retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut ancillary, flags))?;
+        Ok(())
     }
 
-    /// The next packet.
+    /// The next packet; none if nothing was said, which is waited for if `wait` is set.
     ///
     /// # Errors
-    /// ENOMEM; an end of the other side is none.
-    pub fn hear(&self, wait: bool) -> io::Result<Heard> {
+    /// EPIPE if the other side is gone; ENOMEM, and nothing is lost.
+    pub fn hear(&self, wait: bool) -> io::Result<Option<Packet>> {
         let mut bytes = [0; SIZE * MOST_ITEMS];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        let got = loop {
-            let mut room = [IoSliceMut::new(&mut bytes)];
-            match recvmsg(&self.socket, &mut room, &mut ancillary, flags) {
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(Heard::Nothing),
-                Err(Errno::CONNRESET) => return Ok(Heard::End),
-                Err(error) => return Err(error.into()),
-                Ok(got) => break got,
-            }
+        let mut hear = || recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags);
+        let got = match retry_on_intr(&mut hear) {
+            Err(Errno::AGAIN) => return Ok(None),
+            Ok(RecvMsg { bytes: 0, .. }) | Err(Errno::CONNRESET) => return Err(Errno::PIPE.into()),
+            got => got?,
         };
         let rights = ancillary.drain().filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(rights) => Some(rights),
             _ => None,
         });
-        let descriptors = rights.flatten().collect();
-        if got.bytes == 0 {
-            return Ok(Heard::End);
-        }
-        let items = bytes[..got.bytes].chunks_exact(SIZE).filter_map(Item::decode).collect();
-        Ok(Heard::Packet(Packet { items, descriptors, cut: got.flags.contains(ReturnFlags::CTRUNC) }))
+        // What belongs to no word is closed.
+        let mut descriptors = rights.flatten().collect::<Vec<OwnedFd>>().into_iter();
+        let items = bytes[..got.bytes].chunks_exact(SIZE).filter_map(Item::decode);
+        let words = items.map(|item| (item, descriptors.by_ref().take(item.descriptors as usize).collect()));
+        Ok(Some(Packet { words: words.collect(), cut: got.flags.contains(ReturnFlags::CTRUNC) }))
     }
 }
 
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl Packet {
-    /// Each word with its descriptors; what is left over is closed.
-    pub fn words(self) -> impl Iterator<Item = (Item, Vec<OwnedFd>)> {
-        let mut descriptors = self.descriptors.into_iter();
-        self.items.into_iter().map(move |item| {
-            let own = descriptors.by_ref().take(item.descriptors as usize).collect();
-            (item, own)
-        })
+        self.0.as_fd()
     }
 }

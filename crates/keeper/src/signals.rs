@@ -10,9 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 /// The chosen signals, blocked and read from a descriptor. They stay blocked.
-pub struct SignalFd {
-    descriptor: OwnedFd,
-}
+pub struct SignalFd(OwnedFd);
 
 impl SignalFd {
     /// Blocks these signals in the calling thread, and so in the threads it starts later: to be called before any other
@@ -22,21 +20,27 @@ impl SignalFd {
     /// # Errors
     /// EINVAL for a number that is no signal, EMFILE or ENFILE at the limit of open files; the mask is then unchanged.
     pub fn new(numbers: &[i32]) -> io::Result<Self> {
-        let heard = |number: &i32| *number == libc::SIGTERM || !is_ignored(*number);
-        let set = set_of(numbers.iter().copied().filter(heard))?;
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: initialises the whole set and cannot fail.
+        let mut set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            set.assume_init()
+        };
+        for &number in numbers.iter().filter(|number| **number == libc::SIGTERM || !is_ignored(**number)) {
+            // SAFETY: `set` is initialised; a wrong number is refused.
+            if unsafe { libc::sigaddset(&raw mut set, number) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
         // SAFETY: `set` is an initialised signal set.
-        let descriptor =
-            unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
-        if descriptor < 0 {
+        let number = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if number < 0 {
             return Err(io::Error::last_os_error());
         }
+        // SAFETY: the set lives until the call returns, which refuses nothing but another first argument.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
         // SAFETY: just opened, known to nobody else.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        // SAFETY: the set lives until the call returns.
-        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) } {
-            0 => Ok(SignalFd { descriptor }),
-            error => Err(io::Error::from_raw_os_error(error)),
-        }
+        Ok(SignalFd(unsafe { OwnedFd::from_raw_fd(number) }))
     }
 
     /// The next signal's number; none if there is no more. The same signal twice before it is read is told once, except
@@ -45,7 +49,7 @@ impl SignalFd {
     pub fn read(&self) -> Option<i32> {
         let mut record = [0; size_of::<libc::signalfd_siginfo>()];
         // It does not wait, so nothing interrupts it.
-        rustix::io::read(&self.descriptor, &mut record).ok()?;
+        rustix::io::read(&self.0, &mut record).ok()?;
         // The record begins with the number, in the machine's byte order.
         i32::try_from(u32::from_ne_bytes(*record.first_chunk()?)).ok()
     }
@@ -53,7 +57,7 @@ impl SignalFd {
 
 impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
+        self.0.as_fd()
     }
 }
 
@@ -68,24 +72,8 @@ fn is_ignored(number: i32) -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
-fn set_of(numbers: impl Iterator<Item = i32>) -> io::Result<libc::sigset_t> {
-    let mut set = MaybeUninit::uninit();
-    // SAFETY: initialises the whole set and cannot fail.
-    let mut set = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        set.assume_init()
-    };
-    for number in numbers {
-        // SAFETY: `set` is initialised; a wrong number is refused.
-        if unsafe { libc::sigaddset(&raw mut set, number) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(set)
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// To this thread only: other tests run in this process.
@@ -95,11 +83,11 @@ mod tests {
     }
 
     fn blocked(number: i32) -> bool {
-        let mut mask = set_of(std::iter::empty()).unwrap();
+        let mut mask = MaybeUninit::zeroed();
         // SAFETY: reads this thread's mask into `mask`, which is then an initialised set.
         unsafe {
-            libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask);
-            libc::sigismember(&raw const mask, number) == 1
+            libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), mask.as_mut_ptr());
+            libc::sigismember(mask.as_ptr(), number) == 1
         }
     }
 
@@ -124,12 +112,15 @@ mod tests {
 
     #[test]
     fn what_was_ignored_at_start_stays_ignored_but_not_term() {
-        if elsewhere("what_was_ignored_at_start_stays_ignored_but_not_term") {
+        if !is_inside("signals::tests::what_was_ignored_at_start_stays_ignored_but_not_term") {
             return;
         }
-        for number in [libc::SIGHUP, libc::SIGTERM] {
+        // INT too: a shell's `&` may have started the tests.
+        let start =
+            [(libc::SIGHUP, libc::SIG_IGN), (libc::SIGTERM, libc::SIG_IGN), (libc::SIGINT, libc::SIG_DFL)];
+        for (number, disposition) in start {
             // SAFETY: sets no handler.
-            unsafe { libc::signal(number, libc::SIG_IGN) };
+            unsafe { libc::signal(number, disposition) };
         }
         let signals = SignalFd::new(&[libc::SIGHUP, libc::SIGTERM, libc::SIGINT]).unwrap();
         for number in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT] {
@@ -144,19 +135,19 @@ mod tests {
         poll(&mut fds, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap() == 1
     }
 
-    /// Runs the calling test again in a process of its own; false inside that one.
-    fn elsewhere(test: &str) -> bool {
+    /// Runs a test again in a process of its own, whose signals and children are its own; true inside that one.
+    pub(crate) fn is_inside(test: &str) -> bool {
         if std::env::var_os(INSIDE).is_some() {
-            return false;
+            return true;
         }
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([&format!("signals::tests::{test}"), "--exact", "--nocapture", "--test-threads=1"])
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(INSIDE, "1")
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
-        true
+        false
     }
 
     const INSIDE: &str = "SHIFTBOSS_TEST_INSIDE";

@@ -1,113 +1,122 @@
-//! What is held for the broker process: descriptors under keys, and of workers their pids and ends.
+//! What is held for the broker process, each until it is forgotten: deposits, and all that has come of them; and which
+//! of the workers among them live.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 use crate::children;
-use crate::wire::{LOST, RECORDS};
+use crate::wire::{DEPOSIT, EXIT, FATE, GO, Item, LOST, ORDER, RECORDS, SIGNAL};
 
-/// All deposits, by key.
 #[derive(Default)]
 pub(crate) struct Table {
-    pub(crate) entries: BTreeMap<u64, Entry>,
-    /// Where the pids stand.
-    records: Option<OwnedFd>,
-}
-
-/// One deposit.
-#[derive(Default)]
-pub(crate) struct Entry {
-    pub(crate) descriptors: Vec<OwnedFd>,
-    /// Where in the records the pid stands, if it is a worker's; 0 otherwise.
-    pub(crate) word: u64,
-    /// As far as it was looked up.
-    pub(crate) pid: Option<Pid>,
-    /// How the worker ended; kept until it is forgotten.
-    pub(crate) exit: Option<u64>,
-    /// The number of the last signal that it was sent.
-    pub(crate) signals: u64,
+    /// Words by what they are and their keys, with descriptors.
+    pub(crate) held: BTreeMap<(u32, u64), (Item, Vec<OwnedFd>)>,
+    /// Workers that are not known to have been cloned: where in the records their pids will stand.
+    unborn: BTreeMap<u64, u64>,
+    /// Workers that have not ended, as far as known.
+    living: BTreeMap<u64, Pid>,
 }
 
 impl Table {
     /// Holds this instead of what was there.
-    pub(crate) fn deposit(&mut self, key: u64, entry: Entry) {
-        if key == RECORDS {
-            self.records = entry.descriptors.first().and_then(|records| records.try_clone().ok());
+    pub(crate) fn hold(&mut self, item: Item, descriptors: Vec<OwnedFd>) {
+        match item.word {
+            DEPOSIT => {
+                self.forget(item.key);
+                if item.value > 0 {
+                    self.unborn.insert(item.key, item.value);
+                }
+            }
+            EXIT => self.is_gone(item.key),
+            _ => {}
         }
-        self.entries.insert(key, entry);
+        self.held.insert((item.word, item.key), (item, descriptors));
     }
 
-    /// Whether an end was not taken in yet.
-    pub(crate) fn has_exits(&self) -> bool {
-        self.entries.values().any(|entry| entry.exit.is_some())
+    /// Drops a deposit, and what has come of it.
+    pub(crate) fn forget(&mut self, key: u64) {
+        for word in [DEPOSIT, SIGNAL, FATE, EXIT] {
+            self.held.remove(&(word, key));
+        }
+        self.is_gone(key);
     }
 
-    /// The living worker that has this pid.
-    pub(crate) fn worker(&mut self, pid: Pid) -> Option<(u64, &mut Entry)> {
-        self.read_pids();
-        let found = self.entries.iter_mut().find(|(_, entry)| entry.exit.is_none() && entry.pid == Some(pid));
-        found.map(|(key, entry)| (*key, entry))
+    /// Drops all but orders.
+    pub(crate) fn forget_all(&mut self) {
+        self.held.retain(|(word, _), _| *word == ORDER);
+        (self.unborn, self.living) = (BTreeMap::new(), BTreeMap::new());
+    }
+
+    /// Whether nothing was deposited.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.range((DEPOSIT, 0)..(DEPOSIT + 1, 0)).next().is_none()
+    }
+
+    /// Whether an end or an order was not taken in yet.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.held.range((EXIT, 0)..(FATE, 0)).any(|((word, _), _)| *word != GO)
+    }
+
+    /// All words, in the order in which a broker process is told: what it finds, "go", and what it shall do.
+    pub(crate) fn words(&self) -> impl Iterator<Item = Item> {
+        let fate = self.held.range((FATE, 0)..);
+        fate.chain(self.held.range(..(FATE, 0))).map(|(_, (item, _))| *item)
+    }
+
+    /// The descriptors that belong to a word.
+    pub(crate) fn descriptors(&self, item: &Item) -> &[OwnedFd] {
+        self.held.get(&(item.word, item.key)).map_or(&[], |(_, descriptors)| descriptors)
     }
 
     /// Sends a worker a signal, unless this request or a later one was acted on.
-    pub(crate) fn signal(&mut self, key: u64, number: u64, signal: i32) {
-        self.read_pids();
-        if let Some(Entry { pid: Some(pid), exit: None, signals, .. }) = self.entries.get_mut(&key)
-            && number > *signals
+    pub(crate) fn signal(&mut self, item: Item) {
+        let last = self.held.get(&(SIGNAL, item.key)).map_or(0, |(last, _)| last.value >> 32);
+        if let Some(pid) = self.living().get(&item.key)
+            && item.value >> 32 > last
         {
-            *signals = number;
-            children::signal(*pid, signal);
+            children::signal(*pid, i32::try_from(item.value & u64::from(u32::MAX)).unwrap_or(0));
+            self.hold(item, Vec::new());
         }
     }
 
-    /// Workers that run, as far as known.
-    pub(crate) fn living(&mut self) -> Vec<Pid> {
-        self.read_pids();
-        self.entries.values().filter(|entry| entry.exit.is_none()).filter_map(|entry| entry.pid).collect()
+    /// The pids of workers that have not ended, by key.
+    pub(crate) fn living(&mut self) -> &BTreeMap<u64, Pid> {
+        if let Some((_, records)) = self.held.get(&(DEPOSIT, RECORDS))
+            && let Some(records) = records.first()
+        {
+            let (mut bytes, living) = ([0; 4], &mut self.living);
+            self.unborn.retain(|key, place| {
+                let is_read = rustix::io::pread(records, &mut bytes, *place) == Ok(bytes.len());
+                let pid = Pid::from_raw(i32::from_ne_bytes(bytes)).filter(|_| is_read);
+                pid.map(|pid| living.insert(*key, pid)).is_none()
+            });
+        }
+        &self.living
     }
 
     /// Whether a worker may still be about to appear: somebody has the other end of its first descriptor, and it has
     /// no pid yet. Asked once the broker process, which had it too, is reaped.
     pub(crate) fn is_expecting(&mut self) -> bool {
-        self.read_pids();
-        let mut unborn = self.entries.values().filter(|entry| entry.is_unborn());
-        unborn.any(|entry| entry.descriptors.first().is_some_and(|descriptor| !is_hung_up(descriptor)))
+        self.living();
+        let mut firsts = self.unborn.keys().filter_map(|key| self.held.get(&(DEPOSIT, *key))?.1.first());
+        firsts.any(|descriptor| !is_hung_up(descriptor))
     }
 
-    /// The end of each worker that is no child of ours is lost; then all that have a pid and no end are ours.
+    /// The end of each worker that is no child of ours is lost.
     pub(crate) fn verify(&mut self) {
-        for entry in self.entries.values_mut() {
-            if let (Some(pid), None) = (entry.pid, entry.exit)
-                && children::has_ended(pid).is_err()
-            {
-                entry.exit = Some(LOST);
-            }
+        let all = self.living().clone();
+        for (key, _) in all.into_iter().filter(|(_, pid)| children::has_ended(*pid).is_err()) {
+            self.hold(Item::new(EXIT, key, LOST), Vec::new());
         }
     }
 
-    /// Looks up the pids that are not known yet.
-    fn read_pids(&mut self) {
-        let Some(records) = &self.records else { return };
-        for entry in self.entries.values_mut().filter(|entry| entry.is_unborn()) {
-            entry.pid = read_pid(records.as_fd(), entry.word);
-        }
+    fn is_gone(&mut self, key: u64) {
+        self.unborn.remove(&key);
+        self.living.remove(&key);
     }
-}
-
-impl Entry {
-    /// A worker's, and none is known to have been cloned.
-    fn is_unborn(&self) -> bool {
-        self.word > 0 && self.pid.is_none()
-    }
-}
-
-fn read_pid(records: BorrowedFd<'_>, offset: u64) -> Option<Pid> {
-    let mut bytes = [0; 4];
-    let read = rustix::io::pread(records, &mut bytes, offset).ok()?;
-    if read == bytes.len() { Pid::from_raw(i32::from_ne_bytes(bytes)) } else { None }
 }
 
 fn is_hung_up(descriptor: &OwnedFd) -> bool {

@@ -21,8 +21,8 @@ pub struct Item {
 pub const DEPOSIT: u32 = 1;
 /// To the keeper: drop what is held under this key; if a worker's, its end has been taken in.
 pub const FORGET: u32 = 2;
-/// To the keeper: the broker process acts, and all that it was told has been taken in. The value is [`crate::CODE`] of
-/// the image that says so.
+/// To the keeper: the broker process acts, and all that it was told has been taken in. Key and value are
+/// [`crate::STATE_FORMAT`] and [`crate::CODE`] of the image that says so.
 pub const READY: u32 = 3;
 /// To the keeper: the app has ended, or cannot begin; the value is the exit code to pass on.
 pub const END: u32 = 4;
@@ -33,7 +33,8 @@ pub const DONE: u32 = 5;
 pub const UPGRADE: u32 = 6;
 
 /// To the keeper: send this worker a signal, number of the request above 32 bits and signal below; each number is acted on
-/// once, whoever says it again. The keeper does it since it lives on: nobody else knows for certain what was sent.
+/// once, whoever says it again. The keeper does it since it lives on: nobody else knows for certain what was sent. Back to the next
+/// broker process it is the last one that was sent.
 pub const SIGNAL: u32 = 8;
 
 /// To the broker process: the worker of this key is gone and reaped. The value is its exit code, or above
@@ -44,7 +45,8 @@ pub const GO: u32 = 17;
 /// To the broker process: do this; the key is the order's number, the value one of `ORDER_*`. Said to every successor
 /// until it is done.
 pub const ORDER: u32 = 18;
-/// To the broker process: how an upgrade went; the value is one of [`crate::Fate`].
+/// To the broker process: how the upgrade went whose note is under this key; the value is one of the six below. Said to
+/// every successor until the key is forgotten.
 pub const FATE: u32 = 19;
 /// To the broker process: not all descriptors under this key could be held; those that could are.
 pub const LACKS: u32 = 20;
@@ -68,10 +70,33 @@ pub const ORDER_HANG_UP: u64 = 3;
 /// Hand over to the image that is now on disk.
 pub const ORDER_UPGRADE: u64 = 4;
 
-/// Added to the number of a signal that ended a worker.
+/// The new image is on trial.
+pub const UNDECIDED: u64 = 0;
+/// It runs the app now.
+pub const TOOK_OVER: u64 = 1;
+/// It could not be executed: above 8 bits the kernel's number for the reason.
+pub const NOT_EXECUTED: u64 = 2;
+/// It ended before it was ready: above 8 bits its status as in [`EXIT`].
+pub const ENDED_EARLY: u64 = 3;
+/// It was not ready in time.
+pub const NOT_READY: u64 = 4;
+/// It was ready, and ended before it had proved itself: above 8 bits its status.
+pub const ENDED_SOON: u64 = 5;
+
+/// Added to the number of a signal that ended a process.
 pub const BY_SIGNAL: u64 = 1 << 32;
 /// The value of an [`EXIT`] whose status nobody has.
 pub const LOST: u64 = 1 << 33;
+
+/// A status in words.
+#[must_use]
+pub fn how_it_ended(status: u64) -> String {
+    match status {
+        LOST => "ended, nobody knows how".to_owned(),
+        BY_SIGNAL.. => format!("was ended by signal {}", status - BY_SIGNAL),
+        code => format!("exited with {code}"),
+    }
+}
 
 /// The key of the records.
 pub const RECORDS: u64 = 1;
@@ -90,24 +115,17 @@ impl Item {
 
     pub(crate) fn encode(self) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
-        bytes[..4].copy_from_slice(&self.word.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.descriptors.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.key.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.value.to_le_bytes());
+        let words = [u64::from(self.word) | u64::from(self.descriptors) << 32, self.key, self.value];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Item> {
-        let (word, rest) = bytes.split_first_chunk()?;
-        let (descriptors, rest) = rest.split_first_chunk()?;
-        let (key, rest) = rest.split_first_chunk()?;
-        let (value, _) = rest.split_first_chunk()?;
-        Some(Item {
-            word: u32::from_le_bytes(*word),
-            descriptors: u32::from_le_bytes(*descriptors),
-            key: u64::from_le_bytes(*key),
-            value: u64::from_le_bytes(*value),
-        })
+        let number = |at| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        let long = |at| Some(u64::from(number(at)?) | u64::from(number(at + 4)?) << 32);
+        Some(Item { word: number(0)?, descriptors: number(4)?, key: long(8)?, value: long(16)? })
     }
 }
 

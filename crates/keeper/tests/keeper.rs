@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use shiftboss_keeper::Fate;
 use shiftboss_keeper::wire::{
-    BY_SIGNAL, DEPOSIT, EXIT, FATE, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE, ORDER, ORDER_HANG_UP, ORDER_STOP,
-    ORDER_STOP_NOW,
+    BY_SIGNAL, DEPOSIT, ENDED_EARLY, ENDED_SOON, EXIT, FATE, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE,
+    NOT_EXECUTED, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, TOOK_OVER, UNDECIDED,
 };
 use tempfile::TempDir;
 
@@ -165,15 +164,15 @@ fn an_image_that_cannot_be_executed_gives_way_to_the_old_one() {
     let keeper = Keeper::start();
     let image = keeper.folder.path().join("image");
     fs::write(&image, "no program").unwrap();
-    is_given_up(&keeper, &image, Fate::NotExecuted(libc::EACCES));
+    is_given_up(&keeper, &image, NOT_EXECUTED | u64::from(libc::EACCES.unsigned_abs()) << 8);
 }
 
 #[test]
 fn an_image_that_ends_before_it_is_ready_gives_way_to_the_old_one() {
-    is_given_up(&Keeper::start(), Path::new("/bin/false"), Fate::EndedEarly(1));
+    is_given_up(&Keeper::start(), Path::new("/bin/false"), ENDED_EARLY | 1 << 8);
 }
 
-fn is_given_up(keeper: &Keeper, image: &Path, fate: Fate) {
+fn is_given_up(keeper: &Keeper, image: &Path, fate: u64) {
     let mut broker = keeper.next();
     broker.does("pipe 7 app");
     broker.does("ready");
@@ -181,7 +180,7 @@ fn is_given_up(keeper: &Keeper, image: &Path, fate: Fate) {
     let mut broker = keeper.next();
     let note = Said { descriptors: 1, ..said(DEPOSIT, 5, 0) };
     let app = Said { descriptors: 2, ..said(DEPOSIT, 7, 0) };
-    assert_eq!(broker.told, [note, app, said(FATE, 5, fate.value()), said(GO, 0, GO_ADOPT)]);
+    assert_eq!(broker.told, [said(FATE, 5, fate), note, app, said(GO, 0, GO_ADOPT)]);
     broker.does("ready");
     broker.does("forget 5");
     broker.kill();
@@ -196,12 +195,12 @@ fn an_image_that_dies_once_it_is_ready_gives_way_to_the_old_one() {
     broker.does("ready");
     broker.does_last(&format!("upgrade 5 {PROGRAM}"));
     let mut broker = keeper.next();
-    assert!(broker.told.iter().all(|said| said.word != FATE), "{:?}", broker.told);
+    assert!(broker.told.contains(&said(FATE, 5, UNDECIDED)), "{:?}", broker.told);
     broker.does("ready");
     broker.kill();
     let told = keeper.next().told;
-    let fate = Fate::EndedSoon(BY_SIGNAL | 9);
-    assert!(told.contains(&said(FATE, 5, fate.value())), "{told:?}");
+    let fate = ENDED_SOON | (BY_SIGNAL | 9) << 8;
+    assert!(told.contains(&said(FATE, 5, fate)), "{told:?}");
 }
 
 #[test]
@@ -211,22 +210,24 @@ fn a_keeper_of_another_image_goes_on_in_the_same_process_with_all_that_was_held(
     broker.does("pipe 7 hello");
     broker.answers("worker 9");
     broker.does("ready");
+    broker.does(&format!("signal 9 1 {}", libc::SIGURG));
     keeper.signal(Signal::HUP);
     assert_eq!(broker.hears(), said(ORDER, 1, ORDER_HANG_UP));
     broker.does_last(&format!("upgrade 5 {PROGRAM}"));
     let mut broker = keeper.next();
     assert_eq!(broker.hears(), said(ORDER, 1, ORDER_HANG_UP));
     broker.does("ready other");
-    assert_eq!(broker.hears(), said(FATE, 5, Fate::TookOver.value()));
-    broker.does(&format!("signal 9 1 {}", libc::SIGUSR1));
+    assert_eq!(broker.hears(), said(FATE, 5, TOOK_OVER));
+    broker.does(&format!("signal 9 1 {}", libc::SIGKILL));
+    broker.does(&format!("signal 9 2 {}", libc::SIGUSR1));
     let exit = said(EXIT, 9, BY_SIGNAL | u64::from(libc::SIGUSR1.unsigned_abs()));
-    assert_eq!(broker.hears(), exit);
+    assert_eq!(broker.hears(), exit, "a signal is sent once");
     assert!(keeper.has_executed_another(), "the first keeper did all of this");
     keeper.signal(Signal::TERM);
     assert_eq!(broker.hears(), said(ORDER, 2, ORDER_STOP));
     broker.kill();
     let mut broker = keeper.next();
-    for expected in [exit, said(FATE, 5, Fate::TookOver.value()), said(GO, 0, GO_ADOPT)] {
+    for expected in [exit, said(FATE, 5, TOOK_OVER), said(GO, 0, GO_ADOPT)] {
         assert!(broker.told.contains(&expected), "{:?}", broker.told);
     }
     assert_eq!((broker.hears(), broker.hears()), (said(ORDER, 1, ORDER_HANG_UP), said(ORDER, 2, ORDER_STOP)));

@@ -15,25 +15,15 @@ use std::process::exit;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use shiftboss_keeper::link::{Heard, Link};
+use shiftboss_keeper::link::Link;
 use shiftboss_keeper::wire::{DEPOSIT, DONE, END, FORGET, Item, READY, RECORDS, SIGNAL, UPGRADE};
-use shiftboss_keeper::{CODE, LINK, Program, STATE, STATE_FORMAT, keep, keep_on, packet_socket};
+use shiftboss_keeper::{CODE, STATE_FORMAT, keep, link};
 
 fn main() -> io::Result<()> {
-    if let Some(number) = number_in(LINK) {
-        return Broker::new(packet_socket(number)?)?.run();
+    match link()? {
+        Some(link) => Broker::new(link)?.run(),
+        None => exit(i32::from(keep(Vec::new())?)),
     }
-    let image = File::open("/proc/self/exe")?.into();
-    let program = Program { image, arguments: std::env::args_os().collect(), environment: Vec::new() };
-    let code = match number_in(STATE) {
-        Some(state) => keep_on(state, program)?,
-        None => keep(program)?,
-    };
-    exit(i32::from(code))
-}
-
-fn number_in(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
 }
 
 struct Broker {
@@ -43,11 +33,11 @@ struct Broker {
 }
 
 impl Broker {
-    fn new(link: OwnedFd) -> io::Result<Broker> {
+    fn new(link: Link) -> io::Result<Broker> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let socket = std::env::args_os().nth(1).ok_or(io::ErrorKind::InvalidInput)?;
         let test = UnixStream::connect(socket)?;
-        Ok(Broker { link: Link::from_descriptor(link), test, held: BTreeMap::new() })
+        Ok(Broker { link, test, held: BTreeMap::new() })
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -73,16 +63,10 @@ impl Broker {
     }
 
     fn hear(&mut self) -> io::Result<()> {
-        match self.link.hear(false)? {
-            Heard::Nothing => {}
-            Heard::End => exit(1),
-            Heard::Packet(packet) => {
-                for (item, descriptors) in packet.words() {
-                    writeln!(self.test, "{} {} {} {}", item.word, item.key, item.value, descriptors.len())?;
-                    if item.word == DEPOSIT {
-                        self.held.insert(item.key, descriptors);
-                    }
-                }
+        for (item, descriptors) in self.link.hear(false)?.into_iter().flat_map(|packet| packet.words) {
+            writeln!(self.test, "{} {} {} {}", item.word, item.key, item.value, descriptors.len())?;
+            if item.word == DEPOSIT {
+                self.held.insert(item.key, descriptors);
             }
         }
         Ok(())

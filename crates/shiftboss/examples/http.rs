@@ -47,7 +47,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     let address = std::env::args().nth(1).unwrap_or_else(|| "tcp://127.0.0.1:3000".to_owned());
     let mut options = BrokerOptions { workers: 4, ..BrokerOptions::default() };
-    options.listen = vec![shiftboss::address::Listen { name: "web".to_owned(), address: address.parse()? }];
+    options.listen = vec![shiftboss::address::Listen::new("web", &address)?];
     let web = Broker::start(&app, "web", options)?;
     web.resume_workers().wait()?;
     println!("ready");

@@ -14,6 +14,21 @@ pub struct Listen {
     pub name: String,
     /// Where.
     pub address: Address,
+    /// Who gets which connection.
+    #[serde(default)]
+    pub balance: Balance,
+}
+
+/// How new connections are shared out among the workers of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Balance {
+    /// All have one queue, and whoever is free takes the next.
+    #[default]
+    Shared,
+    /// Each slot has a queue of its own, and each connection is drawn one whose worker is ready; TCP only.
+    Lanes,
+    /// The broker process accepts, and hands over to one worker after the other; Node programs only.
+    RoundRobin,
 }
 
 impl Listen {
@@ -22,7 +37,15 @@ impl Listen {
     /// # Errors
     /// Why the text is no address.
     pub fn new(name: impl Into<String>, address: &str) -> Result<Listen, AddressError> {
-        Ok(Listen { name: name.into(), address: address.parse()? })
+        Ok(Listen { name: name.into(), address: address.parse()?, balance: Balance::Shared })
+    }
+}
+
+impl Listen {
+    /// The same with another balance.
+    #[must_use]
+    pub fn balanced(self, balance: Balance) -> Listen {
+        Listen { balance, ..self }
     }
 }
 

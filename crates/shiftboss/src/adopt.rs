@@ -11,8 +11,6 @@ use shiftboss_core::snapshot::{self, Refused};
 use shiftboss_core::spec::Signal;
 use shiftboss_core::{Adoption, App, Effect, Input, Present};
 
-use shiftboss_keeper::Fate;
-
 use crate::driver::Shell;
 use crate::extend::Extensions;
 use crate::inheritance::{AppRecord, SpecRecord, missing};
@@ -21,6 +19,7 @@ use crate::keys::Key;
 use crate::launch::Launch;
 use crate::os::instance::Instance;
 use crate::os::memory::{self, Memory};
+use crate::os::parent;
 use crate::recorder::{self, Recorder};
 use crate::sockets::{FIRST_ASKED, Sockets};
 use crate::upgrade::{Estate, Upgrade};
@@ -115,7 +114,12 @@ impl Left {
         shells.truncate(joined);
         app.brokers.truncate(joined);
         let is_stale = |key: &u64| match Key::of(*key) {
-            Some(Key::Listener(broker, _) | Key::Spec(broker, _)) => broker.0 as usize >= joined,
+            Some(
+                Key::Listener(broker, _)
+                | Key::Lane(broker, ..)
+                | Key::LaneOrder(broker, _)
+                | Key::Spec(broker, _),
+            ) => broker.0 as usize >= joined,
             _ => false,
         };
         let stale = held.into_iter().filter(is_stale).collect();
@@ -147,7 +151,7 @@ impl Left {
 }
 
 /// The upgrade that is noted there.
-fn upgrade_of(note: &[u8], fate: Option<Fate>) -> Upgrade {
+fn upgrade_of(note: &[u8], fate: Option<u64>) -> Upgrade {
     serde_json::from_slice(note).map_or_else(|_| Upgrade::default(), |note| Upgrade::go_on(&note, fate))
 }
 
@@ -160,9 +164,9 @@ fn shells(
     for (broker, name) in (0..).map(BrokerId).zip(&app.brokers) {
         let mut of_broker = specs.range((broker, Generation(0))..=(broker, Generation(u32::MAX)));
         let (_, record) = of_broker.next_back().ok_or_else(|| missing(Key::Spec(broker, Generation(1))))?;
-        let descriptor = |place| inherited.claim_one(Key::Listener(broker, place));
         let nonblocking = record.launch.tongue().is_node();
-        let mut sockets = Sockets::adopt(record.listen.clone(), nonblocking, descriptor)?;
+        let held = |key| inherited.claim_one(key);
+        let mut sockets = Sockets::adopt(record.listen.clone(), nonblocking, broker, held)?;
         take_asked(&mut sockets, broker, inherited)?;
         shells.push(Shell {
             name: name.as_str().into(),
@@ -215,6 +219,13 @@ pub(crate) fn take_workers(
         };
         let Some(shell) = shells.get(present.broker.0 as usize) else { continue };
         let gone = inherited.exits.iter().any(|(key, _)| *key == Key::Worker(present.worker).value());
+        let parent = if gone { None } else { parent::of(pid) };
+        if let Some(parent) = parent.filter(|parent| i64::from(*parent) != i64::from(keeper.pid())) {
+            return Err(io::Error::other(format!(
+                "worker {}: process {pid} is no child of the keeper, but of {parent}",
+                present.worker.0
+            )));
+        }
         let found = Found {
             worker: present.worker,
             slot: present.slot,

@@ -202,6 +202,9 @@ impl Channel {
     /// Tells the worker to leave.
     pub(crate) fn tell_to_leave(&mut self) {
         let notice = self.notice.clone();
+        if self.tongue.is_node() {
+            let _ = self.say(node::is_to_leave(self.last_number).as_bytes());
+        }
         // One whose queue is full is signalled a little later.
         let _ = self.say(notice.as_bytes());
     }

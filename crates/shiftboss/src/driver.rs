@@ -7,11 +7,13 @@ mod checks;
 mod chief;
 mod hear;
 mod join;
+mod lanes;
 mod node;
 mod outside;
 mod perform;
 mod post;
 mod succession;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd as _;
@@ -75,6 +77,8 @@ pub(crate) struct Driver {
     /// The program around is about to end: nobody is started, and who is to be.
     is_ending: bool,
     withheld: Vec<Effect>,
+    /// Words to workers whose lanes are to be empty first.
+    held_back: Vec<lanes::HeldBack>,
     own_orders: mpsc::Sender<Order>,
     /// Who hears what workers say, and what they are asked.
     post: post::Post,
@@ -167,6 +171,7 @@ impl Driver {
             checks: Checks::default(),
             is_ending: false,
             withheld: Vec::new(),
+            held_back: Vec::new(),
             own_orders: parts.own_orders,
             post: post::Post::default(),
             succession: parts.succession,
@@ -272,7 +277,8 @@ impl Driver {
     fn deadline(&self) -> Option<Time> {
         let quieting = self.quieting.values().map(|(_, quieting)| quieting.deadline()).min();
         let core = self.core.deadline().filter(|_| !self.workers.is_news_due());
-        [core, self.workers.deadline(), quieting, self.post.deadline()].into_iter().flatten().min()
+        let lanes = self.lanes_deadline();
+        [core, self.workers.deadline(), quieting, lanes, self.post.deadline()].into_iter().flatten().min()
     }
 
     fn tick(&mut self) -> std::io::Result<()> {
@@ -282,6 +288,7 @@ impl Driver {
         // The keeper says so once it has reaped them, and is told then.
         self.workers.wait_no_longer(now, &mut *self.log, &mut self.inputs);
         self.workers.look(now, &mut self.inputs);
+        self.look_at_turns(now);
         let shells = &self.shells;
         let inputs = &mut self.inputs;
         self.quieting.retain(|broker, (round, quieting)| {
@@ -292,6 +299,7 @@ impl Driver {
             }
             !quiet
         });
+        self.look_at_lanes(now);
         // What has happened may have changed what is due.
         self.feed_core()?;
         if self.core.deadline().is_some_and(|at| at <= now) && !self.workers.is_news_due() {

@@ -70,6 +70,8 @@ pub(crate) enum Order {
     Stop {
         now: bool,
     },
+    /// A line for the log.
+    Note(String),
     /// Something with the workers' channels.
     Errand(Errand),
     /// Hooks have been asked about a worker.
@@ -182,6 +184,11 @@ impl Handle {
         let (reply, subscription) = oneshot::channel();
         self.send(Order::Subscribe { after, reply }).await?;
         subscription.await.map_err(|_| Gone)
+    }
+
+    /// A line for the log.
+    pub(crate) async fn note(&self, text: String) -> Result<(), Gone> {
+        self.send(Order::Note(text)).await
     }
 
     /// Something with the workers' channels.

@@ -15,7 +15,7 @@ use crate::address::Listen;
 use crate::keeper::{Inherited, Keeper};
 use crate::keys::Key;
 use crate::launch::Launch;
-use crate::os::memory;
+use crate::os::{clock, memory};
 use crate::upgrade::Estate;
 
 /// The app, under [`Key::App`].
@@ -28,6 +28,9 @@ pub(crate) struct AppRecord {
     pub(crate) trace: Option<OsString>,
     /// By the wall clock, as it is shown.
     pub(crate) started_at: String,
+    /// Whose clock all deadlines are of; one that an older version has written does not say.
+    #[serde(default)]
+    pub(crate) boot: Option<String>,
     pub(crate) hang_up_stops: bool,
     /// The program's file, which an upgrade looks at again.
     pub(crate) image: OsString,
@@ -58,7 +61,18 @@ impl AppRecord {
     }
 
     pub(crate) fn claim(inherited: &mut Inherited, estate: &mut Estate) -> io::Result<AppRecord> {
-        read(inherited, Key::App, estate)
+        read(inherited, Key::App, estate).and_then(|app: AppRecord| app.is_of(clock::boot()).map(|()| app))
+    }
+
+    /// An error if this was written in another boot than ours.
+    fn is_of(&self, ours: Option<String>) -> io::Result<()> {
+        match (&self.boot, ours) {
+            (Some(its), Some(ours)) if *its != ours => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it was begun in another boot of this machine ({its}, and this one is {ours})"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -109,4 +123,22 @@ fn read<T: DeserializeOwned>(inherited: &mut Inherited, key: Key, estate: &mut E
 
 pub(crate) fn missing(key: Key) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("the keeper has no {key:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_goes_on_with_an_app_of_another_boot() {
+        let written = r#"{"app": "shop", "environment": "default", "socket": {"Unix": []}, "trace": null,
+            "started_at": "", "boot": "abc", "hang_up_stops": false, "image": {"Unix": []},
+            "upgrades_itself": false, "brokers": []}"#;
+        let mut app: AppRecord = serde_json::from_str(written).unwrap();
+        let refused = app.is_of(Some("def".to_owned())).unwrap_err().to_string();
+        assert_eq!(refused, "it was begun in another boot of this machine (abc, and this one is def)");
+        assert!(app.is_of(Some("abc".to_owned())).is_ok() && app.is_of(None).is_ok());
+        app.boot = clock::boot();
+        assert!(app.boot.as_ref().is_some_and(|boot| !boot.is_empty()) && app.is_of(clock::boot()).is_ok());
+    }
 }

@@ -69,7 +69,8 @@ impl Founded {
 }
 
 fn shell(name: &str, options: &BrokerOptions) -> Result<Shell, RunError> {
-    let mut sockets = Sockets::new(options.listen.clone(), options.kind == Kind::Node);
+    let nonblocking = options.kind == Kind::Node;
+    let mut sockets = Sockets::new(options.listen.clone(), options.workers, nonblocking);
     match sockets.bind() {
         // An address that is not there yet is waited for; one that is taken is not.
         Err(source) if !source.is_temporary() => Err(RunError::Listen { broker: name.to_owned(), source }),

@@ -3,23 +3,23 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{getppid, set_parent_process_death_signal};
 use shiftboss_core::id::WorkerId;
 use shiftboss_core::spec::Signal;
-use shiftboss_keeper::link::{Heard, Link, Packet};
+use shiftboss_keeper::link::{Link, Packet};
 use shiftboss_keeper::wire::{
     DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, LACKS, MOST_ITEMS,
     ORDER, READY, SIGNAL, UPGRADE,
 };
-use shiftboss_keeper::{CODE, Fate, LINK, Program, STATE, STATE_FORMAT, packet_socket};
+use shiftboss_keeper::{CODE, LINK, STATE, STATE_FORMAT, command, link};
 
 use crate::adopt;
 use crate::keys::Key;
@@ -42,8 +42,8 @@ pub(crate) struct Inherited {
     deposits: BTreeMap<u64, Vec<OwnedFd>>,
     /// Workers that have ended, and how.
     pub(crate) exits: Vec<(u64, u64)>,
-    /// How the last upgrade went.
-    pub(crate) fate: Option<Fate>,
+    /// How the last upgrade went, in the keeper's words.
+    pub(crate) fate: Option<u64>,
     go: u64,
 }
 
@@ -63,7 +63,7 @@ pub(crate) enum Said {
     /// Do this.
     Order { number: u64, what: u64 },
     /// An upgrade went so.
-    Fate(Fate),
+    Fate(u64),
     /// Not all that a successor needs of this could be held.
     Lacks { key: u64 },
 }
@@ -79,8 +79,8 @@ pub(crate) enum Said {
 /// # Errors
 /// Those of the operating system; nothing was started then.
 pub fn own_process() -> io::Result<OwnProcess> {
-    match std::env::var(LINK).ok().and_then(|number| number.parse().ok()) {
-        Some(number) => Ok(OwnProcess::take_over(packet_socket(number)?)?.checked()),
+    match link()? {
+        Some(link) => Ok(OwnProcess::take_over(link)?.checked()),
         None => become_keeper().map(|never| match never {}),
     }
 }
@@ -95,12 +95,8 @@ pub fn own_process_anew() -> io::Result<OwnProcess> {
     if std::env::var_os(LINK).is_some() {
         return own_process();
     }
-    let mut command = Command::new("/proc/self/exe");
-    let mut arguments = std::env::args_os();
-    if let Some(name) = arguments.next() {
-        command.arg0(name);
-    }
-    Err(command.args(arguments).env(ANEW, "1").exec())
+    let image = File::open("/proc/self/exe")?;
+    Err(command(&image).env(ANEW, "1").exec())
 }
 
 /// In a program that [`own_process_anew`] has executed this is the keeper, and does not return; in any other it does
@@ -118,15 +114,8 @@ fn become_keeper() -> io::Result<Infallible> {
     take_name();
     signals::restore_child_signal();
     let nofile = rlimit::raise_nofile()?;
-    let image = std::fs::File::open("/proc/self/exe")?.into();
-    let arguments = std::env::args_os().collect();
     let soft = std::env::var_os(NOFILE).unwrap_or_else(|| nofile.soft.to_string().into());
-    let program = Program { image, arguments, environment: vec![(NOFILE.into(), soft)] };
-    let state = std::env::var(STATE).ok().and_then(|number| number.parse().ok());
-    let code = match state {
-        Some(state) => shiftboss_keeper::keep_on(state, program)?,
-        None => shiftboss_keeper::keep(program)?,
-    };
+    let code = shiftboss_keeper::keep(vec![(NOFILE.into(), soft)])?;
     std::process::exit(i32::from(code))
 }
 
@@ -140,12 +129,12 @@ fn take_name() {
 }
 
 impl OwnProcess {
-    fn take_over(link: OwnedFd) -> io::Result<OwnProcess> {
+    fn take_over(link: Link) -> io::Result<OwnProcess> {
         take_name();
         // Should the keeper have ended before, the link says so.
         set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         let pid = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        let keeper = Keeper { link: Arc::new(Link::from_descriptor(link)), pid, later: Arc::default() };
+        let keeper = Keeper { link: Arc::new(link), pid, later: Arc::default() };
         let mut inherited = Inherited::default();
         while !inherited.take(keeper.hear_all()?) {}
         match inherited.go {
@@ -183,13 +172,13 @@ impl Inherited {
     /// Whether that was all.
     fn take(&mut self, packet: Packet) -> bool {
         let mut all = false;
-        for (item, descriptors) in packet.words() {
+        for (item, descriptors) in packet.words {
             match item.word {
                 DEPOSIT => {
                     self.deposits.insert(item.key, descriptors);
                 }
                 EXIT => self.exits.push((item.key, item.value)),
-                FATE => self.fate = Fate::of(item.value),
+                FATE => self.fate = Some(item.value),
                 GO => (self.go, all) = (item.value, true),
                 _ => {}
             }
@@ -299,20 +288,22 @@ impl Keeper {
     /// What it has said meanwhile.
     pub(crate) fn hear(&self) -> io::Result<Vec<Said>> {
         let mut said = Vec::new();
-        loop {
-            match self.link.hear(false)? {
-                Heard::Nothing => return Ok(said),
-                Heard::End => return Err(gone()),
-                Heard::Packet(packet) => said.extend(packet.words().filter_map(|(item, _)| said_by(item))),
-            }
+        while let Some(packet) = self.hear_some(false)? {
+            said.extend(packet.words.into_iter().filter_map(|(item, _)| said_by(item)));
         }
+        Ok(said)
+    }
+
+    fn hear_some(&self, wait: bool) -> io::Result<Option<Packet>> {
+        self.link
+            .hear(wait)
+            .map_err(|error| io::Error::new(error.kind(), format!("the keeper is gone: {error}")))
     }
 
     fn hear_all(&self) -> io::Result<Packet> {
-        match self.link.hear(true)? {
-            Heard::Packet(packet) if packet.cut => Err(io::Error::from_raw_os_error(libc::EMFILE)),
-            Heard::Packet(packet) => Ok(packet),
-            Heard::Nothing | Heard::End => Err(gone()),
+        match self.hear_some(true)? {
+            Some(packet) if !packet.cut => Ok(packet),
+            Some(_) | None => Err(io::Error::from_raw_os_error(libc::EMFILE)),
         }
     }
 }
@@ -333,14 +324,10 @@ fn said_by(item: Item) -> Option<Said> {
     match item.word {
         EXIT => Some(Said::Exit { key: item.key, status: item.value }),
         ORDER => Some(Said::Order { number: item.key, what: item.value }),
-        FATE => Fate::of(item.value).map(Said::Fate),
+        FATE => Some(Said::Fate(item.value)),
         LACKS => Some(Said::Lacks { key: item.key }),
         _ => None,
     }
-}
-
-fn gone() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the keeper is gone")
 }
 
 /// Says that this image is to be the keeper.

@@ -28,6 +28,10 @@ pub(crate) enum Key {
     Listener(BrokerId, u32),
     /// What all workers at a listener of this place shall have of the first that has it.
     Shared(BrokerId, u32),
+    /// One lane of such a listener.
+    Lane(BrokerId, u16, u16),
+    /// In which order its lanes are for the kernel.
+    LaneOrder(BrokerId, u16),
     /// A specification, by the generation it came with.
     Spec(BrokerId, Generation),
 }
@@ -49,11 +53,14 @@ impl Key {
             Key::Node(worker) => 5 << CLASS | worker.0 & ((1 << CLASS) - 1),
             Key::Shared(broker, place) => pair(6, broker, place),
             Key::Listener(broker, place) => pair(2, broker, place),
+            Key::Lane(broker, place, lane) => pair(16, broker, u32::from(place) << 16 | u32::from(lane)),
+            Key::LaneOrder(broker, place) => pair(17, broker, place.into()),
             Key::Spec(broker, generation) => pair(3, broker, generation.0),
         }
     }
 
     /// None for a key of a version that knows more.
+    #[allow(clippy::cast_possible_truncation, reason = "halves of a number")]
     pub(crate) fn of(value: u64) -> Option<Key> {
         let low = value & ((1 << CLASS) - 1);
         let broker = BrokerId(u32::try_from(low >> 32).unwrap_or(u32::MAX));
@@ -71,6 +78,8 @@ impl Key {
             (6, _) => Some(Key::Shared(broker, number)),
             (2, _) => Some(Key::Listener(broker, number)),
             (3, _) => Some(Key::Spec(broker, Generation(number))),
+            (16, _) => Some(Key::Lane(broker, (number >> 16) as u16, number as u16)),
+            (17, _) => Some(Key::LaneOrder(broker, number as u16)),
             (0.., _) => None,
         }
     }
@@ -98,6 +107,8 @@ mod tests {
             Key::Node(WorkerId(1 << 40)),
             Key::Shared(BrokerId(1), 0),
             Key::Listener(BrokerId(255), 7),
+            Key::Lane(BrokerId(255), 3, 999),
+            Key::LaneOrder(BrokerId(255), 3),
             Key::Spec(BrokerId(3), Generation(u32::MAX)),
         ];
         for key in keys {

@@ -41,6 +41,9 @@ pub(crate) struct Launch {
     tongue: Tongue,
     #[serde(default)]
     hung_after: Option<Duration>,
+    /// A Node program loads lines of ours before its own.
+    #[serde(default)]
+    preload: bool,
     nofile: Option<Nofile>,
 }
 
@@ -61,6 +64,8 @@ pub(crate) struct Particulars<'a> {
     pub(crate) stdout: BorrowedFd<'a>,
     pub(crate) stderr: BorrowedFd<'a>,
     pub(crate) notify: Option<&'a Path>,
+    /// What a Node program loads before its own.
+    pub(crate) preload: Option<&'a Path>,
     pub(crate) channel: BorrowedFd<'a>,
     /// Under a keeper: what makes it the keeper's child.
     pub(crate) keeper: Option<spawn::Keeper>,
@@ -153,6 +158,7 @@ impl Launch {
             },
             notice: options.notice.to_string(),
             hung_after: options.hung_after,
+            preload: options.kind == Kind::Node && options.preload,
             tongue: match (options.kind, options.serialization) {
                 (Kind::Node, Serialization::Json) => Tongue::Node,
                 (Kind::Node, Serialization::Advanced) => Tongue::NodeAdvanced,
@@ -180,6 +186,11 @@ impl Launch {
     /// As whose workers they speak.
     pub(crate) fn tongue(&self) -> Tongue {
         self.tongue
+    }
+
+    /// Whether a worker loads lines of ours before its own.
+    pub(crate) fn preloads(&self) -> bool {
+        self.preload
     }
 
     /// After how long of silence a worker's event loop hangs.
@@ -222,6 +233,12 @@ impl Launch {
         set("SHIFTBOSS_WORKER_ID", OsStr::new(&worker.worker.to_string()));
         set("SHIFTBOSS_GENERATION", OsStr::new(&worker.generation.to_string()));
         set("SHIFTBOSS_SLOT", OsStr::new(&slot));
+        if let Some(path) = worker.preload {
+            add_option(&mut environment, path);
+        }
+        let mut set = |key: &str, value: &OsStr| {
+            environment.push(c_string([key.as_bytes(), b"=", value.as_bytes()].concat()));
+        };
         if let Some(path) = worker.notify {
             set("NOTIFY_SOCKET", path.as_os_str());
         }
@@ -294,6 +311,18 @@ impl Launch {
         }
         Ok(c_string(path.into_os_string().into_encoded_bytes()))
     }
+}
+
+/// Adds the file to those that Node is told to load first (`NODE_OPTIONS`, node(1)), after whatever it is told already.
+fn add_option(environment: &mut Vec<CString>, file: &Path) {
+    const NAME: &[u8] = b"NODE_OPTIONS=";
+    let at = environment.iter().position(|word| word.as_bytes().starts_with(NAME));
+    let mut word = at.map_or_else(|| NAME.to_vec(), |at| environment.swap_remove(at).into_bytes());
+    if word.len() > NAME.len() {
+        word.push(b' ');
+    }
+    word.extend([b"--require=\"", file.as_os_str().as_bytes(), b"\""].concat());
+    environment.push(c_string(word));
 }
 
 /// Our environment without what is ours alone or another parent's (`sd_notify(3)`, Node's channel).

@@ -109,7 +109,8 @@
 //!
 //! [`BrokerOptions::listen`] is bound once and outlives every worker. A worker gets a socket by its name
 //! ([`WorkerContext::listener`]) and accepts from it: blocking, as above, or by
-//! `tokio::net::TcpListener::from_std(listener.into_tcp()?)`. All workers share one queue.
+//! `tokio::net::TcpListener::from_std(listener.into_tcp()?)`. All workers share one queue, or have a lane each:
+//! [`Balance`](address::Balance).
 //!
 //! # Recycle, drain, resume, scale
 //!
@@ -189,6 +190,7 @@ pub mod address;
 mod adopt;
 mod answer;
 pub mod app;
+mod attendance;
 mod broker;
 mod channel;
 mod children;
@@ -226,12 +228,20 @@ mod schedule;
 mod sockets;
 mod subscription;
 mod trace;
+mod turns;
 mod upgrade;
 mod usages;
 #[cfg(feature = "watch")]
 mod watch;
 mod worker;
 mod workers;
+
+/// For `cargo xtask fuzz`.
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::control::fuzz::Control;
+}
 
 pub use address::Listen;
 pub use answer::{Answer, Answers, AskError, Call, CallAll, Done};

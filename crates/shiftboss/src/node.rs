@@ -17,6 +17,9 @@ use shiftboss_core::time::Time;
 
 use note::Note;
 
+use crate::address::Address;
+use crate::os::connections::Doors;
+
 /// A listener: whose, and its place there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Place {
@@ -50,6 +53,11 @@ struct Known {
     /// It waits for the answer.
     #[serde(default)]
     held: Option<Query>,
+    /// Ports and paths at which it was ever given a listener.
+    #[serde(default)]
+    ports: BTreeSet<u16>,
+    #[serde(default)]
+    paths: BTreeSet<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,7 +100,7 @@ impl Peer {
     }
 
     /// Finds or makes the key under which it has this listener.
-    pub(crate) fn grant(&mut self, query: &Query, place: Place) -> Grant {
+    pub(crate) fn grant(&mut self, query: &Query, place: Place, at: &Address) -> Grant {
         // Said again to a successor of the process that has answered it.
         if let Some((key, _)) = self.known.servers.iter().find(|(_, server)| server.query == query.seq) {
             return Grant::Key(key.clone());
@@ -104,6 +112,15 @@ impl Peer {
         let key = format!("{}.{}.{}", place.broker, place.place, self.known.keys_given);
         let server = Server { place, query: query.seq, listens: false };
         self.known.servers.insert(key.clone(), server);
+        match at {
+            Address::Tcp(host) => {
+                self.known.ports.insert(host.port());
+            }
+            Address::Unix(path) => {
+                self.known.paths.insert(path.to_string_lossy().into_owned());
+            }
+            Address::Udp(_) => {}
+        }
         self.write_down();
         Grant::Key(key)
     }
@@ -133,6 +150,11 @@ impl Peer {
         before
     }
 
+    /// Through which doors whoever it serves has come.
+    pub(crate) fn doors(&self) -> Doors<'_> {
+        Doors { ports: &self.known.ports, paths: &self.known.paths }
+    }
+
     /// Whether it was told to leave: it gets nothing any more.
     pub(crate) fn is_leaving(&self) -> bool {
         self.known.disconnected
@@ -141,6 +163,22 @@ impl Peer {
     /// Whether it was given this listener and has not closed it.
     pub(crate) fn uses(&self, place: Place) -> bool {
         self.known.servers.values().any(|server| server.place == place)
+    }
+
+    /// Under which key it was given this listener.
+    pub(crate) fn key_of(&self, place: Place) -> Option<String> {
+        let found = self.known.servers.iter().find(|(_, server)| server.place == place);
+        found.map(|(key, _)| key.clone())
+    }
+
+    /// Which listener it was given under this key.
+    pub(crate) fn place_of(&self, key: &str) -> Option<Place> {
+        self.known.servers.get(key).map(|server| server.place)
+    }
+
+    /// All that it was given.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        self.known.servers.values().map(|server| server.place)
     }
 
     /// Where it listens.
@@ -235,6 +273,10 @@ mod tests {
     const AT: Place = Place { broker: 0, place: 0 };
     const ALSO: Place = Place { broker: 0, place: 1 };
 
+    fn at() -> Address {
+        "tcp://:1".parse().unwrap()
+    }
+
     fn query(seq: u64) -> Query {
         serde_json::from_str(&format!(r#"{{"seq":{seq},"port":1,"addressType":4}}"#)).unwrap()
     }
@@ -242,11 +284,11 @@ mod tests {
     #[test]
     fn a_query_that_is_said_again_has_the_same_answer_and_another_for_the_same_place_none() {
         let mut peer = Peer::new(false).unwrap();
-        let Grant::Key(key) = peer.grant(&query(1), AT) else { panic!() };
-        assert_eq!(peer.grant(&query(1), AT), Grant::Key(key.clone()));
-        assert_eq!(peer.grant(&query(2), AT), Grant::Twice);
+        let Grant::Key(key) = peer.grant(&query(1), AT, &at()) else { panic!() };
+        assert_eq!(peer.grant(&query(1), AT, &at()), Grant::Key(key.clone()));
+        assert_eq!(peer.grant(&query(2), AT, &at()), Grant::Twice);
         peer.closes(&key);
-        assert!(matches!(peer.grant(&query(3), AT), Grant::Key(other) if other != key));
+        assert!(matches!(peer.grant(&query(3), AT, &at()), Grant::Key(other) if other != key));
     }
 
     #[test]
@@ -254,8 +296,8 @@ mod tests {
         let mut peer = Peer::new(false).unwrap();
         let now = Time(0);
         assert!(!peer.counts_as_ready(None, now));
-        peer.grant(&query(1), AT);
-        peer.grant(&query(2), ALSO);
+        peer.grant(&query(1), AT, &at());
+        peer.grant(&query(2), ALSO, &at());
         peer.listens(|place| place == AT);
         let both = BTreeSet::from([AT, ALSO]);
         assert!(peer.counts_as_ready(None, now) && !peer.counts_as_ready(Some(&both), now));
@@ -266,11 +308,11 @@ mod tests {
     #[test]
     fn a_worker_that_never_listens_is_ready_a_second_after_its_event_loop_turns() {
         let mut peer = Peer::new(false).unwrap();
-        let at = peer.turns(Time(0));
-        assert!(!peer.counts_as_ready(None, Time(0)) && peer.counts_as_ready(None, at));
-        assert!(!peer.counts_as_ready(Some(&BTreeSet::from([AT])), at));
-        peer.grant(&query(1), AT);
-        assert!(!peer.counts_as_ready(None, at), "it is about to listen");
+        let silent_at = peer.turns(Time(0));
+        assert!(!peer.counts_as_ready(None, Time(0)) && peer.counts_as_ready(None, silent_at));
+        assert!(!peer.counts_as_ready(Some(&BTreeSet::from([AT])), silent_at));
+        peer.grant(&query(1), AT, &at());
+        assert!(!peer.counts_as_ready(None, silent_at), "it is about to listen");
     }
 
     #[test]

@@ -103,6 +103,10 @@ pub struct BrokerOptions {
     pub schedule: Option<Schedule>,
     /// How Node programs write what they say; default JSON, as with Node.
     pub serialization: Serialization,
+    /// A Node program loads a few lines of ours first (`--require` in `NODE_OPTIONS`), which do nothing until it is told to
+    /// leave: then its HTTP servers end kept connections with the next response, or once they are idle for a second. Without
+    /// them a client that keeps its connection busy keeps the worker until the end of its ladder. Default true.
+    pub preload: bool,
     /// A Node program whose event loop has not turned for so long is replaced; default 60 s, none = never. It is asked once in
     /// that time, and found after one to two of them. Others cannot be asked.
     pub hung_after: Option<Duration>,
@@ -161,6 +165,7 @@ impl BrokerOptions {
             backoff: BackoffSpec::default(),
             drained: Drained::default(),
             serialization: Serialization::default(),
+            preload: true,
             hung_after: Some(Duration::from_secs(60)),
             #[cfg(feature = "schedule")]
             schedule: None,

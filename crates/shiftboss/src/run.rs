@@ -11,6 +11,7 @@ use shiftboss_core::id::{BrokerId, Generation, LaunchId};
 use shiftboss_core::spec::BrokerSpec;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::address::Balance;
 use crate::adopt::{self, Left};
 use crate::convert::Moment;
 use crate::driver::{Beginning, Chief, Driver, Parts, Succession};
@@ -225,6 +226,7 @@ pub(crate) fn start(
         socket: instance.socket().into(),
         trace: setting.trace.clone().map(PathBuf::into_os_string),
         started_at: Moment::now().wall(clock::now()),
+        boot: clock::boot(),
         hang_up_stops,
         brokers: options.brokers.iter().map(|(name, _)| name.clone()).collect(),
         image: std::env::current_exe().unwrap_or_default().into_os_string(),
@@ -296,7 +298,8 @@ fn watch(wanted: bool, image: &Path, known: Option<Identity>, log: &mut dyn Log)
 fn enough_descriptors(options: &AppOptions) -> Result<(), RunError> {
     let of_broker = |broker: &BrokerOptions| {
         let workers = u64::from(broker.workers) + u64::from(broker.recycle.surge);
-        workers * OF_A_WORKER + broker.listen.len() as u64
+        let lanes = broker.listen.iter().filter(|listen| listen.balance == Balance::Lanes).count() as u64;
+        workers * OF_A_WORKER + broker.listen.len() as u64 + u64::from(broker.workers) * lanes
     };
     let needs = OURS + options.brokers.iter().map(|(_, broker)| of_broker(broker)).sum::<u64>();
     let may = rlimit::most_open_files();

@@ -7,14 +7,18 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use shiftboss_core::id::BrokerId;
+use shiftboss_core::What;
+use shiftboss_core::id::{BrokerId, Slot, WorkerId};
 use shiftboss_core::input::ListenFailure;
+use shiftboss_core::status::BrokerStatus;
 use shiftboss_core::time::Time;
 
-use crate::address::Listen;
+use crate::address::{Balance, Listen};
+use crate::attendance::Attendance;
 use crate::keeper::Keeper;
 use crate::keys::Key;
 use crate::os::accepting::ListenerKey;
+use crate::os::lanes::{self, Lanes};
 use crate::os::listener::{BindError, Listener};
 
 use asked::Asked;
@@ -22,15 +26,26 @@ pub(crate) use asked::{FIRST_ASKED, Wish};
 
 pub(crate) struct Sockets {
     wanted: Vec<Listen>,
-    bound: Vec<Listener>,
-    /// How many of them the keeper holds, too.
-    kept: usize,
+    bound: Vec<Bound>,
+    attendance: Attendance,
     /// Those that workers have asked for, by their places.
     asked: BTreeMap<u32, Asked>,
     /// What the workers at a place have in common.
     shared: BTreeMap<u32, String>,
     /// Its workers wait for events, and would hang in a socket that waits by itself.
     nonblocking: bool,
+}
+
+/// One listener.
+struct Bound {
+    sockets: Kind,
+    /// How many of its sockets the keeper holds, too.
+    kept: usize,
+}
+
+enum Kind {
+    Shared(Listener),
+    Lanes(Lanes),
 }
 
 /// A wait for empty queues.
@@ -42,45 +57,74 @@ pub(crate) struct Quieting {
 }
 
 impl Sockets {
-    pub(crate) fn new(wanted: Vec<Listen>, nonblocking: bool) -> Self {
-        let (asked, shared) = (BTreeMap::new(), BTreeMap::new());
-        Sockets { wanted, bound: Vec::new(), kept: 0, asked, shared, nonblocking }
+    /// For so many workers at first.
+    pub(crate) fn new(wanted: Vec<Listen>, workers: u32, nonblocking: bool) -> Self {
+        Sockets {
+            wanted,
+            bound: Vec::new(),
+            attendance: Attendance::of(workers),
+            asked: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            nonblocking,
+        }
     }
 
     /// Goes on with what another process has bound, as far as it got.
     pub(crate) fn adopt(
         wanted: Vec<Listen>,
         nonblocking: bool,
-        mut descriptor: impl FnMut(u32) -> Option<OwnedFd>,
+        broker: BrokerId,
+        mut held: impl FnMut(Key) -> Option<OwnedFd>,
     ) -> io::Result<Self> {
         let mut bound = Vec::new();
         for (place, listen) in (0..).zip(&wanted) {
-            let Some(descriptor) = descriptor(place) else { break };
-            bound.push(Listener::adopt(descriptor, &listen.address)?);
+            let (sockets, kept) = match listen.balance {
+                Balance::Shared | Balance::RoundRobin => {
+                    let Some(socket) = held(Key::Listener(broker, place.into())) else { break };
+                    (Kind::Shared(Listener::adopt(socket, &listen.address)?), 1)
+                }
+                Balance::Lanes => {
+                    let all: Vec<_> = (0..).map_while(|lane| held(Key::Lane(broker, place, lane))).collect();
+                    if all.is_empty() {
+                        break;
+                    }
+                    let (kept, order) = (all.len(), held(Key::LaneOrder(broker, place)));
+                    (Kind::Lanes(Lanes::adopt(&listen.address, all, order)?), kept)
+                }
+            };
+            bound.push(Bound { sockets, kept });
         }
-        let kept = bound.len();
-        Ok(Sockets { bound, kept, ..Sockets::new(wanted, nonblocking) })
+        Ok(Sockets { bound, attendance: Attendance::default(), ..Sockets::new(wanted, 0, nonblocking) })
     }
 
     /// The addresses as bound: of the declared ones, then of those that were asked for.
     pub(crate) fn addresses(&self) -> Vec<String> {
-        self.all().map(|listener| listener.address().to_string()).collect()
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Listener> {
-        self.bound.iter().chain(self.asked.values().map(|asked| &asked.listener))
-    }
-
-    fn all_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
-        self.bound.iter_mut().chain(self.asked.values_mut().map(|asked| &mut asked.listener))
+        let address = |bound: &Bound| match &bound.sockets {
+            Kind::Shared(listener) => listener.address().to_string(),
+            Kind::Lanes(lanes) => lanes.address().to_string(),
+        };
+        self.bound.iter().map(address).chain(self.asked().map(|(_, address)| address)).collect()
     }
 
     /// Has every socket held by the keeper that is not yet.
     pub(crate) fn deposit(&mut self, keeper: &Keeper, broker: BrokerId) -> io::Result<()> {
-        while let Some(listener) = self.bound.get(self.kept) {
-            let place = u32::try_from(self.kept).unwrap_or(u32::MAX);
-            keeper.deposit(Key::Listener(broker, place), &[listener.as_fd()], 0)?;
-            self.kept += 1;
+        for (place, Bound { sockets, kept }) in (0_u16..).zip(&mut self.bound) {
+            match sockets {
+                Kind::Shared(listener) if *kept == 0 => {
+                    keeper.deposit(Key::Listener(broker, place.into()), &[listener.as_fd()], 0)?;
+                    *kept = 1;
+                }
+                Kind::Shared(_) => {}
+                Kind::Lanes(lanes) => {
+                    if *kept == 0 {
+                        keeper.deposit(Key::LaneOrder(broker, place), &[lanes.note()?], 0)?;
+                    }
+                    for (at, lane) in (0_u16..).zip(lanes.all()).skip(*kept) {
+                        keeper.deposit(Key::Lane(broker, place, at), &[lane.as_fd()], 0)?;
+                        *kept += 1;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -88,7 +132,15 @@ impl Sockets {
     /// Binds what is not bound yet, in order.
     pub(crate) fn bind(&mut self) -> Result<(), BindError> {
         while let Some(listen) = self.wanted.get(self.bound.len()) {
-            self.bound.push(Listener::bind(&listen.address, self.nonblocking)?);
+            let sockets = match listen.balance {
+                Balance::Shared | Balance::RoundRobin => {
+                    Kind::Shared(Listener::bind(&listen.address, self.nonblocking)?)
+                }
+                Balance::Lanes => Kind::Lanes(Lanes::bind(&listen.address, self.attendance.wanted())?),
+            };
+            let bound = Bound { sockets, kept: 0 };
+            bound.wait_for_events(self.nonblocking)?;
+            self.bound.push(bound);
         }
         Ok(())
     }
@@ -96,7 +148,16 @@ impl Sockets {
     /// All bound and letting connections in; the addresses as bound.
     pub(crate) fn open(&mut self) -> Result<Vec<String>, ListenFailure> {
         self.bind().map_err(|error| self.failure(self.bound.len(), error.to_string()))?;
-        for listener in self.all_mut() {
+        for (at, bound) in self.bound.iter_mut().enumerate() {
+            let opened = match &mut bound.sockets {
+                Kind::Shared(listener) => listener.reopen(),
+                Kind::Lanes(lanes) => lanes.reopen(),
+            };
+            if let Err(error) = opened {
+                return Err(self.failure(at, error.to_string()));
+            }
+        }
+        for listener in self.asked_mut() {
             if let Err(error) = listener.reopen() {
                 let address = listener.address().to_string();
                 return Err(ListenFailure { address, reason: error.to_string() });
@@ -107,7 +168,8 @@ impl Sockets {
 
     /// The keeper could not hold them.
     pub(crate) fn not_held(&self, error: &io::Error) -> ListenFailure {
-        self.failure(self.kept, format!("the keeper does not take it: {error}"))
+        let at = self.bound.iter().position(|bound| bound.kept < bound.count()).unwrap_or(0);
+        self.failure(at, format!("the keeper does not take it: {error}"))
     }
 
     fn failure(&self, at: usize, reason: String) -> ListenFailure {
@@ -117,56 +179,192 @@ impl Sockets {
 
     /// Holds new connections back; those in the queue are still taken by the workers.
     pub(crate) fn quiet(&mut self, now: Time) -> Quieting {
-        for listener in self.all_mut() {
-            // A listener that cannot be filtered drains with its door open; what is queued then is counted by `shut`.
-            let _ = listener.refuse_new();
+        for bound in &mut self.bound {
+            match &mut bound.sockets {
+                // A listener that cannot be filtered drains with its door open; what is queued then is counted by `shut`.
+                Kind::Shared(listener) => drop(listener.refuse_new()),
+                Kind::Lanes(lanes) => lanes.refuse_new(),
+            }
         }
-        Quieting { since: now, empty_since: None, next: now }
+        self.asked_mut().for_each(|listener| drop(listener.refuse_new()));
+        Quieting::since(now)
     }
 
     /// Whether the queues have stayed empty for long enough, or that was waited for long enough.
     pub(crate) fn is_quiet(&self, quieting: &mut Quieting, now: Time) -> bool {
-        let queued: u32 = self.all().map(|listener| listener.queued().unwrap_or(0)).sum();
-        quieting.empty_since = match (queued, quieting.empty_since) {
-            (0, since) => since.or(Some(now)),
-            (_, _) => None,
-        };
-        quieting.next = now + LOOK_EVERY;
-        let empty = quieting.empty_since.is_some_and(|since| now.since(since) >= EMPTY_FOR);
-        empty || self.all().next().is_none() || now.since(quieting.since) >= AT_MOST
+        let queued = self.bound.iter().map(|bound| match &bound.sockets {
+            Kind::Shared(listener) => listener.queued().unwrap_or(0),
+            Kind::Lanes(lanes) => lanes.queued(),
+        });
+        let asked = self.asked.values().map(|asked| asked.listener.queued().unwrap_or(0));
+        quieting.is_over(queued.chain(asked).sum(), now) || self.bound.is_empty() && self.asked.is_empty()
     }
 
     /// Refuses new connections and resets what is queued; returns how many.
     pub(crate) fn shut(&mut self) -> u64 {
-        self.all_mut().map(|listener| u64::from(listener.shut().unwrap_or(0))).sum()
+        let shut = |bound: &mut Bound| match &mut bound.sockets {
+            Kind::Shared(listener) => u64::from(listener.shut().unwrap_or(0)),
+            Kind::Lanes(lanes) => u64::from(lanes.shut()),
+        };
+        let declared: u64 = self.bound.iter_mut().map(shut).sum();
+        declared + self.asked_mut().map(|listener| u64::from(listener.shut().unwrap_or(0))).sum::<u64>()
     }
 
     /// A worker may have called `listen` with a shorter queue on the shared socket, or shut it for everybody. Whether all
     /// are as they should be.
     pub(crate) fn assert_backlog(&mut self) -> bool {
+        let assert = |bound: &mut Bound| match &mut bound.sockets {
+            Kind::Shared(listener) => listener.assert_backlog(),
+            Kind::Lanes(lanes) => lanes.assert_backlog(),
+        };
         // All of them, also after one that cannot.
-        self.all_mut().filter_map(|listener| listener.assert_backlog().err()).count() == 0
+        let declared = self.bound.iter_mut().filter_map(|bound| assert(bound).err()).count();
+        let asked = self.asked_mut().filter_map(|listener| listener.assert_backlog().err()).count();
+        declared + asked == 0
     }
 
     /// The sockets that a worker can shut for everybody, and we can open again.
     pub(crate) fn mendable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.all().filter(|listener| listener.can_be_mended()).map(AsFd::as_fd)
+        let asked = self.asked.values().map(|asked| &asked.listener);
+        self.bound
+            .iter()
+            .flat_map(Bound::all)
+            .chain(asked)
+            .filter(|listener| listener.can_be_mended())
+            .map(AsFd::as_fd)
     }
 
-    /// The declared ones, to be passed to a worker from its start.
-    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.bound.iter().map(AsFd::as_fd).collect()
+    /// What the worker of a slot is given, in the order of the specification.
+    pub(crate) fn descriptors(&self, slot: Slot) -> Vec<BorrowedFd<'_>> {
+        (0..self.bound.len()).filter_map(|place| self.descriptor_for(place, slot)).collect()
     }
 
-    /// What `accepting` looks for: every listener at which connections wait.
-    pub(crate) fn keys(&self) -> Vec<ListenerKey> {
-        self.bound.iter().filter_map(|listener| ListenerKey::of(listener.as_fd()).ok()).collect()
+    /// What it is given of the listener at this place; none if that is not bound, or the slot has no lane there yet.
+    pub(crate) fn descriptor_for(&self, place: usize, slot: Slot) -> Option<BorrowedFd<'_>> {
+        self.bound.get(place)?.for_slot(slot).map(AsFd::as_fd)
+    }
+
+    /// What `accepting` looks for: every listener of the slot at which connections wait.
+    pub(crate) fn keys(&self, slot: Slot) -> Vec<ListenerKey> {
+        self.descriptors(slot).into_iter().filter_map(|listener| ListenerKey::of(listener).ok()).collect()
+    }
+
+    // Lanes.
+
+    /// Sees to it that this slot has its lanes; whether there are new ones, which the keeper has to hold.
+    pub(crate) fn make_lanes(&mut self, slot: Slot) -> Result<bool, BindError> {
+        let mut any = false;
+        for bound in &mut self.bound {
+            if let Kind::Lanes(lanes) = &mut bound.sockets {
+                any |= lanes.make(slot.0)?;
+            }
+            bound.wait_for_events(self.nonblocking)?;
+        }
+        Ok(any)
+    }
+
+    pub(crate) fn has_lanes(&self) -> bool {
+        self.wanted.iter().any(|listen| listen.balance == Balance::Lanes)
+    }
+
+    /// Who attends to lanes is as it is seen.
+    pub(crate) fn are_attended_as(&mut self, status: &BrokerStatus) -> io::Result<()> {
+        self.attendance = Attendance::seen(status);
+        self.attend()
+    }
+
+    /// Something happened to the broker: new connections go where somebody is ready from now on. What waits where nobody
+    /// will be is reset; returns how many connections that were.
+    pub(crate) fn hear(&mut self, what: &What) -> io::Result<u64> {
+        if !self.has_lanes() || !self.attendance.hear(what) {
+            return Ok(0);
+        }
+        self.attend()?;
+        let mut reset = 0;
+        for lanes in self.bound.iter_mut().filter_map(Bound::lanes) {
+            let count = u32::try_from(lanes.all().len()).unwrap_or(lanes::MOST);
+            // The first one waits for somebody, even if nobody is wanted now.
+            for lane in self.attendance.wanted().max(1)..count {
+                if !self.attendance.has(Slot(lane)) {
+                    reset += u64::from(lanes.reset(lane)?);
+                }
+            }
+        }
+        Ok(reset)
+    }
+
+    fn attend(&mut self) -> io::Result<()> {
+        let slots: Vec<u32> = self.attendance.attended().collect();
+        let mut lanes = self.bound.iter_mut().filter_map(Bound::lanes);
+        lanes.try_for_each(|lanes| lanes.attend(slots.iter().copied()))
+    }
+
+    /// Whether this worker is to go on for a while when it is asked to leave, since nobody comes after it who would take
+    /// what waits in its lanes.
+    pub(crate) fn empties_lanes_first(&mut self, worker: WorkerId) -> Option<Slot> {
+        if self.has_lanes() { self.attendance.leaves_for_good(worker) } else { None }
+    }
+
+    /// Whether the lanes of a slot, to which nobody is sent any more, have stayed empty for long enough, or that was
+    /// waited for long enough.
+    pub(crate) fn are_lanes_quiet(&self, slot: Slot, quieting: &mut Quieting, now: Time) -> bool {
+        let queued = self.bound.iter().filter_map(|bound| match &bound.sockets {
+            Kind::Shared(_) => None,
+            Kind::Lanes(lanes) => lanes.lane(slot.0)?.queued().ok(),
+        });
+        quieting.is_over(queued.sum(), now)
+    }
+}
+
+impl Bound {
+    fn all(&self) -> &[Listener] {
+        match &self.sockets {
+            Kind::Shared(listener) => std::slice::from_ref(listener),
+            Kind::Lanes(lanes) => lanes.all(),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.all().len()
+    }
+
+    /// Lets its sockets not wait by themselves, if that is asked for.
+    fn wait_for_events(&self, is_asked: bool) -> Result<(), BindError> {
+        if is_asked { self.all().iter().try_for_each(Listener::wait_for_events) } else { Ok(()) }
+    }
+
+    fn lanes(&mut self) -> Option<&mut Lanes> {
+        match &mut self.sockets {
+            Kind::Shared(_) => None,
+            Kind::Lanes(lanes) => Some(lanes),
+        }
+    }
+
+    fn for_slot(&self, slot: Slot) -> Option<&Listener> {
+        match &self.sockets {
+            Kind::Shared(listener) => Some(listener),
+            Kind::Lanes(lanes) => lanes.lane(slot.0),
+        }
     }
 }
 
 impl Quieting {
+    pub(crate) fn since(now: Time) -> Quieting {
+        Quieting { since: now, empty_since: None, next: now }
+    }
+
     pub(crate) fn deadline(&self) -> Time {
         self.next
+    }
+
+    fn is_over(&mut self, queued: u32, now: Time) -> bool {
+        self.empty_since = match (queued, self.empty_since) {
+            (0, since) => since.or(Some(now)),
+            (_, _) => None,
+        };
+        self.next = now + LOOK_EVERY;
+        let empty = self.empty_since.is_some_and(|since| now.since(since) >= EMPTY_FOR);
+        empty || now.since(self.since) >= AT_MOST
     }
 }
 

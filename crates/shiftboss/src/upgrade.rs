@@ -1,13 +1,11 @@
 //! Another image of the program takes over: checked first, then handed to the keeper. The keeper starts it, and goes back
 //! to the present one if it does not prove itself.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,9 +14,12 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 use shiftboss_api as api;
 use shiftboss_core::id::RequestId;
-use shiftboss_keeper::link::{Heard, Link};
-use shiftboss_keeper::wire::{DEPOSIT, GO, GO_CHECK, Item, READY};
-use shiftboss_keeper::{Fate, LINK};
+use shiftboss_keeper::link::Link;
+use shiftboss_keeper::wire::{
+    DEPOSIT, ENDED_EARLY, ENDED_SOON, GO, GO_CHECK, Item, NOT_EXECUTED, NOT_READY, READY, TOOK_OVER,
+    UNDECIDED, how_it_ended,
+};
+use shiftboss_keeper::{LINK, command};
 use tokio::sync::oneshot;
 
 use crate::keys::Key;
@@ -59,10 +60,10 @@ enum State {
 
 impl Upgrade {
     /// One that another process has begun, as far as it has come.
-    pub(crate) fn go_on(note: &Note, fate: Option<Fate>) -> Upgrade {
+    pub(crate) fn go_on(note: &Note, fate: Option<u64>) -> Upgrade {
         let request = RequestId(note.request.parse().unwrap_or_default());
         let state = match fate {
-            None => State::Trying { request },
+            None | Some(UNDECIDED) => State::Trying { request },
             Some(fate) => State::Over { request, outcome: outcome(fate) },
         };
         Upgrade { state, waiting: Vec::new(), image: note.image }
@@ -142,7 +143,7 @@ impl Upgrade {
     }
 
     /// The keeper has said how it went; in words, if it is news.
-    pub(crate) fn ended(&mut self, fate: Fate) -> Option<String> {
+    pub(crate) fn ended(&mut self, fate: u64) -> Option<String> {
         let State::Trying { request } = self.state else { return None };
         Some(self.end(request, outcome(fate)))
     }
@@ -211,12 +212,8 @@ fn open(path: &Path) -> Result<File, String> {
 /// In a process of its own, with a link of its own.
 fn start(image: &OwnedFd) -> io::Result<(Child, Link)> {
     let (link, other) = Link::pair()?;
-    let mut arguments: Vec<OsString> = std::env::args_os().collect();
-    let mut command = Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()));
-    if !arguments.is_empty() {
-        command.arg0(arguments.remove(0));
-    }
-    command.args(arguments).env(LINK, other.as_fd().as_raw_fd().to_string());
+    let mut command = command(image);
+    command.env(LINK, other.as_fd().as_raw_fd().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // No worker is started before this returns, so nobody else inherits it.
     fcntl_setfd(&other, FdFlags::empty())?;
@@ -237,9 +234,9 @@ fn answer(link: &Link) -> Option<bool> {
     let until = Instant::now() + AT_MOST;
     loop {
         match link.hear(false) {
-            Ok(Heard::Packet(packet)) => return Some(packet.items.iter().any(|item| item.word == READY)),
-            Ok(Heard::End) | Err(_) => return Some(false),
-            Ok(Heard::Nothing) => {}
+            Ok(Some(packet)) => return Some(packet.words.iter().any(|(item, _)| item.word == READY)),
+            Ok(None) => {}
+            Err(_) => return Some(false),
         }
         let left = until.checked_duration_since(Instant::now())?;
         let left =
@@ -274,11 +271,21 @@ fn first_words(child: &mut Child) -> String {
     line.trim_start_matches("error: ").to_owned()
 }
 
-fn outcome(fate: Fate) -> api::Outcome {
-    match fate {
-        Fate::TookOver => done("the image on disk has taken over"),
-        other => failed(format!("the image on disk was given up, and the old one goes on: {other}")),
-    }
+/// What the keeper says of it.
+fn outcome(fate: u64) -> api::Outcome {
+    let detail = fate >> 8;
+    let why = match fate & 0xff {
+        TOOK_OVER => return done("the image on disk has taken over"),
+        NOT_EXECUTED => {
+            let error = io::Error::from_raw_os_error(i32::try_from(detail).unwrap_or(0));
+            format!("it cannot be executed: {error}")
+        }
+        ENDED_EARLY => format!("it {} before it was ready", how_it_ended(detail)),
+        NOT_READY => "it was not ready in time".to_owned(),
+        ENDED_SOON => format!("it was ready, then {}", how_it_ended(detail)),
+        _ => "for a reason that only a newer version knows".to_owned(),
+    };
+    failed(format!("the image on disk was given up, and the old one goes on: {why}"))
 }
 
 fn done(note: &str) -> api::Outcome {

@@ -225,6 +225,7 @@ impl Workers {
         inputs.extend(self.probes.look(now));
         self.look_at_silent(now, inputs);
         self.look_at_pulses(now, inputs);
+        self.look_at_finishing(now, inputs);
     }
 
     /// What the worker wrote last, also if it has gone a while ago.
@@ -241,6 +242,11 @@ impl Workers {
 
     pub(crate) fn kill_tree(&self, worker: WorkerId) {
         self.children.kill_tree(worker);
+    }
+
+    /// Whose it is, and its slot.
+    pub(crate) fn place(&self, worker: WorkerId) -> Option<(BrokerId, Slot)> {
+        self.processes.get(&worker).map(|process| (process.of, process.slot))
     }
 
     /// Whether its process was started.

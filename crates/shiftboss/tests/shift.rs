@@ -109,7 +109,11 @@ fn what_cannot_run_is_told_at_once() {
     assert!(error.to_string().contains("/nowhere/program"), "{error}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("tcp://{}", taken.local_addr().unwrap()).parse().unwrap();
-    let listen = vec![shiftboss::address::Listen { name: "web".into(), address }];
+    let listen = vec![shiftboss::address::Listen {
+        name: "web".into(),
+        address,
+        balance: shiftboss::address::Balance::Shared,
+    }];
     let error = Broker::start(&stage.app, "web", BrokerOptions { listen, ..workers_that("quiet", 1) });
     assert!(error.unwrap_err().to_string().contains("in use"));
     // Nothing of them is left, and the next one runs.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use shiftboss_keeper::LINK;
-use shiftboss_keeper::link::{Heard, Link};
+use shiftboss_keeper::link::Link;
 use shiftboss_keeper::wire::{GO, GO_CHECK, Item, READY};
 
 fn main() -> ExitCode {
@@ -57,13 +57,13 @@ fn asked() -> io::Result<String> {
 fn link() -> io::Result<Link> {
     let number = env::var(LINK).ok().and_then(|number| number.parse().ok()).ok_or(Errno::BADF)?;
     let own = pidfd_open(getpid(), PidfdFlags::empty())?;
-    Ok(Link::from_descriptor(pidfd_getfd(own, number, PidfdGetfdFlags::empty())?))
+    Ok(Link(pidfd_getfd(own, number, PidfdGetfdFlags::empty())?))
 }
 
 fn until_go(link: &Link) -> io::Result<u64> {
     loop {
-        let Heard::Packet(packet) = link.hear(true)? else { return Err(Errno::PIPE.into()) };
-        if let Some(go) = packet.items.iter().find(|item| item.word == GO) {
+        let packet = link.hear(true)?.ok_or(Errno::PIPE)?;
+        if let Some((go, _)) = packet.words.iter().find(|(item, _)| item.word == GO) {
             return Ok(go.value);
         }
     }
@@ -75,7 +75,7 @@ fn ready(link: &Link) -> io::Result<()> {
 
 /// Until the other side is gone.
 fn wait(link: &Link) -> io::Result<u8> {
-    while !matches!(link.hear(true)?, Heard::End) {}
+    while link.hear(true).is_ok() {}
     Ok(0)
 }
 

@@ -15,14 +15,20 @@ impl Figures {
         Ok(Figures(workspace::figures()?))
     }
 
-    /// What it prints in this role.
+    /// The figure that it prints first in this role.
     pub(super) fn of(&self, role: &[&str]) -> Result<f64> {
+        let text = self.said(role)?;
+        let first = text.split_whitespace().next().and_then(|word| word.parse().ok());
+        first.with_context(|| format!("{role:?} printed {text:?}"))
+    }
+
+    /// All that it prints in this role.
+    pub(super) fn said(&self, role: &[&str]) -> Result<String> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir().context("cannot make a folder")?;
         let mut command = Command::new(&self.0);
         // It would choose an environment.
         command.arg(folder.path()).args(role).env_remove("env");
-        let text = String::from_utf8(output(&mut command)?)?;
-        text.trim().parse().with_context(|| format!("{role:?} printed {text:?}"))
+        Ok(String::from_utf8(output(&mut command)?)?)
     }
 
     /// Medians of so many rounds, in each of which all roles have their turn.

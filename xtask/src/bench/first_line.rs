@@ -56,6 +56,27 @@ impl FirstLines {
         Ok(lines)
     }
 
+    /// All that come until then, and what lies there in the end.
+    pub(super) fn take_until(&mut self, until: Instant) -> Result<Vec<FirstLine>> {
+        let mut lines = Vec::new();
+        // A full FIFO; whoever goes on writing does not make it longer.
+        let mut late = 16;
+        loop {
+            while let Some(line) = self.buffered()? {
+                lines.push(line);
+            }
+            if late == 0 || !self.fill(until)? {
+                return Ok(lines);
+            }
+            late -= i32::from(Instant::now() >= until);
+        }
+    }
+
+    /// Where workers write them.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn buffered(&mut self) -> Result<Option<FirstLine>> {
         let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
         let line: Vec<u8> = self.rest.drain(..=end).collect();

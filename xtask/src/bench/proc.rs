@@ -1,5 +1,6 @@
 //! What the kernel tells about a process: proc(5).
 
+use std::collections::HashMap;
 use std::fs;
 
 use anyhow::{Context as _, Result};
@@ -20,6 +21,41 @@ pub(super) fn wake_ups(pid: Pid) -> Result<f64> {
         sum += field(&text, "voluntary_ctxt_switches:").context("no voluntary_ctxt_switches")?;
     }
     Ok(sum)
+}
+
+/// CPU time of all its threads so far, in ms; a tick is 10 ms (sysconf(3), `_SC_CLK_TCK`).
+pub(super) fn cpu_ms(pid: Pid) -> Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // Fields 14 and 15, counted from behind the name.
+    let words = text.rsplit_once(") ").map(|(_, rest)| rest.split(' ').skip(11).take(2));
+    let ticks = words.into_iter().flatten().filter_map(|word| word.parse::<f64>().ok()).sum::<f64>();
+    Ok(ticks * 10.0)
+}
+
+/// All running processes and their parents, zombies not counted.
+pub(super) fn parents() -> Result<HashMap<Pid, Pid>> {
+    let mut found = HashMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let pid = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        let stat = pid.and_then(|pid| Some((pid, fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)));
+        if let Some((pid, stat)) = stat
+            && let Some((_, rest)) = stat.rsplit_once(") ")
+            && let mut words = rest.split(' ')
+            && words.next() != Some("Z")
+            && let Some(parent) = words.next().and_then(|word| Pid::from_raw(word.parse().ok()?))
+        {
+            found.insert(pid, parent);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether this stands in its environment as it was when it was executed.
+pub(super) fn has_in_environment(pid: Pid, variable: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|found| found == variable.as_bytes())
 }
 
 /// The running children of a process, zombies not counted.

@@ -17,19 +17,35 @@ pub(super) fn prepare(target: &Path) -> String {
     nodes.join(":")
 }
 
-/// The packages of okanjo-app-broker in a folder of `target`; the path, for Node to look in. None if they cannot be had.
-pub(super) fn prepare_okanjo(target: &Path) -> Option<PathBuf> {
-    let folder = target.join("node/okanjo");
+/// Makes packages ready that the examples need; the path to them, or nothing if they cannot be had.
+pub(super) fn packages(target: &Path) -> String {
+    let folder = target.join("node-packages");
     let modules = folder.join("node_modules");
-    if modules.join("okanjo-app-broker").is_dir() && modules.join("okanjo-app").is_dir() {
-        return Some(modules);
-    }
-    match npm(&folder, &["okanjo-app-broker@3.2.0", "okanjo-app@3"]) {
-        Ok(()) => Some(modules),
-        Err(why) => {
-            println!("okanjo-app-broker is not there ({why}): what it would test is left out");
-            None
+    let has = |name: &str| modules.join(name).join("package.json").exists();
+    if !PACKAGES.iter().all(|(name, _)| has(name)) {
+        let wanted: Vec<String> =
+            PACKAGES.iter().map(|(name, version)| format!("{name}@{version}")).collect();
+        println!("npm install {}", wanted.join(" "));
+        let made = fs::create_dir_all(&folder).map_err(|error| error.to_string());
+        if let Err(why) = made.and_then(|()| npm_install(&folder, &wanted)) {
+            println!("packages for Node are not there ({why}): what they would test is left out");
+            return String::new();
         }
+    }
+    modules.display().to_string()
+}
+
+fn npm_install(folder: &Path, packages: &[String]) -> Result<(), String> {
+    let npm = Command::new("npm")
+        .args(["install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix"])
+        .arg(folder)
+        .args(packages)
+        .stdin(Stdio::null())
+        .status();
+    match npm {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("npm install: {status}")),
+        Err(error) => Err(format!("npm: {error}")),
     }
 }
 
@@ -46,24 +62,10 @@ fn install(target: &Path, version: &str) -> Result<PathBuf, String> {
     if is_version(&node, version) {
         return Ok(node);
     }
-    npm(&folder, &[&format!("{package}@{version}")])?;
-    if is_version(&node, version) { Ok(node) } else { Err("it does not run".to_owned()) }
-}
-
-fn npm(folder: &Path, packages: &[&str]) -> Result<(), String> {
-    println!("npm install {}", packages.join(" "));
-    fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-    let npm = Command::new("npm")
-        .args(["install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix"])
-        .arg(folder)
-        .args(packages)
-        .stdin(Stdio::null())
-        .status();
-    match npm {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("npm install: {status}")),
-        Err(error) => Err(format!("npm: {error}")),
-    }
+    println!("npm install {package}@{version}");
+    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    npm_install(&folder, &[format!("{package}@{version}")])?;
+    if is_version(&node, version) { Ok(node) } else { Err("it is another version".to_owned()) }
 }
 
 fn is_version(node: &Path, version: &str) -> bool {
@@ -73,5 +75,8 @@ fn is_version(node: &Path, version: &str) -> bool {
     })
 }
 
+/// What the examples for Node need.
+const PACKAGES: [(&str, &str); 4] =
+    [("express", "5"), ("ws", "8"), ("okanjo-app", "3"), ("okanjo-app-broker", "3.2")];
 /// One of each line that is cared for.
 const VERSIONS: [&str; 4] = ["18.20.8", "20.20.2", "22.23.5", "24.22.3"];

@@ -2,7 +2,7 @@
 //! same, and nothing is lost, doubled or left behind.
 //!
 //! `SHIFTBOSS_KILL_POINTS` says at which: `all`, or a number N for each N-th; by default so few that it takes half a
-//! minute. One of each name is always among them.
+//! minute. One of each name is always among them. `SHIFTBOSS_KILL_BALANCE=lanes`: of a broker with lanes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -270,6 +270,7 @@ impl Scene {
 
 /// Its workers say something on their channels first, in pieces, and are told to leave before they are signalled.
 fn config(port: u16) -> String {
+    let balance = std::env::var("SHIFTBOSS_KILL_BALANCE").unwrap_or_else(|_| "shared".to_owned());
     format!(
         r#"
         app = "e2e"
@@ -282,7 +283,7 @@ fn config(port: u16) -> String {
         kind = "notify"
         stop = [{{ message = "suicide", wait = "50ms" }}, {{ signal = "TERM", wait = "30s" }}, {{ signal = "KILL" }}]
         workers = 2
-        listen = ["tcp://127.0.0.1:{port}"]
+        listen = [{{ address = "tcp://127.0.0.1:{port}", balance = "{balance}" }}]
         recycle = {{ surge = 2 }}
         backoff = {{ base = "10ms", cap = "50ms", healthy_after = "50ms" }}
         environment = {{ DEMO_VERSION_FILE = "FOLDER/version" }}

@@ -9,6 +9,8 @@ mod faults;
 mod memory;
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use self::faults::{Fault, after_death, alive};
@@ -105,8 +107,9 @@ fn an_hour_of_everything_at_once_loses_nothing_and_leaves_nothing() {
     let app = replaceable_begun(&config(ports[0], ports[1]));
     let mut soak = Soak { app, random: seed, done: BTreeMap::new(), killed: 0 };
     soak.settles();
-    // How the last upgrade went is kept from the first one on.
+    // How the last upgrade went is kept from the first one on, and so are the outcomes of the last 1,024 commands.
     soak.app.does(&["upgrade"]);
+    fill_what_is_remembered(&soak.app);
     let before = open(&soak.app);
     let loads = ports.map(|port| Load::on(port, &["--no-keep-alive", "--rate", "100"]));
 
@@ -131,6 +134,18 @@ fn an_hour_of_everything_at_once_loses_nothing_and_leaves_nothing() {
     soak.settles();
     ends_well(soak, loads, &before);
     memory.is_flat();
+}
+
+/// Commands that change nothing.
+fn fill_what_is_remembered(app: &App) {
+    for number in 0..1100 {
+        let mut stream = UnixStream::connect(app.socket()).unwrap();
+        let head = "POST /v1/brokers/talk/scale HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n";
+        write!(stream, "{head}Idempotency-Key: fill-{number}\r\n\r\n{{\"workers\":2}}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    }
 }
 
 fn open(app: &App) -> [Vec<String>; 2] {

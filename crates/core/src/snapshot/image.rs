@@ -273,6 +273,43 @@ pub(super) fn copy(step: u64, body: &Body, bytes: &mut [u8; FRONT + MOST]) -> (u
     (sum, len)
 }
 
+/// Checksums of what is there, wrong as it may be: of the header, of each copy, and of all records that count.
+pub(super) fn sum_again(image: &mut [u8]) {
+    if let Some(header) = image.first_chunk_mut::<HEADER>() {
+        let sum = checksum(0, &header[..SUMMED]);
+        header[SUMMED..].copy_from_slice(&sum.to_le_bytes());
+    }
+    let Ok(layout) = Layout::read(image) else { return };
+    for kind in SECTIONS {
+        for (number, copy) in (0..layout.count(kind)).flat_map(|number| [(number, 0), (number, 1)]) {
+            sum_copy(image, layout.copy_at(kind, number, copy), copy_size(kind));
+        }
+    }
+    let (step, mut torn) = (word(image, COMMIT_AT), Vec::new());
+    let Some(app) = newest(image, &layout, Kind::App, 0, step, &mut torn) else { return };
+    let Ok(tail) = Tail::read(&mut Fields::of(app.body, Version::OWN)) else { return };
+    let at = layout.copy_at(Kind::App, 0, app.cell.copy);
+    let cells = KINDS.into_iter().zip(tail.used);
+    let cells =
+        cells.flat_map(|(kind, used)| (0..used.min(layout.count(kind))).map(move |cell| (kind, cell)));
+    let living = cells.filter_map(|(kind, cell)| newest(image, &layout, kind, cell, step, &mut torn));
+    let digest =
+        living.filter(|newest| newest.lives).fold(0u64, |sum, newest| sum.wrapping_add(newest.cell.sum));
+    if let Some(room) = image.get_mut(at + FRONT + HEAD..).and_then(<[u8]>::first_chunk_mut) {
+        *room = digest.to_le_bytes();
+    }
+    sum_copy(image, at, copy_size(Kind::App));
+}
+
+fn sum_copy(image: &mut [u8], at: usize, size: usize) {
+    let step = word(image, at);
+    let body = image.get(at + FRONT..at + size).and_then(split).map(|(_, body)| body);
+    let sum = body.map(|body| checksum(step, body));
+    if let Some((sum, room)) = sum.zip(image.get_mut(at + 8..).and_then(<[u8]>::first_chunk_mut)) {
+        *room = sum.to_le_bytes();
+    }
+}
+
 /// Changes with any single word, and with their order. `words` is a whole number of 8 bytes.
 fn checksum(step: u64, words: &[u8]) -> u64 {
     let mix = |sum: u64, word: u64| {

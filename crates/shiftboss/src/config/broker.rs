@@ -14,9 +14,10 @@ use super::policy;
 use super::problem::{Findings, Problem, Reader, word};
 use super::table::{Cell, Read, Table, in_order, kind_of};
 use super::value::{self, choice, count};
-use crate::address::Address;
+use crate::address::{Address, Balance};
 use crate::guess;
 use crate::options::{BrokerOptions, Kind, Serialization};
+use crate::os::lanes;
 
 pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut Findings) -> BrokerOptions {
     let command = match findings.reader {
@@ -38,8 +39,10 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     let listens = table.read("listen", findings, |cell, findings| listen::read(cell, taken, findings));
     let ready = table.read("ready", findings, policy::ready);
     let recycle = table.read("recycle", findings, policy::recycle);
+    check_balance(table, &kind, &listens, findings);
     check_ready(table, &kind, &listens, &ready, findings);
     check_recycle(table, &workers, &recycle, findings);
+    check_lanes(table, &workers, &listens, findings);
     options.kind = kind.or(options.kind);
     options.workers = workers.or(options.workers);
     options.listen = listens.or(options.listen);
@@ -65,6 +68,7 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
             choice(cell, &known, findings)
         })
         .or(options.serialization);
+    options.preload = table.read("preload", findings, value::flag).or(options.preload);
     options.hung_after = table.read("hung_after", findings, hung_after).or(options.hung_after);
     if table.cell("drained").is_some() && table.cell("listen").is_none() && options.kind != Kind::Node {
         let what = "`drained` has no effect without `listen`";
@@ -118,6 +122,24 @@ fn is_stream(address: &Address) -> bool {
     }
 }
 
+/// Only programs that are handed connections can take turns.
+fn check_balance(
+    table: &Table<'_>,
+    kind: &Read<Kind>,
+    listens: &Read<Vec<crate::address::Listen>>,
+    findings: &mut Findings,
+) {
+    let by_turns = |listen: &crate::address::Listen| listen.balance == Balance::RoundRobin;
+    if let (Read::Is(Kind::Plain | Kind::Notify | Kind::Worker), Read::Is(all)) = (kind, listens)
+        && all.iter().any(by_turns)
+    {
+        let what = "balance = \"round-robin\" needs kind = \"node\"";
+        findings.push(
+            table.problem("listen", what).help("all others take their connections themselves: \"shared\""),
+        );
+    }
+}
+
 /// Refuses a way to become ready that could never be seen. Says nothing where what it depends on is wrong itself.
 fn check_ready(
     table: &Table<'_>,
@@ -154,6 +176,24 @@ fn no_stream(table: &Table<'_>) -> Problem {
     table
         .problem("ready", "ready = \"accepting\" needs a tcp:// or unix:// listener")
         .help("without one, say how long a worker has to stay alive: ready = { after = \"1s\" }")
+}
+
+/// Each slot has a lane.
+fn check_lanes(
+    table: &Table<'_>,
+    workers: &Read<u32>,
+    listens: &Read<Vec<crate::address::Listen>>,
+    findings: &mut Findings,
+) {
+    let (Read::Is(workers), Read::Is(listens)) = (workers, listens) else { return };
+    let has_lanes = listens.iter().any(|listen| listen.balance == Balance::Lanes);
+    if has_lanes && *workers > lanes::MOST {
+        let what = format!("{workers} workers are too many for lanes");
+        let label = format!("at most {}", lanes::MOST);
+        findings.push(
+            table.problem("workers", &what).label(label).help("balance = \"shared\" has no such limit"),
+        );
+    }
 }
 
 fn check_recycle(

@@ -10,7 +10,7 @@ use shiftboss_core::spec::{Ask, Drained, Ready, StopLadder};
 
 use super::value::show_duration;
 use super::{Lines, Loaded};
-use crate::address::Address;
+use crate::address::{Address, Balance};
 use crate::options::{BrokerOptions, Kind, Serialization, UpgradeWhen};
 
 pub(super) fn explain(loaded: &Loaded) -> String {
@@ -56,6 +56,7 @@ impl<'l> Page<'l> {
                 Serialization::Advanced => "\"advanced\"",
             };
             self.line("serialization", serialization, "default");
+            self.line("preload", &options.preload.to_string(), "default");
             match options.hung_after {
                 Some(wait) => self.duration("hung_after", wait),
                 None => self.line("hung_after", "\"never\"", "default"),
@@ -201,12 +202,20 @@ fn drained(drained: Drained) -> &'static str {
 
 fn listen(options: &BrokerOptions) -> String {
     let all = options.listen.iter().map(|listen| {
-        let address = quoted(&listen.address.to_string());
         // The default name is the address as it was written, which may differ from how it is printed.
-        if listen.name.parse().is_ok_and(|written: Address| written == listen.address) {
-            quoted(&listen.name)
+        let is_written = listen.name.parse().is_ok_and(|written: Address| written == listen.address);
+        let balance = match listen.balance {
+            Balance::Shared if is_written => return quoted(&listen.name),
+            Balance::Shared => "",
+            Balance::RoundRobin => ", balance = \"round-robin\"",
+            Balance::Lanes => ", balance = \"lanes\"",
+        };
+        let name = quoted(&listen.name);
+        if is_written {
+            // An address has what a name must not have.
+            format!("{{ address = {name}{balance} }}")
         } else {
-            format!("{{ name = {}, address = {address} }}", quoted(&listen.name))
+            format!("{{ name = {name}, address = {}{balance} }}", quoted(&listen.address.to_string()))
         }
     });
     format!("[{}]", all.collect::<Vec<_>>().join(", "))

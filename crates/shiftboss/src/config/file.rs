@@ -1,9 +1,11 @@
 //! The file itself: opened so that nothing can make it wait, read whole, at most 1 MiB, as UTF-8.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Component, Path};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::process::geteuid;
 
 use super::ConfigErrors;
 use super::problem::Problem;
@@ -15,6 +17,7 @@ pub(super) fn text(path: &Path) -> Result<String, ConfigErrors> {
     let name = path.display().to_string();
     let whole = |problem| ConfigErrors::new(vec![Source::new(&name, "", Vec::new()).diagnose(problem)]);
     let file = open(path).map_err(whole)?;
+    is_ours_alone(path, &file, geteuid().as_raw()).map_err(whole)?;
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too large, however large it says it is.
     file.take(LARGEST + 1)
@@ -80,6 +83,55 @@ fn open(path: &Path) -> Result<File, Problem> {
         "something else"
     };
     Err(Problem::of_file(format!("expected a regular file, found {found}")))
+}
+
+/// For root: whoever can write the file, or put another in its place, can have anything run by root. The folder that
+/// counts is that of the file itself and, if the path leads over a link, that of the link.
+fn is_ours_alone(path: &Path, file: &File, user: u32) -> Result<(), Problem> {
+    const ROOT: u32 = 0;
+    if user != ROOT {
+        return Ok(());
+    }
+    let unknown =
+        |error| Problem::of_file(format!("cannot see who may change the file: {}", lowercase(&error)));
+    let file = file.metadata().map_err(unknown)?;
+    if let Some(who) = other_writers(&file) {
+        let help = format!(
+            "`chown root {path}` and `chmod go-w {path}` make it root's alone",
+            path = path.display()
+        );
+        return Err(Problem::of_file(format!("root does not follow a file that {who} may change")).help(help));
+    }
+    let folder = |path: &Path| path.parent().map_or_else(PathBuf::new, Path::to_owned);
+    let written = std::path::absolute(path).map_err(unknown)?;
+    let mut folders = vec![folder(&written), folder(&written.canonicalize().map_err(unknown)?)];
+    folders.dedup();
+    for folder in folders {
+        let met = std::fs::metadata(&folder).map_err(unknown)?;
+        // Where it is set, only the owner of a file may put another in its place (inode(7)).
+        let sticky = met.uid() == ROOT && met.mode() & libc::S_ISVTX != 0;
+        if let Some(who) = other_writers(&met).filter(|_| !sticky) {
+            let folder = folder.display();
+            let message = format!("root does not follow a file in a folder that {who} may change: {folder}");
+            let help = format!("`chown root {folder}` and `chmod go-w {folder}` make it root's alone");
+            return Err(Problem::of_file(message).help(help));
+        }
+    }
+    Ok(())
+}
+
+/// Who else than root may change it, in words. Its group may if that is root's own.
+fn other_writers(met: &Metadata) -> Option<String> {
+    let (mode, group) = (met.mode(), met.gid());
+    if met.uid() != 0 {
+        Some(format!("user {}", met.uid()))
+    } else if mode & libc::S_IWOTH != 0 {
+        Some("everybody".to_owned())
+    } else if mode & libc::S_IWGRP != 0 && group != 0 {
+        Some(format!("group {group}"))
+    } else {
+        None
+    }
 }
 
 /// What the system says, as the middle of a sentence: "permission denied".

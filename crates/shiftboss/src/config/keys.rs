@@ -32,6 +32,7 @@ pub(super) const BROKER: Level = Level {
         "drained",
         "serialization",
         "hung_after",
+        "preload",
         #[cfg(feature = "schedule")]
         "schedule",
         #[cfg(feature = "watch")]
@@ -61,7 +62,7 @@ pub(super) const BROKER: Level = Level {
     ],
 };
 
-pub(super) const LISTEN: Level = Level { known: &["name", "address"], later: &["balance"] };
+pub(super) const LISTEN: Level = Level { known: &["name", "address", "balance"], later: &[] };
 pub(super) const READY: Level = Level { known: &["after"], later: &["http", "exec", "tcp"] };
 pub(super) const RECYCLE: Level = Level {
     known: &["every", "jitter", "surge", "unavailable", "min_ready", "deadline"],

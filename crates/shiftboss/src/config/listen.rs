@@ -8,7 +8,7 @@ use super::keys;
 use super::problem::{Findings, word};
 use super::table::{Cell, Table};
 use super::value;
-use crate::address::{Address, Listen};
+use crate::address::{Address, Balance, Listen};
 
 /// Which broker took which address.
 pub(super) type Taken = BTreeMap<Address, String>;
@@ -43,7 +43,7 @@ fn one(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Li
     match cell.value.get_ref() {
         DeValue::String(text) => {
             let address = address(cell, taken, findings)?;
-            Some(Listen { name: text.clone().into_owned(), address })
+            Some(Listen { name: text.clone().into_owned(), address, balance: Balance::Shared })
         }
         DeValue::Table(_) => {
             // An array's tables have no word of their own to point at.
@@ -56,7 +56,10 @@ fn one(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Li
                 written = cell.text(findings)?;
                 address(cell, taken, findings)
             })?;
-            Some(Listen { name: name.or(written.to_owned()), address })
+            let balance = table.read("balance", findings, |cell, findings| {
+                balance(cell, findings).filter(|balance| fits(*balance, &address, cell, findings))
+            });
+            Some(Listen { name: name.or(written.to_owned()), address, balance: balance.or(Balance::Shared) })
         }
         DeValue::Integer(_)
         | DeValue::Float(_)
@@ -67,6 +70,22 @@ fn one(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Li
             None
         }
     }
+}
+
+fn balance(cell: &Cell<'_>, findings: &mut Findings) -> Option<Balance> {
+    let known =
+        [("shared", Balance::Shared), ("round-robin", Balance::RoundRobin), ("lanes", Balance::Lanes)];
+    value::choice(cell, &known, findings)
+}
+
+fn fits(balance: Balance, address: &Address, cell: &Cell<'_>, findings: &mut Findings) -> bool {
+    let why = match (balance, address) {
+        (Balance::Shared | Balance::RoundRobin, _) | (Balance::Lanes, Address::Tcp(_)) => return true,
+        (Balance::Lanes, Address::Unix(_)) => "a path has one socket, and one queue",
+        (Balance::Lanes, Address::Udp(_)) => "only TCP tells a new client from one that goes on",
+    };
+    findings.push(cell.problem("lanes need a tcp:// address").label(why));
+    false
 }
 
 fn address(cell: &Cell<'_>, taken: &mut Taken, findings: &mut Findings) -> Option<Address> {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use shiftboss_api::{CommandReply, Outcome, Progress, Recycle, Resume, Scale, Upgrade};
@@ -15,6 +15,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::failure;
+use super::peer::Asker;
 use crate::convert;
 use crate::feed::Subscription;
 use crate::handle::{Gone, Handle};
@@ -24,6 +25,7 @@ type Pairs = Query<Vec<(String, String)>>;
 
 pub(super) async fn broker(
     State(handle): State<Handle>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
     Path((name, verb)): Path<(String, String)>,
     Query(query): Pairs,
     headers: HeaderMap,
@@ -37,7 +39,7 @@ pub(super) async fn broker(
         Ok(verb) => verb,
         Err((status, error)) => return failure(status, error, None),
     };
-    run(&handle, Some(name), Asked::Command(Command::Broker(broker, verb)), &query, &headers).await
+    run(&handle, asker, Some(name), Asked::Command(Command::Broker(broker, verb)), &query, &headers).await
 }
 
 /// The broker of that type.
@@ -50,19 +52,25 @@ pub(super) fn known(handle: &Handle, name: &str) -> Result<BrokerId, Response> {
     })
 }
 
-pub(super) async fn stop(State(handle): State<Handle>, Query(query): Pairs, headers: HeaderMap) -> Response {
-    run(&handle, None, Asked::Command(Command::Stop), &query, &headers).await
+pub(super) async fn stop(
+    State(handle): State<Handle>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+    Query(query): Pairs,
+    headers: HeaderMap,
+) -> Response {
+    run(&handle, asker, None, Asked::Command(Command::Stop), &query, &headers).await
 }
 
 pub(super) async fn upgrade(
     State(handle): State<Handle>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
     Query(query): Pairs,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let upgrade = if body.is_empty() { Ok(Upgrade::default()) } else { read_body(&body) };
     match upgrade {
-        Ok(Upgrade { check }) => run(&handle, None, Asked::Upgrade { check }, &query, &headers).await,
+        Ok(Upgrade { check }) => run(&handle, asker, None, Asked::Upgrade { check }, &query, &headers).await,
         Err((status, error)) => failure(status, error, None),
     }
 }
@@ -80,6 +88,25 @@ impl Asked {
         match self {
             Asked::Command(command) => handle.is_consistent(request, command),
             Asked::Upgrade { .. } => true,
+        }
+    }
+
+    /// As it is written on the command line.
+    fn words(&self, broker: Option<&str>) -> String {
+        let name = broker.unwrap_or_default();
+        match self {
+            Asked::Command(Command::Stop) => "stop".to_owned(),
+            Asked::Command(Command::Broker(_, verb)) => match verb {
+                Verb::Recycle(None) => format!("recycle {name}"),
+                Verb::Recycle(Some(slot)) => format!("recycle {name}/{slot}"),
+                Verb::Drain => format!("drain {name}"),
+                Verb::Resume => format!("resume {name}"),
+                Verb::ResumeNow => format!("resume {name} --now"),
+                Verb::Scale(workers) => format!("scale {name} {workers}"),
+                Verb::Respecify(_) => format!("apply {name}"),
+            },
+            Asked::Upgrade { check: false } => "upgrade".to_owned(),
+            Asked::Upgrade { check: true } => "upgrade --check".to_owned(),
         }
     }
 
@@ -128,6 +155,7 @@ pub(super) fn read_body<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T
 
 async fn run(
     handle: &Handle,
+    asker: Asker,
     broker: Option<String>,
     asked: Asked,
     query: &[(String, String)],
@@ -150,6 +178,8 @@ async fn run(
             Some("a new command needs a new key".to_owned()),
         );
     }
+    // An app that has ended logs nothing, and says so below.
+    let _ = handle.note(format!("{asker} asks: {} (request {key})", asked.words(broker.as_deref()))).await;
     // Subscribed before the command is given, so that its first event is not missed.
     let waits = query.iter().any(|(key, value)| key == "wait" && value == "1");
     let at_the_end = asked.at_the_end();

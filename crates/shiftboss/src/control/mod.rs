@@ -2,6 +2,8 @@
 
 mod command;
 mod events;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod message;
 mod peer;
 mod status;
@@ -23,7 +25,12 @@ pub(crate) async fn serve(
     handle: Handle,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let routes = Router::new()
+    let service = routes(handle).into_make_service_with_connect_info::<peer::Asker>();
+    axum::serve(peer::Peers::new(listener)?, service).with_graceful_shutdown(shutdown).await
+}
+
+fn routes(handle: Handle) -> Router {
+    Router::new()
         .route("/v1/status", get(status::status))
         .route("/v1/events", get(events::events))
         .route("/v1/brokers/{name}/send", post(message::send))
@@ -35,8 +42,7 @@ pub(crate) async fn serve(
         .route("/readyz", get(status::readyz))
         .fallback(unknown)
         .layer(axum::middleware::map_response(one_answer))
-        .with_state(handle);
-    axum::serve(peer::Peers::new(listener)?, routes).with_graceful_shutdown(shutdown).await
+        .with_state(handle)
 }
 
 /// One answer a connection: nobody holds a place that asks nothing.

@@ -3,13 +3,15 @@
 //! who has been there longest without having asked makes room. All others are told why not.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
@@ -30,7 +32,29 @@ pub(super) struct Peer {
     stream: UnixStream,
     /// None once the first answer has begun.
     silence: Option<Silence>,
+    asker: Asker,
     _place: OwnedSemaphorePermit,
+}
+
+/// Who asks, as the kernel says: who has connected, whoever holds the connection now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    pub(super) uid: u32,
+    /// None if that process is not in our PID namespace.
+    pub(super) pid: Option<i32>,
+}
+
+impl Connected<IncomingStream<'_, Peers>> for Asker {
+    fn connect_info(stream: IncomingStream<'_, Peers>) -> Asker {
+        stream.io().asker
+    }
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "user {}", self.uid)?;
+        self.pid.map_or(Ok(()), |pid| write!(f, ", process {pid}"))
+    }
 }
 
 /// Ends with the connection, at this time or by that word.
@@ -67,8 +91,11 @@ impl Peers {
         tokio::time::timeout(REFUSED_WITHIN, place).await.ok()?.ok()
     }
 
-    fn allows(&self, stream: &UnixStream) -> bool {
-        stream.peer_cred().is_ok_and(|peer| peer.uid() == self.uid || peer.uid() == 0)
+    /// None: it may not ask.
+    fn asker(&self, stream: &UnixStream) -> Option<Asker> {
+        let peer = stream.peer_cred().ok()?;
+        let may = peer.uid() == self.uid || peer.uid() == 0;
+        may.then(|| Asker { uid: peer.uid(), pid: peer.pid().filter(|pid| *pid > 0) })
     }
 
     fn refuse(&self, stream: UnixStream, answer: &'static [u8]) {
@@ -94,10 +121,10 @@ impl Listener for Peers {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            if !self.allows(&stream) {
+            let Some(asker) = self.asker(&stream) else {
                 self.refuse(stream, NOT_ALLOWED);
                 continue;
-            }
+            };
             let Some(place) = self.place().await else {
                 self.refuse(stream, BUSY);
                 continue;
@@ -105,7 +132,7 @@ impl Listener for Peers {
             let (sender, word) = oneshot::channel();
             self.silent.push_back(sender);
             let until = Box::pin(tokio::time::sleep(PATIENCE));
-            return (Peer { stream, silence: Some(Silence { until, word }), _place: place }, address);
+            return (Peer { stream, silence: Some(Silence { until, word }), asker, _place: place }, address);
         }
     }
 

@@ -34,6 +34,7 @@ impl Driver {
                 Some(News::Chief) => self.hear_chief()?,
                 Some(News::Image) => self.look_at_image(),
                 Some(News::Clock) => self.outside.clock_has_come(&mut self.inputs),
+                Some(News::Listener(broker)) if event.readable && !event.hangup => self.pass_on_all(broker),
                 Some(News::Listener(broker)) => {
                     if let Some(shell) = self.shells.get_mut(broker.0 as usize)
                         && !shell.sockets.assert_backlog()
@@ -153,6 +154,7 @@ impl Driver {
                 self.waiting.entry(request).or_default().push(reply);
                 self.inputs.push_back(Input::Command { request, command });
             }
+            Order::Note(text) => self.log.note(&text),
             Order::Checked { worker, result } => self.is_checked(worker, result),
             Order::Ending(ending) => self.is_ending = ending,
             Order::Join { name, options, extensions, reply } => {

@@ -1,11 +1,9 @@
 //! The driver as the primary of Node programs: each query is answered with a socket, each farewell is acknowledged.
 
-use std::os::fd::AsFd as _;
-
 use rustix::io::Errno;
 use shiftboss_channel::node::{self, Query, Said};
 use shiftboss_core::Input;
-use shiftboss_core::id::{BrokerId, WorkerId};
+use shiftboss_core::id::{BrokerId, Slot, WorkerId};
 
 use super::Driver;
 use crate::node::{Grant, Peer, Place};
@@ -42,16 +40,31 @@ impl Driver {
                 }
             }
             Said::Close(key) => {
-                if let Some(peer) = self.workers.peer(worker) {
+                let peer = self.workers.peer(worker);
+                let place = peer.and_then(|peer| {
+                    let place = peer.place_of(&key);
                     peer.closes(&key);
+                    place
+                });
+                if let Some(place) = place {
+                    self.workers.leaves_turns(worker, place);
+                    self.pass_on_all(BrokerId(place.broker));
                 }
             }
             Said::Leaves { seq } => {
                 self.workers.reply(worker, None, |number| node::acknowledge(seq, number));
             }
-            Said::Answer { ack, .. } => self.workers.event_loop_turns(worker, ack),
+            Said::Answer { ack, accepted } => {
+                self.workers.event_loop_turns(worker, ack);
+                self.connection_is_answered(worker, ack, accepted);
+            }
             // A descriptor did not arrive, however often: it has no room for one.
-            Said::Nack => self.workers.event_loop_turns_without_room(worker),
+            Said::Nack => {
+                self.workers.event_loop_turns_without_room(worker);
+                for number in self.workers.handed(worker) {
+                    self.connection_is_answered(worker, number, false);
+                }
+            }
             // Answered where they are heard.
             Said::Handle { .. } | Said::Ack | Said::AllClosed(_) | Said::Count(_) => {}
         }
@@ -69,22 +82,32 @@ impl Driver {
     }
 
     fn grant(&mut self, worker: WorkerId, query: &Query) -> Result<(), Errno> {
-        let (broker, ..) = self.workers.place_of(worker).ok_or(Errno::INVAL)?;
+        let (broker, slot, _) = self.workers.place_of(worker).ok_or(Errno::INVAL)?;
         let place = self.find_listener(broker, Wish::of(query)?)?;
+        let shell = self.shells.get(place.broker as usize).ok_or(Errno::INVAL)?;
+        let address = shell.sockets.at(place.place).ok_or(Errno::INVAL)?.address();
         let peer = self.workers.peer(worker).ok_or(Errno::INVAL)?;
-        let key = match peer.grant(query, place) {
+        let key = match peer.grant(query, place, address) {
             Grant::Key(key) => key,
             Grant::Twice => return Err(Errno::ADDRINUSE),
         };
         let keeper = self.chief.keeper();
         let owner = BrokerId(place.broker);
         let shell = self.shells.get_mut(place.broker as usize).ok_or(Errno::INVAL)?;
+        let by_turns = shell.sockets.is_by_turns(place.place);
         let listener = shell.sockets.at(place.place).ok_or(Errno::INVAL)?;
-        let socket = listener.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+        let name = listener.name();
+        let socket = shell.sockets.given(place.place, Slot(slot)).ok_or(Errno::INVAL)?;
+        let socket = socket.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
         let data = query.data.as_ref().map(|data| data.0.get()).filter(|data| data.len() <= MOST_SHARED);
         let data = shell.sockets.share(place.place, data, keeper, owner);
         let data = data.and_then(|data| serde_json::from_str::<&serde_json::value::RawValue>(data).ok());
-        self.workers.reply(worker, Some(socket), |number| node::shared(query, &key, data, number));
+        if by_turns {
+            self.workers.reply(worker, None, |number| node::by_turns(query, &key, data, name, number));
+            self.takes_turns(worker, place);
+        } else {
+            self.workers.reply(worker, Some(socket), |number| node::shared(query, &key, data, number));
+        }
         Ok(())
     }
 
@@ -126,6 +149,16 @@ impl Driver {
         shell.sockets.close(place, self.chief.keeper(), broker);
         self.workers.watch_listeners(broker, &shell.sockets);
         self.workers.is_closed(broker, place);
+    }
+
+    /// Whoever has a server whose connections are handed over is there for its turn.
+    pub(super) fn take_turns_again(&mut self) {
+        for (worker, place) in self.workers.servers() {
+            let shell = self.shells.get(place.broker as usize);
+            if shell.is_some_and(|shell| shell.sockets.is_by_turns(place.place)) {
+                self.takes_turns(worker, place);
+            }
+        }
     }
 
     /// What workers have asked for and another process has not told.

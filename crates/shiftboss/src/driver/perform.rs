@@ -10,12 +10,15 @@ use super::Driver;
 use super::hear::Taken;
 use super::post;
 use crate::convert;
+use crate::os::spawn::cannot;
 use crate::os::{clock, kill_points};
 use crate::workers;
 
 impl Driver {
     pub(super) fn perform(&mut self, effects: Vec<Effect>, mut events: VecDeque<api::Event>) {
+        self.attend_to_lanes(&effects);
         for effect in effects {
+            let Some(effect) = self.hold_back(effect) else { continue };
             match effect {
                 Effect::Spawn { .. } if self.is_ending => self.withheld.push(effect),
                 Effect::Spawn { worker, broker, slot, generation, launch } => {
@@ -157,7 +160,14 @@ impl Driver {
         generation: Generation,
         launch: LaunchId,
     ) -> Result<Pid, String> {
-        let shell = self.shells.get(broker.0 as usize).ok_or("its broker is gone")?;
+        let shell = self.shells.get_mut(broker.0 as usize).ok_or("its broker is gone")?;
+        if shell.sockets.make_lanes(slot).map_err(|error| format!("no lane for it: {error}"))? {
+            if let Some(keeper) = self.chief.keeper() {
+                let held = shell.sockets.deposit(keeper, broker);
+                held.map_err(|error| cannot("the keeper does not take its lane", &error))?;
+            }
+            self.workers.watch_listeners(broker, &shell.sockets);
+        }
         let launch = self.launches.get(&launch).ok_or("its specification is gone")?;
         let of = broker;
         let (broker, ready, sockets) = (&shell.name, shell.ready, &shell.sockets);

@@ -64,6 +64,7 @@ impl Driver {
         if how == Adoption::Salvage {
             roll.iter().for_each(|present| recorder.begin_ladder(present.worker));
         }
+        self.attend_to_all_lanes();
         let now = clock::now();
         let effects = self.core.adopt(now, how);
         let deadline = self.core.deadline();
@@ -92,6 +93,7 @@ impl Driver {
             self.take_exit(key, status);
         }
         self.tell_of_asked();
+        self.take_turns_again();
         self.workers.look_at_peers(&mut self.inputs);
         self.look_at_image();
         Ok(())

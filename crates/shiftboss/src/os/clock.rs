@@ -13,6 +13,13 @@ pub fn now() -> Time {
     Time(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
 }
 
+/// Which boot that clock counts from (proc_sys_kernel(5) on `random/boot_id`); none where nobody says.
+#[must_use]
+pub fn boot() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim_end().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

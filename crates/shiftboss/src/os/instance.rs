@@ -183,7 +183,7 @@ impl Drop for Instance {
         if identity(&self.socket).is_ok_and(|file| file == self.file) {
             let _ = fs::remove_file(&self.socket);
         }
-        remove_sockets(&self.runtime_dir);
+        empty(&self.runtime_dir);
         let _ = fs::remove_dir(&self.runtime_dir);
     }
 }
@@ -344,21 +344,25 @@ fn empty_folder(folder: &Path) -> Result<(), ClaimError> {
         }
         Err(_) if !is_private(folder) => Err(ClaimError::NotPrivate(folder.to_owned())),
         Err(_) => {
-            remove_sockets(folder);
+            empty(folder);
             Ok(())
         }
     }
 }
 
-fn remove_sockets(folder: &Path) {
+/// Takes out what we put there: sockets, and the file of [`PRELOAD`].
+fn empty(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_socket()) {
+        if entry.file_type().is_ok_and(|kind| kind.is_socket()) || entry.file_name() == PRELOAD {
             // One that stays is replaced by whoever needs the name.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
+
+/// The name of the file that Node programs load first.
+pub const PRELOAD: &str = "leave.cjs";
 
 /// The app's name in that of its socket.
 fn app_of(name: &OsStr) -> &OsStr {

@@ -27,7 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getuid, pidfd_open};
 
-use super::{holder, pidfd};
+use super::{holder, parent, pidfd};
 
 /// The variable that every worker has: see [`mark`].
 pub const VARIABLE: &str = "SHIFTBOSS_RUN";
@@ -180,13 +180,7 @@ fn command(pid: u32) -> String {
 
 /// The process, its parent, and so on up to the first.
 fn with_ancestors(pid: u32) -> BTreeSet<u32> {
-    let parent = |pid: &u32| {
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        // Field 4 of all; the name (field 2) may hold anything, so counted from behind it.
-        let stat = String::from_utf8_lossy(&stat);
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 0)
-    };
-    std::iter::successors(Some(pid), parent).collect()
+    std::iter::successors(Some(pid), |pid| parent::of(*pid)).collect()
 }
 
 /// Ends them, each by its pidfd, and says what became of each, in order. Takes as long as they need: at most 4 s.

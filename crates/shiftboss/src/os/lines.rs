@@ -177,7 +177,11 @@ fn is_dangerous(character: char) -> bool {
     match character {
         '\t' => false,
         '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
-        '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
+        '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}' => true,
+        // Without a width of their own, or blank (Default_Ignorable_Code_Point). The selectors FE00 to FE0F stay: they
+        // are part of many a picture.
+        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' => true,
+        '\u{180b}'..='\u{180f}' | '\u{3164}' | '\u{ffa0}' | '\u{1bca0}'..='\u{1bca3}' => true,
         character => character.is_control(),
     }
 }
@@ -339,5 +343,11 @@ mod tests {
         assert!(matches!(printable("plain"), Cow::Borrowed(_)));
         assert_eq!(printable("\x1b[2J\x07\x7f\u{9b}\r"), "\\x1b[2J\\x07\\x7f\\x9b\\x0d");
         assert_eq!(printable("a\u{202e}b\u{200b}\u{feff}"), "a\\u{202e}b\\u{200b}\\u{feff}");
+        assert_eq!(printable("a\u{ad}\u{3164}\u{e0141}"), "a\\xad\\u{3164}\\u{e0141}");
+        assert_eq!(printable("\u{2764}\u{fe0f} e\u{301}"), "\u{2764}\u{fe0f} e\u{301}");
+        for number in (0..0x20).chain(0x7f..0xa0).filter(|number| *number != 9) {
+            let character = char::from_u32(number).unwrap();
+            assert_eq!(printable(&character.to_string()), format!("\\x{number:02x}"));
+        }
     }
 }

@@ -130,11 +130,13 @@ impl Listener {
     pub fn bind(address: &Address, nonblocking: bool) -> Result<Self, BindError> {
         let (socket, bound, file) = match address {
             Address::Tcp(host) => {
-                let (socket, host) = network(*host, Type::STREAM).map_err(|error| explain(address, error))?;
+                let (socket, host) =
+                    network(*host, Type::STREAM, Group::None).map_err(|error| explain(address, error))?;
                 (socket, Address::Tcp(host), None)
             }
             Address::Udp(host) => {
-                let (socket, host) = network(*host, Type::DGRAM).map_err(|error| explain(address, error))?;
+                let (socket, host) =
+                    network(*host, Type::DGRAM, Group::None).map_err(|error| explain(address, error))?;
                 (socket, Address::Udp(host), None)
             }
             Address::Unix(path) => {
@@ -144,6 +146,30 @@ impl Listener {
         };
         socket.set_nonblocking(nonblocking).map_err(|error| explain(address, error))?;
         Ok(Listener { socket, address: bound, state: State::Open, file })
+    }
+
+    /// One of several at a TCP address, each with a queue of its own; shut as yet. The first has to be alone there, the
+    /// others are `beside` it.
+    ///
+    /// # Errors
+    /// As for [`Listener::bind`]; `Other` if it is no TCP address.
+    pub(super) fn lane(address: &Address, beside: bool) -> Result<Self, BindError> {
+        let Address::Tcp(host) = address else {
+            return Err(explain(address, io::ErrorKind::Unsupported.into()));
+        };
+        let group = if beside { Group::Joins } else { Group::Begins };
+        let (socket, host) = network(*host, Type::STREAM, group).map_err(|error| explain(address, error))?;
+        Ok(Listener { socket, address: Address::Tcp(host), state: State::Shut, file: None })
+    }
+
+    /// Whether it listens in fact: a worker may have shut it.
+    pub(super) fn is_listening(&self) -> io::Result<bool> {
+        self.socket.is_listener()
+    }
+
+    /// Whether it is meant to.
+    pub(super) fn is_to_listen(&self) -> bool {
+        self.state != State::Shut
     }
 
     /// Goes on with a socket that another process has bound to this address, in whatever state it left it.
@@ -172,6 +198,29 @@ impl Listener {
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The address and port of the socket itself; none of a path.
+    #[must_use]
+    pub fn name(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()?.as_socket()
+    }
+
+    /// Takes a connection out of the queue, without waiting for one. It does not wait in turn (`SOCK_NONBLOCK`).
+    ///
+    /// # Errors
+    /// Those of accept4(2): EAGAIN if there is none.
+    pub fn accept(&self) -> io::Result<OwnedFd> {
+        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+        Ok(rustix::net::accept_with(&self.socket, flags)?)
+    }
+
+    /// Lets accept(2) not wait: whoever has the socket waits for events. The flag is shared by all who have it.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn wait_for_events(&self) -> Result<(), BindError> {
+        self.socket.set_nonblocking(true).map_err(|error| explain(&self.address, error))
     }
 
     /// Lets new connections in again.
@@ -236,7 +285,11 @@ impl Listener {
             (_, State::Shut) => {}
             (Address::Tcp(_), State::Open | State::Quiet) => {
                 self.socket.set_reuse_address(false)?;
-                self.socket.shutdown(std::net::Shutdown::Read)?;
+                match self.socket.shutdown(std::net::Shutdown::Read) {
+                    // A worker was faster.
+                    Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+                    result => result?,
+                }
             }
             (Address::Udp(_), State::Open | State::Quiet) => filter::drop_everything(&self.socket)?,
             (Address::Unix(path), State::Open | State::Quiet) => fs::rename(path, away(path))?,
@@ -288,14 +341,23 @@ impl Drop for Listener {
     }
 }
 
-fn network(host: Host, kind: Type) -> io::Result<(Socket, Host)> {
+/// Whether several sockets share an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    None,
+    /// Alone there, and others may come.
+    Begins,
+    Joins,
+}
+
+fn network(host: Host, kind: Type, group: Group) -> io::Result<(Socket, Host)> {
     let mut at = host.to_bind();
     let mut tries = 0;
     loop {
-        let socket = match bind_network(at, host, kind) {
+        let socket = match bind_network(at, host, kind, group) {
             Err(error) if at.is_ipv6() && host == Host::Any(host.port()) && lacks_ipv6(&error) => {
                 at = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), at.port());
-                bind_network(at, host, kind)?
+                bind_network(at, host, kind, group)?
             }
             // A port that the kernel chose may be taken between being told and being asked for.
             Err(error) if host.port() == 0 && at.port() != 0 && tries < 16 && in_use(&error) => {
@@ -316,7 +378,7 @@ fn network(host: Host, kind: Type) -> io::Result<(Socket, Host)> {
     }
 }
 
-fn bind_network(at: SocketAddr, host: Host, kind: Type) -> io::Result<Socket> {
+fn bind_network(at: SocketAddr, host: Host, kind: Type, group: Group) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(at), kind, None)?;
     if at.is_ipv6() {
         socket.set_only_v6(matches!(host, Host::One(_)))?;
@@ -324,9 +386,15 @@ fn bind_network(at: SocketAddr, host: Host, kind: Type) -> io::Result<Socket> {
     if kind == Type::STREAM {
         socket.set_reuse_address(true)?;
     }
+    if group == Group::Joins {
+        socket.set_reuse_port(true)?;
+    }
     socket.bind(&at.into())?;
-    if kind == Type::STREAM && at.port() != 0 {
-        socket.listen(BACKLOG)?;
+    match group {
+        // One that could be bound without it is alone.
+        Group::Begins => socket.set_reuse_port(true)?,
+        Group::None if kind == Type::STREAM && at.port() != 0 => socket.listen(BACKLOG)?,
+        Group::None | Group::Joins => {}
     }
     Ok(socket)
 }

@@ -5,6 +5,7 @@
 pub mod accepting;
 pub mod activation;
 pub mod clock;
+pub mod connections;
 #[cfg(feature = "watch")]
 pub mod file_watch;
 pub mod filter;
@@ -14,11 +15,13 @@ pub mod image;
 pub mod instance;
 pub mod kernel;
 pub(crate) mod kill_points;
+pub mod lanes;
 pub mod leftovers;
 pub mod lines;
 pub mod listener;
 pub mod memory;
 pub mod notify;
+pub mod parent;
 pub mod pidfd;
 pub mod poll;
 pub mod random;

@@ -9,6 +9,7 @@
 mod child;
 mod error;
 mod look_up;
+mod low;
 mod stack;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use std::ptr::{self, NonNull};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use self::child::{Failure, Move, PidVariable, Plan};
+use self::low::Low;
 use self::stack::Stack;
 use super::rlimit::Nofile;
 
@@ -92,6 +94,11 @@ pub fn spawn(start: &Start<'_>) -> Result<Child, SpawnError> {
         false => None,
     };
     let mut moves = moves(start, null.as_ref());
+    let mut low = None;
+    if above(&moves) > FEW {
+        let places = low.insert(Low::take().map_err(|errno| fail(Step::Null, errno.raw_os_error()))?);
+        places.put(&mut moves).map_err(|errno| fail(Step::Clone, errno.raw_os_error()))?;
+    }
     let argv = pointers(&start.program.argv);
     let mut environment = pointers(start.environment);
     let mut pid_variable = PidVariable::new("LISTEN_PID");
@@ -103,6 +110,7 @@ pub fn spawn(start: &Start<'_>) -> Result<Child, SpawnError> {
         argv: argv.as_ptr(),
         environment: environment.as_ptr(),
         cwd: start.program.cwd.as_ref().map(|cwd| cwd.as_ptr()),
+        above: above(&moves),
         moves: &mut moves,
         pid_variable: start.listen_pid.then_some(&mut pid_variable),
         nofile: start.nofile.map(|limit| [limit.soft, limit.hard]),
@@ -113,6 +121,7 @@ pub fn spawn(start: &Start<'_>) -> Result<Child, SpawnError> {
     let cloned = clone(&stack, &mut plan, start.keeper);
     let failure = plan.failure.take();
     stack.give_back();
+    drop(low);
     let child = cloned.map_err(|error| fail(Step::Clone, errno_of(&error)))?;
     match failure {
         None => Ok(child),
@@ -130,7 +139,9 @@ fn parent_of(start: &Start<'_>) -> i32 {
 }
 
 fn clone(stack: &Stack, plan: &mut Plan<'_>, keeper: Option<Keeper>) -> io::Result<Child> {
-    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // It parts from our table of descriptors itself, since it knows how little of it it needs.
+    let mut flags =
+        libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
     if keeper.is_some() {
         flags |= libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID;
     }
@@ -177,6 +188,11 @@ fn moves(start: &Start<'_>, null: Option<&OwnedFd>) -> Vec<Move> {
     moves.into_iter().map(|(target, source)| Move { source, target }).collect()
 }
 
+/// A number above all sources.
+fn above(moves: &[Move]) -> RawFd {
+    moves.iter().map(|planned| planned.source + 1).max().unwrap_or(0)
+}
+
 fn pointers(texts: &[CString]) -> Vec<*const c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
 }
@@ -218,3 +234,6 @@ fn set_mask(mask: &u64, before: *mut u64) {
         );
     }
 }
+
+/// So many descriptors are copied and closed again for a child in no time worth a thought.
+const FEW: RawFd = 256;

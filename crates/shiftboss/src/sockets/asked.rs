@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use shiftboss_channel::node::{Kind, Query};
-use shiftboss_core::id::BrokerId;
+use shiftboss_core::id::{BrokerId, Slot};
 
 use super::Sockets;
-use crate::address::{Address, Host};
+use crate::address::{Address, Balance, Host};
 use crate::keeper::Keeper;
 use crate::keys::Key;
 use crate::os::listener::{BindError, Listener};
@@ -109,6 +109,7 @@ impl Sockets {
     pub(crate) fn declared(&self, wish: &Wish) -> Option<u32> {
         let mut any_ports = 0;
         for (place, (bound, declared)) in (0..).zip(self.bound.iter().zip(&self.wanted)) {
+            let Some(bound) = bound.all().first() else { continue };
             if wish.is_met_by(bound.address(), &declared.address, any_ports) {
                 return Some(place);
             }
@@ -192,10 +193,33 @@ impl Sockets {
         }
     }
 
-    /// The socket at this place.
+    /// The socket at this place; one of lanes stands for all.
     pub(crate) fn at(&self, place: u32) -> Option<&Listener> {
         let declared = usize::try_from(place).ok().and_then(|place| self.bound.get(place));
-        declared.or_else(|| self.asked.get(&place).map(|asked| &asked.listener))
+        match declared {
+            Some(bound) => bound.all().first(),
+            None => self.asked.get(&place).map(|asked| &asked.listener),
+        }
+    }
+
+    /// What the worker of a slot is given of it.
+    pub(crate) fn given(&self, place: u32, slot: Slot) -> Option<BorrowedFd<'_>> {
+        let declared = usize::try_from(place).ok().and_then(|place| self.descriptor_for(place, slot));
+        declared.or_else(|| self.asked.get(&place).map(|asked| asked.listener.as_fd()))
+    }
+
+    pub(super) fn asked_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
+        self.asked.values_mut().map(|asked| &mut asked.listener)
+    }
+
+    /// Whether its connections are accepted here and handed over.
+    pub(crate) fn is_by_turns(&self, place: u32) -> bool {
+        let declared = usize::try_from(place).ok().and_then(|place| self.wanted.get(place));
+        declared.is_some_and(|listen| match (listen.balance, &listen.address) {
+            (Balance::RoundRobin, Address::Tcp(_) | Address::Unix(_)) => true,
+            // Datagrams come one by one in any case.
+            (Balance::RoundRobin, Address::Udp(_)) | (Balance::Shared | Balance::Lanes, _) => false,
+        })
     }
 
     /// What all workers at this listener have of the first that has any: JSON.

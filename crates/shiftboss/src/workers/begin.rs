@@ -114,7 +114,7 @@ impl Workers {
             let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
             self.children.watch(worker, Child { pid, pidfd });
             if starting && ready == Ready::Accepting {
-                self.probes.watch(clock::now(), worker, pid, sockets.keys());
+                self.probes.watch(clock::now(), worker, pid, sockets.keys(slot));
             }
         }
         self.register(worker, &process)?;
@@ -149,6 +149,7 @@ impl Workers {
         let keeper = self
             .deposit(order, peer.as_ref(), &descriptors.into_iter().flatten().collect::<Vec<_>>())
             .map_err(failed("the keeper does not take its descriptors"))?;
+        let preload = if order.launch.preloads() { self.preload() } else { None };
         kill_points::point("a worker is cloned");
         let child = order.launch.start(&Particulars {
             launcher: order.launcher,
@@ -157,17 +158,18 @@ impl Workers {
             worker: order.worker,
             slot: order.slot,
             generation: order.generation,
-            listeners: &order.sockets.descriptors(),
+            listeners: &order.sockets.descriptors(order.slot),
             stdout: write_stdout.as_fd(),
             stderr: write_stderr.as_fd(),
             notify: notify.as_ref().map(NotifySocket::path),
+            preload: preload.as_deref(),
             channel: their_channel.as_fd(),
         });
         kill_points::point("a worker was cloned");
         let child = child?;
         let (worker, pid) = (order.worker, child.pid);
         if order.ready == Ready::Accepting {
-            self.probes.watch(clock::now(), worker, pid, order.sockets.keys());
+            self.probes.watch(clock::now(), worker, pid, order.sockets.keys(order.slot));
         }
         self.children.watch(worker, child);
         let output = Output::new(Some(stdout), Some(stderr));

@@ -1,7 +1,8 @@
 //! Workers of Node's `cluster`: what they have said to their primary, and what it says to them.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use shiftboss_channel::node::{self, Said};
@@ -10,28 +11,49 @@ use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, WorkerId};
 use shiftboss_core::time::Time;
 
-use super::{Process, Workers};
+use super::{Process, Token, Workers};
 use crate::node::{Habits, Peer, Place};
 use crate::os::clock;
+use crate::os::connections;
+use crate::os::instance::PRELOAD;
+use crate::os::poll::Interest;
+use crate::turns::Turns;
 
 /// What is between Node programs and whoever plays their primary.
 #[derive(Default)]
 pub(super) struct Stage {
     said: VecDeque<(WorkerId, Said)>,
+    /// What Node programs load first, once it is written.
+    preload: Option<PathBuf>,
     habits: Habits,
+    /// Who takes turns at which listener.
+    turns: BTreeMap<Place, Turns<OwnedFd>>,
+    /// Connections that were handed over under these numbers, and from where.
+    handed: BTreeMap<(WorkerId, u64), Place>,
     /// When somebody's silence means that it never listens.
     silent: BTreeSet<(Time, WorkerId)>,
     /// When it is looked at next whether somebody's event loop has turned.
     pulses: BTreeSet<(Time, WorkerId)>,
+    /// When it is looked at whether somebody that has closed its channel still serves.
+    finishing: BTreeSet<(Time, WorkerId)>,
 }
 
 impl Stage {
+    /// A worker that was told to leave has closed its channel.
+    pub(super) fn finishes(&mut self, worker: WorkerId) {
+        self.finishing.insert((clock::now() + LOOK_EVERY, worker));
+    }
+
     pub(super) fn hear(&mut self, worker: WorkerId, said: Said) {
         self.said.push_back((worker, said));
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        [&self.silent, &self.pulses].into_iter().filter_map(|due| due.first()).map(|(at, _)| *at).min()
+        let due = [&self.silent, &self.pulses, &self.finishing]
+            .into_iter()
+            .filter_map(|due| due.first())
+            .map(|(at, _)| *at);
+        due.chain(self.turns.values().filter_map(Turns::deadline)).min()
     }
 }
 
@@ -62,6 +84,21 @@ impl Workers {
         };
         self.wait_for_room(worker);
         said.ok().map(|()| number)
+    }
+
+    /// The file that Node programs load first; without it they leave later.
+    pub(super) fn preload(&mut self) -> Option<PathBuf> {
+        if self.stage.preload.is_none() {
+            let path = self.notify_dir.join(PRELOAD);
+            let is_there = std::fs::read(&path).is_ok_and(|text| text == LEAVE);
+            if !is_there {
+                // Beside it first: nobody ever loads a half.
+                let new = self.notify_dir.join("leave.new");
+                std::fs::write(&new, LEAVE).and_then(|()| std::fs::rename(&new, &path)).ok()?;
+            }
+            self.stage.preload = Some(path);
+        }
+        self.stage.preload.clone()
     }
 
     /// Asks what only a turning event loop answers: a connection for a server that nobody has is refused, and nothing else
@@ -143,15 +180,83 @@ impl Workers {
         }
     }
 
+    /// A program that closes its servers by itself when it is told to leave has closed its channel at once, and may be
+    /// serving: it is one that does not leave only when it serves nobody.
+    pub(super) fn look_at_finishing(&mut self, now: Time, inputs: &mut VecDeque<Input>) {
+        while let Some((at, worker)) = self.stage.finishing.first().copied().filter(|(at, _)| *at <= now) {
+            self.stage.finishing.remove(&(at, worker));
+            let Some(Process { pid, peer: Some(peer), .. }) = self.processes.get(&worker) else { continue };
+            // Who may not be looked at is taken for idle.
+            if connections::has_any(*pid, &peer.doors()).unwrap_or(false) {
+                self.stage.finishing.insert((now + LOOK_EVERY, worker));
+            } else {
+                inputs.push_back(Input::HungUp { worker });
+            }
+        }
+    }
+
     /// A worker is to close its servers, finish, and leave. Once: it would fail at a second one.
     pub(super) fn disconnect(&mut self, worker: WorkerId) {
         if self.peer(worker).is_some_and(|peer| !peer.is_leaving()) {
             self.reply(worker, None, node::disconnect);
+            let places: Vec<Place> = self.peer(worker).map_or_else(Vec::new, |peer| peer.places().collect());
+            places.into_iter().for_each(|place| self.leaves_turns(worker, place));
             // Only now: one that is told twice has no worse fate than a wrong exit code, one that is not told stays.
             if let Some(peer) = self.peer(worker) {
                 peer.disconnects();
             }
         }
+    }
+
+    /// All servers of those that have not been told to leave.
+    pub(crate) fn servers(&self) -> Vec<(WorkerId, Place)> {
+        let peers =
+            self.processes.iter().filter_map(|(worker, process)| Some((*worker, process.peer.as_ref()?)));
+        let stay = peers.filter(|(_, peer)| !peer.is_leaving());
+        stay.flat_map(|(worker, peer)| peer.places().map(move |place| (worker, place))).collect()
+    }
+
+    /// Who takes turns there.
+    pub(crate) fn turns(&mut self, place: Place) -> &mut Turns<OwnedFd> {
+        self.stage.turns.entry(place).or_default()
+    }
+
+    pub(crate) fn places_with_turns(&self) -> Vec<Place> {
+        self.stage.turns.keys().copied().collect()
+    }
+
+    /// A connection was handed over.
+    pub(crate) fn has_handed(&mut self, worker: WorkerId, number: u64, place: Place) {
+        self.stage.handed.insert((worker, number), place);
+    }
+
+    /// The numbers of what it was handed and has not answered for.
+    pub(crate) fn handed(&self, worker: WorkerId) -> Vec<u64> {
+        let of_worker = self.stage.handed.range((worker, 0)..=(worker, u64::MAX));
+        of_worker.map(|((_, number), _)| *number).collect()
+    }
+
+    /// Which listener's connection is answered for; none if it was another question, or another process's.
+    pub(crate) fn take_handed(&mut self, worker: WorkerId, number: u64) -> Option<Place> {
+        self.stage.handed.remove(&(worker, number))
+    }
+
+    /// A worker has closed that server, or leaves.
+    pub(crate) fn leaves_turns(&mut self, worker: WorkerId, place: Place) {
+        if let Some(turns) = self.stage.turns.get_mut(&place) {
+            turns.leave(worker);
+        }
+    }
+
+    /// Hears of new connections as long as somebody could be given one.
+    pub(crate) fn wait_for_connections(&mut self, broker: BrokerId, place: Place, listener: BorrowedFd<'_>) {
+        let Some(turns) = self.stage.turns.get(&place) else { return };
+        let interest = if turns.wants_connection() { Interest::READ } else { Interest::NONE };
+        if turns.is_empty() {
+            self.stage.turns.remove(&place);
+        }
+        // One that cannot be waited for is looked at whenever somebody answers.
+        let _ = self.poller.get_ref().modify(listener, Token::LISTENER | u64::from(broker.0) << 3, interest);
     }
 
     /// Whether any worker has this listener and has not closed it.
@@ -183,8 +288,11 @@ impl Workers {
     /// What was on its way to or from a worker that is gone is of no use.
     pub(super) fn forget_peer(&mut self, worker: WorkerId) {
         self.stage.said.retain(|(other, _)| *other != worker);
+        self.stage.turns.values_mut().for_each(|turns| turns.leave(worker));
+        self.stage.handed.retain(|(other, _), _| *other != worker);
         self.stage.silent.retain(|(_, other)| *other != worker);
         self.stage.pulses.retain(|(_, other)| *other != worker);
+        self.stage.finishing.retain(|(_, other)| *other != worker);
     }
 
     /// The memory in which a successor finds what a worker was given; the keeper has it before the worker is there.
@@ -194,5 +302,8 @@ impl Workers {
     }
 }
 
+const LEAVE: &[u8] = include_bytes!("../node/leave.cjs");
+/// Between two looks at one that finishes.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Somebody who is so late has been stopped or starved, and judges nobody.
 const LATE: Duration = Duration::from_secs(1);

@@ -16,6 +16,7 @@ use crate::channel::Word;
 use crate::keys::Key;
 use crate::log::Log;
 use crate::mail::Untold;
+use crate::node::Peer;
 use crate::os::poll::{self, Interest};
 use crate::os::{clock, kill_points};
 
@@ -236,6 +237,9 @@ impl Workers {
             match word {
                 Word::Spoke => inputs.push_back(Input::Spoke { worker }),
                 Word::Ready => inputs.push_back(Input::Ready { worker }),
+                Word::HungUp if process.peer.as_ref().is_some_and(Peer::is_leaving) => {
+                    self.stage.finishes(worker);
+                }
                 Word::HungUp => inputs.push_back(Input::HungUp { worker }),
                 Word::Garbled => {
                     log.channel_error(&process.broker, worker.0, "it wrote too much that is no message");

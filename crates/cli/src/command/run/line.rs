@@ -1,6 +1,6 @@
 //! An app straight from the command line: one broker, named after its program.
 
-use shiftboss::address::{Address, Listen};
+use shiftboss::address::{Address, Balance, Listen};
 use shiftboss::guess::{self, Guess};
 use shiftboss::options::Kind;
 use shiftboss::options::UpgradeWhen;
@@ -40,7 +40,7 @@ fn listen(asked: &[String]) -> Result<Vec<Listen>, Trouble> {
         if listen.iter().any(|known| known.address == address) {
             return Err(Trouble::new(Exit::Usage, format!("-p {text} is given twice")));
         }
-        listen.push(Listen { name: address.to_string(), address });
+        listen.push(Listen { name: address.to_string(), address, balance: Balance::Shared });
     }
     Ok(listen)
 }

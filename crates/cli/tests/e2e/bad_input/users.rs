@@ -88,6 +88,95 @@ fn a_control_socket_where_one_may_not_write_is_refused() {
     said.is_one_error(77, &["app.sock", "Permission denied", "--socket PATH"]);
 }
 
+#[test]
+fn who_has_asked_for_a_change_is_in_the_log_with_what_it_was() {
+    let mut app = App::ready(SHOP);
+    for verb in [&["status"] as &[&str], &["recycle", "jobs"], &["recycle", "api/1"], &["scale", "jobs", "2"]]
+    {
+        app.does(verb);
+    }
+    app.does(&["drain", "jobs"]);
+    app.does(&["resume", "jobs"]);
+    // What is no command changes nothing, and is not there.
+    assert!(!app.ask(&["recycle", "nobody"]).status.success());
+    app.does(&["stop", "--all"]);
+    assert!(app.ended().success());
+    let log = app.log();
+    let asked = log.iter().filter_map(|line| line["text"].as_str()?.split_once(" asks: "));
+    let (who, what): (Vec<&str>, Vec<&str>) = asked.unzip();
+    let me = format!("user {}, process ", rustix::process::geteuid().as_raw());
+    assert!(who.iter().all(|who| who.starts_with(&me)), "{who:?}");
+    let what: Vec<&str> = what.iter().filter_map(|what| what.split(" (request ").next()).collect();
+    assert_eq!(what, ["recycle jobs", "recycle api/1", "scale jobs 2", "drain jobs", "resume jobs", "stop"]);
+}
+
+#[test]
+fn root_follows_no_file_that_somebody_else_may_change() {
+    if !can_change_users() {
+        return;
+    }
+    let folder = folder_with(SHOP);
+    let file = folder.path().join("shiftboss.toml");
+    let owned = |path: &Path, uid: u32, gid: u32, mode: u32| {
+        chown(path, Some(uid), Some(gid)).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    owned(elsewhere.path(), 0, 0, 0o755);
+    let said = |name: &str| say(elsewhere.path(), &["-c", name, "check"]);
+    // Owner, group and mode of the file, and of its folder.
+    for (of_file, of_folder, who) in [
+        ((SOMEBODY, 0, 0o644), (0, 0, 0o755), Some("user 65534")),
+        ((0, SOMEBODY, 0o664), (0, 0, 0o755), Some("group 65534")),
+        ((0, 0, 0o666), (0, 0, 0o755), Some("everybody")),
+        ((0, 0, 0o644), (SOMEBODY, 0, 0o755), Some("user 65534")),
+        ((0, 0, 0o644), (0, SOMEBODY, 0o775), Some("group 65534")),
+        ((0, 0, 0o644), (0, 0, 0o777), Some("everybody")),
+        // As in /tmp: nobody else can put another file in its place.
+        ((0, 0, 0o644), (0, 0, 0o1777), None),
+        ((0, 0, 0o664), (0, 0, 0o775), None),
+        ((0, SOMEBODY, 0o640), (0, SOMEBODY, 0o750), None),
+    ] {
+        owned(&file, of_file.0, of_file.1, of_file.2);
+        owned(folder.path(), of_folder.0, of_folder.1, of_folder.2);
+        let said = said(file.to_str().unwrap());
+        match who {
+            Some(who) => {
+                said.is_one_error(
+                    78,
+                    &[
+                        "root does not follow a file",
+                        &format!("{who} may change"),
+                        "chown root",
+                        "chmod go-w",
+                    ],
+                );
+            }
+            None => assert_eq!(said.code, Some(0), "{said}"),
+        }
+    }
+    // Whoever can write where a link lies chooses where it leads.
+    owned(&file, 0, 0, 0o644);
+    owned(folder.path(), 0, 0, 0o755);
+    std::os::unix::fs::symlink(&file, elsewhere.path().join("link.toml")).unwrap();
+    assert_eq!(said("link.toml").code, Some(0));
+    owned(elsewhere.path(), SOMEBODY, 0, 0o755);
+    said("link.toml").is_one_error(78, &["in a folder that user 65534 may change"]);
+}
+
+#[test]
+fn a_file_of_ones_own_may_be_as_it_is() {
+    if !can_change_users() {
+        return;
+    }
+    let folder = folder_of(SOMEBODY);
+    let file = folder.path().join("shiftboss.toml");
+    std::fs::write(&file, fill(SHOP, folder.path())).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).unwrap();
+    let said = say_with(folder.path(), &["check"], become_user(SOMEBODY));
+    assert_eq!(said.code, Some(0), "{said}");
+}
+
 /// False, and said, where these tests cannot be run.
 pub(super) fn can_change_users() -> bool {
     let root = rustix::process::geteuid().is_root();

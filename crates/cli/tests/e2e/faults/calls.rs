@@ -33,7 +33,7 @@ impl Failure {
     }
 }
 
-/// All that are tried: as many of each call as were made where this was written down.
+/// All that are tried: as many of each call as were made where this was written down; `SHIFTBOSS_CALL=waitid` chooses one.
 fn failures(made: &BTreeMap<String, u32>) -> Vec<Failure> {
     let most = u32::try_from(times(1, 25)).unwrap();
     let of = |(call, errors): &(&'static str, &'static [&'static str])| {
@@ -41,7 +41,9 @@ fn failures(made: &BTreeMap<String, u32>) -> Vec<Failure> {
         let one = move |at| errors.iter().map(move |error| Failure { call, at, error });
         (1..=made).flat_map(one).collect::<Vec<_>>()
     };
-    let all = CALLS.iter().flat_map(of).collect::<Vec<_>>();
+    let only = std::env::var("SHIFTBOSS_CALL").ok();
+    let chosen = CALLS.iter().filter(|(call, _)| only.as_deref().is_none_or(|only| only == *call));
+    let all = chosen.flat_map(of).collect::<Vec<_>>();
     all.into_iter().step_by(times(7, 1)).collect()
 }
 
@@ -149,7 +151,9 @@ fn a_start_of_which_a_call_fails_succeeds_or_says_why_not_and_ends() {
         }
         let status = app.ended();
         let said = app.stderr();
-        if !status.success() && !said.contains("error:") && !said.contains("keeper:") {
+        // The last is what the dynamic loader says, before the program has begun (ld.so(8)).
+        let words = ["error:", "keeper:", "error while loading shared libraries:"];
+        if !status.success() && !words.iter().any(|word| said.contains(word)) {
             return Err(format!("{status}, and nothing is said:\n{said}"));
         }
         no_panic(&app)
@@ -247,7 +251,9 @@ fn a_running_app_of_which_a_call_fails_goes_on_and_comes_to_rest() {
         if !text(&again.stdout).contains("2 of 2") {
             return says(&text(&again.stderr));
         }
-        if !soon(|| open() == before) {
+        // Fewer are no leak: whoever had asked before may not have been gone yet when they were counted.
+        let none_left = || open().iter().zip(&before).all(|(now, before)| now.len() <= before.len());
+        if !soon(none_left) {
             return says(&format!("other descriptors: {before:?} {:?}", open()));
         }
         let all: BTreeSet<u32> = app.pids().into_iter().chain([app.broker_pid()]).collect();
@@ -306,7 +312,7 @@ const CALLS: &[(&str, &[&str])] = &[
     ("timerfd_settime", &["ECANCELED"]),
     ("unlink", &["EPERM"]),
     ("waitid", &["EINTR"]),
-    // The runtime wakes itself by write(2) to an eventfd, which has no other; the log uses writev(2).
-    ("write", &["EINTR"]),
+    // Not write(2): by it the runtime wakes itself through an eventfd that never waits, so the kernel interrupts none
+    // (signal(7)); where one fails all the same, it panics. The log uses writev(2).
     ("writev", &["EPIPE", "ENOSPC"]),
 ];

@@ -25,10 +25,13 @@ fn a_child_that_keeps_the_channel_does_not_hide_the_death_of_its_parent() {
 fn thousands_of_orphans_are_reaped_and_hide_no_death() {
     let orphans = times(200, 5000);
     let script = format!(
-        "for _ in range({orphans}):\n    pid = os.fork()\n    if pid == 0:\n        if os.fork() == 0:\n            os._exit(0)\n        \
-         os._exit(0)\n    os.waitpid(pid, 0)\nprint('done', flush=True)\ntime.sleep(0.05)\nos._exit(7)"
+        "for number in range({orphans}):\n    pid = os.fork()\n    if pid == 0:\n        if os.fork() == 0:\n            os._exit(0)\n        \
+         os._exit(0)\n    os.waitpid(pid, 0)\n    if number % 100 == 99: print('more', flush=True)\ntime.sleep(0.05)\nos._exit(7)"
     );
     let app = App::ready(&(sleepers(2, "") + &bad(&python(&script))));
+    // Each part of the wait has its own patience.
+    let more = |log: &[Value]| of(log, "bad", "worker_output").filter(|line| line["line"] == "more").count();
+    (1..=2 * orphans / 100).for_each(|times| drop(app.until("more orphans", |log| more(log) >= times)));
     let log = app.until("two storms are over", |log| of(log, "bad", "worker_death").count() >= 2);
     for death in of(&log, "bad", "worker_death") {
         assert_eq!((&death["code"], &death["signal"]), (&7.into(), &Value::Null), "{death}");

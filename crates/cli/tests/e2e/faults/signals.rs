@@ -37,7 +37,11 @@ fn whatever_signals_it_was_started_with_its_workers_start_with_none() {
 
 #[test]
 fn a_storm_of_signals_is_taken_in_and_hang_ups_become_few_recycles() {
-    let app = App::ready(&sleepers(2, ""));
+    // Whoever started the tests may ignore it (nohup(1)), and what is ignored at the start stays ignored.
+    let app = App::started(folder_with(&sleepers(2, "")), &["run", "-c", "shiftboss.toml"], |command| {
+        run_by(command, &["env", "--default-signal=HUP"], BIN);
+    });
+    app.until_event("app_ready", 1);
     let storm = times(1000, 100_000);
     let begun = Instant::now();
     for number in 0..storm {

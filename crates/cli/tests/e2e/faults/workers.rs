@@ -80,8 +80,12 @@ fn a_thousand_workers_killed_at_once_are_all_told_once_and_all_replaced() {
 
 /// Each wait is the one of the rule: none, then `base` doubled up to `cap`, a fifth more or less.
 fn backs_off(app: &App, name: &str, most: usize) {
-    let log =
-        app.until("it has tried again and again", |log| of(log, "bad", "worker_backoff").count() >= most);
+    let tried = |times| {
+        app.until("it has tried again and again", |log| of(log, "bad", "worker_backoff").count() >= times)
+    };
+    // Each part of the wait has its own patience.
+    (50..most).step_by(50).for_each(|times| drop(tried(times)));
+    let log = tried(most);
     let starts = of(&log, "bad", "worker_started").count();
     let waits = of(&log, "bad", "worker_backoff").map(|event| {
         let retry: Timestamp = event["retry_at"].as_str().unwrap().parse().unwrap();

@@ -79,8 +79,10 @@ fn a_worker_that_leaves_its_output_to_a_child_and_ends_meanwhile_is_told_once() 
 #[test]
 fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
     let port = free_port();
-    let script = "import signal, socket\nlistener = socket.socket(fileno=3)\n\
+    let script = "import os, signal, socket\nlistener = socket.socket(fileno=3)\n\
                   signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n\
+                  ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+                  ready.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\n\
                   while signal.sigwait([signal.SIGUSR1]):\n\
                   \tlistener.shutdown(socket.SHUT_RDWR)\n\
                   \tprint('shut', flush=True)";
@@ -89,8 +91,8 @@ fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
         app = "e2e"
         [broker.web]
         command = ["python3", "-c", {script:?}]
+        kind = "notify"
         listen = ["tcp://127.0.0.1:{port}"]
-        ready = {{ after = "200ms" }}
         "#
     ));
     let worker = app.pids()[0];
@@ -106,11 +108,10 @@ fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
     signal_process(worker, Signal::USR1);
     eventually("it is shut", || app.log().iter().any(|event| event["line"] == "shut"));
     eventually("it listens again", connects);
-    let broker = app.broker_pid();
-    signal_process(broker, Signal::STOP);
-    signal_process(worker, Signal::USR1);
-    eventually("it is shut", || !connects());
-    signal_process(broker, Signal::KILL);
+    killed_while(&app, || {
+        signal_process(worker, Signal::USR1);
+        eventually("it is shut", || !connects());
+    });
     until_adopted(&app, 2);
     eventually("it listens again", connects);
     assert_eq!(app.pids(), [worker]);

@@ -70,6 +70,27 @@ fn damaged_records_are_refused_and_two_signals_end_everything() {
 }
 
 #[test]
+fn a_process_that_is_no_child_of_the_keeper_is_nobodys_worker() {
+    let app = App::ready(&sleepers(2));
+    // With the end of another one the keeper has looked up who its workers are.
+    signal_process(app.pids()[1], Signal::KILL);
+    app.until_event("worker_ready", 3);
+    let pids = app.pids();
+    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+    let records = held(&app, "shiftboss-records");
+    let put = |pid: u32| records.write_all_at(&pid.to_ne_bytes(), PID).unwrap();
+    killed_while(&app, || put(stranger.id()));
+    let says = format!("worker 1: process {} is no child of the keeper, but of", stranger.id());
+    eventually("it is refused", || app.stderr().contains(&says));
+    put(pids[0]);
+    until_adopted(&app, 1);
+    assert_eq!((app.pids(), stranger.try_wait().unwrap()), (pids, None));
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert!(app.stop().0.success());
+}
+
+#[test]
 fn damaged_notes_of_events_cost_only_what_was_not_told() {
     let app = App::ready(&sleepers(2));
     let pids = app.pids();
@@ -87,5 +108,7 @@ fn damaged_notes_of_events_cost_only_what_was_not_told() {
     assert!(status.success());
 }
 
+/// Where the pid of the first worker stands.
+const PID: u64 = 4096;
 /// Where the app's record stands: behind those of 400,000 workers.
 const APP: u64 = 4096 + 400_000 * 264;

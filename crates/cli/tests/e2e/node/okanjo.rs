@@ -1,5 +1,5 @@
 //! Workers of okanjo-app-broker, whose ways this program has taken over: its packages as they are, from the folder that
-//! `SHIFTBOSS_TEST_OKANJO` names (`cargo xtask test` gets them).
+//! `SHIFTBOSS_TEST_NODE_PATH` names (`cargo xtask test` gets them).
 
 use rustix::process::Signal;
 
@@ -7,8 +7,8 @@ use super::*;
 
 /// One worker on this port; none where the packages are not there.
 fn web(node: &Node, port: u16, more: &str) -> Option<Cluster> {
-    let Ok(modules) = std::env::var("SHIFTBOSS_TEST_OKANJO") else {
-        println!("SHIFTBOSS_TEST_OKANJO is not set: its workers were not tried");
+    let Ok(modules) = std::env::var("SHIFTBOSS_TEST_NODE_PATH") else {
+        println!("SHIFTBOSS_TEST_NODE_PATH is not set: its workers were not tried");
         return None;
     };
     let more = format!("environment = {{ NODE_PATH = {modules:?} }}\n{more}");

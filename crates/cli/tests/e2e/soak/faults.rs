@@ -122,9 +122,12 @@ const FAULTS: &[Fault] = &[
         soak.app.kill_broker();
     }),
     ("the broker process is stopped and killed", |soak| {
-        signal_process(soak.app.broker_pid(), Signal::STOP);
-        soak.kill("rough", 1);
-        soak.app.kill_broker();
+        // Asked for before: one that is stopped answers nobody.
+        let (broker, workers) = (soak.app.broker_pid(), soak.pids("rough"));
+        signal_process(broker, Signal::STOP);
+        soak.kill_those("rough", &workers[..workers.len().min(1)]);
+        signal_process(broker, Signal::KILL);
+        eventually("the broker process is gone", || is_gone(broker));
     }),
     ("upgrade", |soak| soak.upgrade()),
 ];
@@ -151,9 +154,14 @@ impl Soak {
     }
 
     fn kill(&mut self, broker: &str, most: usize) {
-        for pid in self.pids(broker).into_iter().take(most) {
+        let pids = self.pids(broker);
+        self.kill_those(broker, &pids[..pids.len().min(most)]);
+    }
+
+    fn kill_those(&mut self, broker: &str, pids: &[u32]) {
+        for pid in pids {
             // It may have left meanwhile.
-            signal_if_there(pid, Signal::KILL);
+            signal_if_there(*pid, Signal::KILL);
             self.killed += u64::from(broker == "rough");
         }
     }

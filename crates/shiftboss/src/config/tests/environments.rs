@@ -55,7 +55,7 @@ fn an_environment_merges_tables_replaces_the_rest_and_removes_by_false() {
     let (_, before) = &base.options.brokers[0];
     let expected = BrokerOptions {
         workers: 8,
-        listen: vec![Listen { name: "tcp://:80".into(), address: "tcp://:80".parse().unwrap() }],
+        listen: vec![Listen::new("tcp://:80", "tcp://:80").unwrap()],
         cwd: None,
         environment: [("LOG_LEVEL".to_owned(), "info".to_owned())].into(),
         recycle: RecycleSpec { every: Some(Duration::from_secs(3600)), surge: 1, ..RecycleSpec::default() },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::{parse, read};
 use super::{WHOLE, errors};
-use crate::address::Listen;
+use crate::address::{Balance, Listen};
 use crate::options::{
     BackoffSpec, BrokerOptions, Drained, Kind, Ready, RecycleSpec, Rung, Signal, StopLadder,
 };
@@ -29,7 +29,7 @@ workers   = 2
 "#;
     let api = BrokerOptions {
         workers: 4,
-        listen: vec![Listen { name: "tcp://:3000".into(), address: "tcp://:3000".parse().unwrap() }],
+        listen: vec![Listen::new("tcp://:3000", "tcp://:3000").unwrap()],
         recycle: RecycleSpec { every: Some(seconds(3600)), ..RecycleSpec::default() },
         stop: StopLadder(vec![Rung::signal(Signal::TERM, seconds(5))]),
         environment: [("LOG_LEVEL".to_owned(), "info".to_owned())].into(),
@@ -49,8 +49,9 @@ fn every_key_means_what_it_says_and_brokers_keep_their_order() {
         kind: Kind::Notify,
         workers: 4,
         listen: vec![
-            Listen { name: "tcp://:3000".into(), address: "tcp://:3000".parse().unwrap() },
-            Listen { name: "web".into(), address: "unix:///run/web.sock".parse().unwrap() },
+            Listen::new("tcp://:3000", "tcp://:3000").unwrap(),
+            Listen::new("web", "unix:///run/web.sock").unwrap(),
+            Listen::new("tcp://:3001", "tcp://:3001").unwrap().balanced(Balance::Lanes),
         ],
         ready: Some(Ready::Notify),
         recycle: RecycleSpec {

@@ -97,7 +97,6 @@ fn keys_of_later_versions_are_that_and_nothing_else() {
         "ready = { tcp = 1 }",
         "recycle = { max_memory = 5 }",
         "recycle = { max_age = 5 }",
-        "listen = [{ address = \"tcp://:1\", balance = \"lanes\" }]",
         "listen = [\"tcp://:80{slot}\"]",
         "[control]",
         "[metrics]",
@@ -242,6 +241,48 @@ error: broker `c`: `listen`: expected an array of addresses, found an integer
 9 │ listen = 3001
   │          ^^^^
   └ help: listen = [\"tcp://:3001\"]";
+    assert_eq!(errors(text), expected);
+}
+
+#[test]
+fn lanes_are_of_tcp_and_not_too_many() {
+    let text = "\
+[broker.a]
+command = [\"x\"]
+listen = [{ address = \"unix:///run/a\", balance = \"lanes\" }, { address = \"udp://:1\", balance = \"lanes\" }]
+[broker.b]
+command = [\"x\"]
+workers = 1001
+listen = [{ address = \"tcp://:2\", balance = \"lanes\" }, { address = \"tcp://:3\", balance = \"lane\" }]
+[broker.c]
+command = [\"x\"]
+workers = 1001
+listen = [{ address = \"tcp://:4\", balance = \"lanes\" }]
+";
+    let expected = "\
+error: broker `a`: `listen.balance`: lanes need a tcp:// address
+  ┌ shop/shiftboss.toml:3:50
+3 │ listen = [{ address = \"unix:///run/a\", balance = \"lanes\" }, { address = \"u…
+  │                                                  ^^^^^^^
+  │ a path has one socket, and one queue
+
+error: broker `a`: `listen.balance`: lanes need a tcp:// address
+  ┌ shop/shiftboss.toml:3:95
+3 │ …dp://:1\", balance = \"lanes\" }]
+  │                      ^^^^^^^
+  │ only TCP tells a new client from one that goes on
+
+error: broker `b`: `listen.balance`: expected \"shared\" or \"round-robin\" or
+       \"lanes\", found \"lane\"
+  ┌ shop/shiftboss.toml:7:90
+7 │ …cp://:3\", balance = \"lane\" }]
+  │                      ^^^^^^ did you mean \"lanes\"?
+
+error: broker `c`: 1001 workers are too many for lanes
+   ┌ shop/shiftboss.toml:10:11
+10 │ workers = 1001
+   │           ^^^^ at most 1000
+   └ help: balance = \"shared\" has no such limit";
     assert_eq!(errors(text), expected);
 }
 

@@ -130,6 +130,17 @@ fn a_queue_shortened_and_a_socket_shut_by_a_worker_are_mended() {
 }
 
 #[test]
+fn a_listener_that_a_worker_has_shut_is_shut() {
+    let mut listener = tcp("127.0.0.1:0");
+    listener.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    assert_eq!(listener.shut().unwrap(), 0);
+    listener.assert_backlog().unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", port(&listener))).is_err());
+    listener.reopen().unwrap();
+    TcpStream::connect(("127.0.0.1", port(&listener))).unwrap();
+}
+
+#[test]
 fn a_taken_port_names_its_holder() {
     let first = tcp("127.0.0.1:0");
     let error = Listener::bind(first.address(), false).unwrap_err();

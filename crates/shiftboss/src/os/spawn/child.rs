@@ -14,6 +14,8 @@ pub(super) struct Plan<'a> {
     pub(super) argv: *const *const c_char,
     pub(super) environment: *const *const c_char,
     pub(super) cwd: Option<*const c_char>,
+    /// All sources of `moves` are below.
+    pub(super) above: RawFd,
     /// By rising target, each target once.
     pub(super) moves: &'a mut [Move],
     pub(super) pid_variable: Option<&'a mut PidVariable>,
@@ -50,6 +52,7 @@ pub(super) extern "C" fn run(plan: *mut c_void) -> c_int {
 impl Plan<'_> {
     /// Returns only if it failed.
     fn become_program(&mut self) -> Result<(), Failure> {
+        self.part_descriptors()?;
         default_dispositions();
         call(Step::Group, libc::SYS_setpgid, [0, 0, 0, 0])?;
         self.end_with_parent()?;
@@ -70,6 +73,17 @@ impl Plan<'_> {
         call(Step::Mask, libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, mask, 0, size_of::<u64>()])?;
         let [path, argv, environment] = [self.path as usize, self.argv as usize, self.environment as usize];
         call(Step::Execute, libc::SYS_execve, [path, argv, environment, 0]).map(|_| ())
+    }
+
+    /// From here on the table of descriptors is the child's own. What is above its needs is not even copied; where that
+    /// cannot be asked for, all of it is.
+    fn part_descriptors(&self) -> Result<(), Failure> {
+        let unshare = libc::CLOSE_RANGE_UNSHARE as usize;
+        let above = [self.above as usize, RawFd::MAX as usize, unshare, 0];
+        if call(Step::Clone, libc::SYS_close_range, above).is_ok() {
+            return Ok(());
+        }
+        call(Step::Clone, libc::SYS_unshare, [libc::CLONE_FILES as usize, 0, 0, 0]).map(|_| ())
     }
 
     /// The signal is set first and the parent looked at then: one that ended in between is noticed.

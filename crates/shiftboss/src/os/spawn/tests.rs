@@ -276,6 +276,27 @@ fn many_starts_from_many_threads_leak_nothing() {
     assert_eq!(open_descriptors(), before);
 }
 
+#[test]
+fn beside_many_descriptors_the_child_has_the_planned_ones_too_and_nothing_stays_open() {
+    if elsewhere(
+        module_path!(),
+        "beside_many_descriptors_the_child_has_the_planned_ones_too_and_nothing_stays_open",
+    ) {
+        return;
+    }
+    let many: Vec<_> = (0..500).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    let list = program(&["/bin/ls", "/proc/self/fd"]);
+    let planned = |last: RawFd| (3..=last).map(|target| (many[0].as_fd(), target)).collect::<Vec<_>>();
+    let listed = |descriptors: &[_]| output(&Start { descriptors, ..start(&list) }).replace('\n', " ");
+    assert_eq!(listed(&planned(5)), "0 1 2 3 4 5 6 ");
+    let before = open_descriptors();
+    // More than there are places, and then a few again.
+    assert_eq!(listed(&planned(12)), "0 1 10 11 12 13 2 3 4 5 6 7 8 9 ");
+    assert_eq!(listed(&planned(5)), "0 1 2 3 4 5 6 ");
+    refused(&program(&["/no/program"]));
+    assert_eq!(open_descriptors(), before);
+}
+
 /// Prints what a start costs, beside the standard library's; run it with `--nocapture`.
 #[test]
 fn a_start_costs_no_more_than_it_must() {
