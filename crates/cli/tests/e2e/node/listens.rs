@@ -187,8 +187,10 @@ fn clients_that_come_while_nobody_is_there_are_served_by_the_next_worker() {
 #[test]
 fn listening_sockets_never_wait() {
     each(|node| {
-        let port = free_port();
-        for declared in [String::new(), format!("listen = [\"tcp://:{port}\"]\n")] {
+        for is_declared in [false, true] {
+            let port = free_port();
+            let declared =
+                if is_declared { format!("listen = [\"tcp://:{port}\"]\n") } else { String::new() };
             let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 2, &declared);
             for pid in cluster.app.pids() {
                 let sockets = listening(pid, port);
