@@ -122,42 +122,51 @@ fn a_start_of_which_a_call_fails_succeeds_or_says_why_not_and_ends() {
     eventually("it has ended", || is_gone(strace));
     let failures = failures(&made(&std::fs::read_to_string(app.path("calls")).unwrap()));
     each_goes_well(&failures, |failure| {
-        let mut app = started_with(&failure.words());
-        let strace = app.pid();
         let mut keeper = 0;
-        let done = soon(|| {
-            keeper = children_if_any(strace).first().copied().unwrap_or(keeper);
-            let log = app.log();
-            is_gone(strace) || named(&log, "app_ready") > 0 || named(&log, "worker_death") > 2
-        });
-        no_panic(&app)?;
-        if !done {
-            return Err(format!("neither ready nor refused:\n{}", app.stderr()));
+        let went = starts_and_ends(started_with(&failure.words()), &mut keeper);
+        // What is no longer traced lives on: nobody is to be left of one that did not go well.
+        if went.is_err() && keeper > 0 && !is_gone(keeper) {
+            signal_process(keeper, Signal::KILL);
         }
-        if !is_gone(strace) {
-            // Twice: a worker may be deaf by the same failure.
-            for _ in 0..2 {
-                let _ = rustix::process::kill_process(
-                    rustix::process::Pid::from_raw(keeper.cast_signed()).unwrap(),
-                    Signal::TERM,
-                );
-                if soon(|| is_gone(keeper)) {
-                    break;
-                }
-            }
-            if !soon(|| is_gone(strace)) {
-                return Err(format!("it does not end:\n{}", app.stderr()));
-            }
-        }
-        let status = app.ended();
-        let said = app.stderr();
-        // The last is what the dynamic loader says, before the program has begun (ld.so(8)).
-        let words = ["error:", "keeper:", "error while loading shared libraries:"];
-        if !status.success() && !words.iter().any(|word| said.contains(word)) {
-            return Err(format!("{status}, and nothing is said:\n{said}"));
-        }
-        no_panic(&app)
+        went
     });
+}
+
+fn starts_and_ends(mut app: App, keeper: &mut u32) -> Result<(), String> {
+    let strace = app.pid();
+    let done = soon(|| {
+        *keeper = children_if_any(strace).first().copied().unwrap_or(*keeper);
+        let log = app.log();
+        is_gone(strace) || named(&log, "app_ready") > 0 || named(&log, "worker_death") > 2
+    });
+    no_panic(&app)?;
+    if !done {
+        return Err(format!("neither ready nor refused:\n{}", app.stderr()));
+    }
+    let keeper = *keeper;
+    if !is_gone(strace) {
+        // Twice: a worker may be deaf by the same failure.
+        for _ in 0..2 {
+            let _ = rustix::process::kill_process(
+                rustix::process::Pid::from_raw(keeper.cast_signed()).unwrap(),
+                Signal::TERM,
+            );
+            if soon(|| is_gone(keeper)) {
+                break;
+            }
+        }
+        if !soon(|| is_gone(strace)) {
+            return Err(format!("it does not end:\n{}", app.stderr()));
+        }
+    }
+    let status = app.ended();
+    let said = app.stderr();
+    // The last is what the dynamic loader says, before the program has begun (ld.so(8)).
+    let words = ["error:", "keeper:", "error while loading shared libraries:"];
+    if !status.success() && !words.iter().any(|word| said.contains(word)) {
+        return Err(format!("{status}, and nothing is said:\n{said}"));
+    }
+    no_panic(&app)
 }
 
 fn children_if_any(pid: u32) -> BTreeSet<u32> {
