@@ -102,7 +102,7 @@ pub(crate) fn each_way(test: impl Fn(&Node, Balance) + Sync) {
 pub(crate) struct Balance(&'static str);
 
 /// All ways that a Node program can be given.
-const BALANCES: &[Balance] = &[SHARED];
+const BALANCES: &[Balance] = &[SHARED, Balance("round-robin"), Balance("lanes")];
 /// One queue for all.
 pub(crate) const SHARED: Balance = Balance("shared");
 

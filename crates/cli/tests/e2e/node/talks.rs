@@ -179,7 +179,7 @@ fn a_worker_that_says_much_to_a_broker_that_does_not_listen_works_on_and_nothing
              while (sent < 200) await new Promise(next => setTimeout(next, 10));
              clearInterval(turning);
              process.send('end');
-             return turns > 20"
+             return turns > 2"
         );
         let watch = Watch::of(&cluster.app);
         assert_eq!(cluster.tell(0, &flood), true, "{node}");
