@@ -13,6 +13,7 @@ mod recycles;
 mod starts;
 mod talks;
 mod tls;
+mod turns;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -102,9 +103,11 @@ pub(crate) fn each_way(test: impl Fn(&Node, Balance) + Sync) {
 pub(crate) struct Balance(&'static str);
 
 /// All ways that a Node program can be given.
-const BALANCES: &[Balance] = &[SHARED];
+const BALANCES: &[Balance] = &[SHARED, ROUND_ROBIN];
 /// One queue for all.
 pub(crate) const SHARED: Balance = Balance("shared");
+/// The broker accepts, and hands over in turn.
+pub(crate) const ROUND_ROBIN: Balance = Balance("round-robin");
 
 impl Balance {
     /// What a broker is to be told so that a port is listened on so.
