@@ -17,6 +17,8 @@ pub(crate) struct InFlight {
     said: u64,
     /// Bytes of messages that wait until workers read what came before.
     waiting: u64,
+    /// Connections that were accepted for workers and are with none of them.
+    connections: u64,
 }
 
 /// What was in flight when another process ended.
@@ -28,13 +30,15 @@ pub(crate) struct Lost {
     on_the_way: u64,
     /// Bytes of messages to workers.
     messages: u64,
+    /// Connections that no worker had yet.
+    connections: u64,
 }
 
 impl InFlight {
     /// Goes on from this position. What was lost before it is left as it stands there until there is another line: should
     /// we end before we have told it, our successor does.
     pub(crate) fn from(taken: u64, memory: Memory) -> Self {
-        InFlight { memory: Some(memory), taken, said: taken, waiting: 0 }
+        InFlight { memory: Some(memory), taken, said: taken, waiting: 0, connections: 0 }
     }
 
     /// So many bytes were read from a pipe.
@@ -65,13 +69,25 @@ impl InFlight {
     /// counts as told.
     pub(crate) fn waits(&mut self, bytes: u64) {
         if std::mem::replace(&mut self.waiting, bytes) != bytes {
-            self.store(WAITING_AT, bytes);
+            self.store(WAITING_AT, self.on_its_way());
         }
+    }
+
+    /// So many connections are accepted, or about to be, and with no worker.
+    pub(crate) fn holds(&mut self, connections: usize) {
+        if std::mem::replace(&mut self.connections, connections as u64) != connections as u64 {
+            self.store(WAITING_AT, self.on_its_way());
+        }
+    }
+
+    /// Both in one word.
+    fn on_its_way(&self) -> u64 {
+        self.connections << BYTES | self.waiting & MOST_BYTES
     }
 
     /// What another process has left is told.
     pub(crate) fn is_told(&mut self) {
-        self.store(WAITING_AT, self.waiting);
+        self.store(WAITING_AT, self.on_its_way());
     }
 
     fn store(&mut self, at: usize, position: u64) {
@@ -85,14 +101,16 @@ impl Lost {
     /// What has come so far and no further. Once a loss is told, more is put out than is said.
     pub(crate) fn between(taken: u64, said: u64, put_out: u64) -> Lost {
         match taken.checked_sub(said.max(put_out)) {
-            Some(unfinished) => Lost { unfinished, on_the_way: said.saturating_sub(put_out), messages: 0 },
+            Some(unfinished) => {
+                Lost { unfinished, on_the_way: said.saturating_sub(put_out), ..Lost::default() }
+            }
             // Nobody stores such positions.
             None => Lost::default(),
         }
     }
 
-    pub(crate) fn and_messages(self, messages: u64) -> Lost {
-        Lost { messages, ..self }
+    pub(crate) fn and_on_its_way(self, word: u64) -> Lost {
+        Lost { messages: word & MOST_BYTES, connections: word >> BYTES, ..self }
     }
 
     /// In words, if there is anything to tell: of output, and of messages.
@@ -103,7 +121,11 @@ impl Lost {
                 self.messages
             )
         });
-        self.output().into_iter().chain(messages)
+        let connections = (self.connections > 0).then(|| {
+            let (count, s) = (self.connections, if self.connections == 1 { "" } else { "s" });
+            format!("lost with the broker process: at most {count} connection{s} that no worker had yet")
+        });
+        self.output().into_iter().chain(messages).chain(connections)
     }
 
     fn output(self) -> Option<String> {
@@ -119,6 +141,10 @@ impl Lost {
         Some(format!("lost with the broker process of what workers wrote: {what}"))
     }
 }
+
+/// Bits for the bytes of messages; above them stand connections.
+const BYTES: u32 = 40;
+const MOST_BYTES: u64 = (1 << BYTES) - 1;
 
 #[cfg(test)]
 mod tests {
@@ -196,8 +222,9 @@ mod tests {
 
     #[test]
     fn a_loss_is_told_in_words() {
-        let words =
-            |unfinished, on_the_way| Lost { unfinished, on_the_way, messages: 0 }.words().next().unwrap();
+        let words = |unfinished, on_the_way| {
+            Lost { unfinished, on_the_way, ..Lost::default() }.words().next().unwrap()
+        };
         assert_eq!(
             words(7, 0),
             "lost with the broker process of what workers wrote: 7 bytes of unfinished lines"
@@ -224,5 +251,14 @@ mod tests {
         in_flight.waits(5);
         in_flight.waits(0);
         assert_eq!(words(&ring), [""; 0]);
+        in_flight.holds(1);
+        assert_eq!(
+            words(&ring),
+            ["lost with the broker process: at most 1 connection that no worker had yet"]
+        );
+        in_flight.waits(5);
+        assert_eq!(words(&ring).len(), 2);
+        in_flight.holds(0);
+        assert_eq!(words(&ring).len(), 1);
     }
 }

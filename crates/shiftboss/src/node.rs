@@ -53,11 +53,25 @@ struct Known {
     /// It waits for the answer.
     #[serde(default)]
     held: Option<Query>,
+    /// What it was told and has not gone out: whatever it was told before has not arrived.
+    #[serde(default)]
+    owed: Vec<Owed>,
     /// Ports and paths at which it was ever given a listener.
     #[serde(default)]
     ports: BTreeSet<u16>,
     #[serde(default)]
     paths: BTreeSet<String>,
+}
+
+/// What a successor has to say again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Owed {
+    /// The answer to this.
+    Query(Query),
+    /// That it may leave, under the number of what it has said.
+    Leave(u64),
+    /// That it is to leave.
+    Disconnect,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -153,6 +167,27 @@ impl Peer {
     /// Through which doors whoever it serves has come.
     pub(crate) fn doors(&self) -> Doors<'_> {
         Doors { ports: &self.known.ports, paths: &self.known.paths }
+    }
+
+    /// It was told this, which has not gone out.
+    pub(crate) fn is_owed(&mut self, what: Owed) {
+        if self.known.owed.len() < MOST_OWED {
+            self.known.owed.push(what);
+            self.write_down();
+        }
+    }
+
+    /// All that it was told has gone out.
+    pub(crate) fn is_owed_nothing(&mut self) {
+        if !self.known.owed.is_empty() {
+            self.known.owed.clear();
+            self.write_down();
+        }
+    }
+
+    /// What a process before this one has told it, and could not send.
+    pub(crate) fn owed(&self) -> &[Owed] {
+        &self.known.owed
     }
 
     /// Whether it was told to leave: it gets nothing any more.
@@ -263,6 +298,8 @@ impl Habits {
     }
 }
 
+/// As many descriptors may wait to go out.
+const MOST_OWED: usize = 256;
 /// From when on a program whose event loop turns and that has not asked to listen is one that never does.
 const SILENT_FOR: Duration = Duration::from_secs(1);
 

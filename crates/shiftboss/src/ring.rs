@@ -5,7 +5,7 @@
 //! 0   format, where the oldest entry begins, where the newest ends, up to which event all are told: 8 bytes each
 //! 32  positions in the output of workers: taken from the pipes, said, put out: 8 bytes each (`in_flight`); 0 in files of
 //!     versions that had none
-//! 56  bytes of messages that wait for workers to read: 8 bytes
+//! 56  bytes of messages that wait for workers to read, above bit 40 connections that no worker has yet: 8 bytes
 //! 64  entries one after the other, round and round: length (4 bytes), event as JSON
 //! ```
 //! Positions only rise; each is stored after the bytes it speaks of.
@@ -81,7 +81,7 @@ impl Ring {
     /// What was in flight when another process ended: to be asked before we count ourselves.
     pub(crate) fn lost(&self) -> Lost {
         let lost = Lost::between(self.load(TAKEN_AT), self.load(SAID_AT), self.load(PUT_OUT_AT));
-        lost.and_messages(self.load(WAITING_AT))
+        lost.and_on_its_way(self.load(WAITING_AT))
     }
 
     fn again(&self) -> io::Result<Memory> {

@@ -94,6 +94,11 @@ impl<C> Turns<C> {
         }
     }
 
+    /// How many connections are with no worker.
+    pub(crate) fn left(&self) -> usize {
+        self.left.len()
+    }
+
     /// When those who have refused are asked again.
     pub(crate) fn deadline(&self) -> Option<Time> {
         self.again_at

@@ -1,10 +1,32 @@
 //! Programs written for Node's `cluster`, unmodified: what each of the protocol's 50 checks asks for, with every Node that
-//! is there: those of `SHIFTBOSS_TEST_NODES` (paths, a colon between; `cargo xtask test` gets them), else the one in `PATH`.
+//! is there: those of `SHIFTBOSS_TEST_NODES` (paths, a colon between; `cargo xtask test` gets them), else the one in `PATH`;
+//! shared and in round-robin where that makes a difference.
+//!
+//! | check | where |
+//! |---|---|
+//! | 1, 16 to 20, 46, 48 to 50 | `talks` |
+//! | 2 to 6, 9 to 15, 44, 45, 47 | `listens` |
+//! | 7, 8 | `paths` |
+//! | 21 to 30 | `leaves`; those that are not intentional (22) end all the same: a worker that leaves with 0 has done its work |
+//! | 31, 35 | `handles` |
+//! | 32 | `hung`: a real worker refuses each transmission, and hears what comes later; the numbers are `shiftboss-channel`'s (`outgoing`) |
+//! | 33, 34 | not offered: nothing sends a descriptor to a worker but what answers its own questions, and connections |
+//! | 36, 37 | `turns` |
+//! | 38 | `tls` |
+//! | 39 | 2 in `listens`, 16 and 19 in `talks`, 24 in `leaves`; all values in `crates/channel/tests/node.rs` |
+//! | 40, 41 | `okanjo` |
+//! | 42, 43 | with standby, which is to come |
+//!
+//! What differs from Node's own primary on purpose: a listener stays open when nobody holds it (7, 15), and workers outlive
+//! the broker process, not its keeper (30). Beyond the checks: `adoption` (the broker process is killed in the midst of it),
+//! `kill_points` (at each point of its own), `recycles` (under load), `hung` (event loops that do not turn), `hostile` (what cannot be said), `starts` (programs that
+//! cannot start, and what a command is taken for).
 
 mod adoption;
 mod handles;
 mod hostile;
 mod hung;
+mod kill_points;
 mod leaves;
 mod listens;
 mod okanjo;
@@ -13,6 +35,7 @@ mod recycles;
 mod starts;
 mod talks;
 mod tls;
+mod turns;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -102,9 +125,13 @@ pub(crate) fn each_way(test: impl Fn(&Node, Balance) + Sync) {
 pub(crate) struct Balance(&'static str);
 
 /// All ways that a Node program can be given.
-const BALANCES: &[Balance] = &[SHARED, Balance("round-robin"), Balance("lanes")];
+const BALANCES: &[Balance] = &[SHARED, ROUND_ROBIN, LANES];
 /// One queue for all.
 pub(crate) const SHARED: Balance = Balance("shared");
+/// One after the other.
+pub(crate) const ROUND_ROBIN: Balance = Balance("round-robin");
+/// A queue for each slot.
+pub(crate) const LANES: Balance = Balance("lanes");
 
 impl Balance {
     /// What a broker is to be told so that a port is listened on so.

@@ -6,7 +6,7 @@ use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, Slot, WorkerId};
 
 use super::Driver;
-use crate::node::{Grant, Peer, Place};
+use crate::node::{Grant, Owed, Peer, Place};
 use crate::os::{clock, kill_points};
 use crate::sockets::Wish;
 
@@ -53,6 +53,7 @@ impl Driver {
             }
             Said::Leaves { seq } => {
                 self.workers.reply(worker, None, |number| node::acknowledge(seq, number));
+                self.workers.owe(worker, Owed::Leave(seq));
             }
             Said::Answer { ack, accepted } => {
                 self.workers.event_loop_turns(worker, ack);
@@ -78,7 +79,19 @@ impl Driver {
         if let Err(errno) = self.grant(worker, query) {
             self.workers.reply(worker, None, |number| node::refused(query, errno.raw_os_error(), number));
         }
+        self.workers.owe(worker, Owed::Query(query.clone()));
         kill_points::point("a query was answered");
+    }
+
+    /// Says again what another process could not send. A worker passes over an answer that it has already.
+    pub(super) fn say_what_is_owed(&mut self) {
+        for (worker, owed) in self.workers.owed() {
+            match owed {
+                Owed::Query(query) => self.answer_query(worker, &query),
+                Owed::Leave(seq) => self.take_said(worker, Said::Leaves { seq }),
+                Owed::Disconnect => _ = self.workers.reply(worker, None, node::disconnect),
+            }
+        }
     }
 
     fn grant(&mut self, worker: WorkerId, query: &Query) -> Result<(), Errno> {

@@ -94,6 +94,7 @@ impl Driver {
         }
         self.tell_of_asked();
         self.take_turns_again();
+        self.say_what_is_owed();
         self.workers.look_at_peers(&mut self.inputs);
         self.look_at_image();
         Ok(())

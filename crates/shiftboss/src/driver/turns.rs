@@ -47,7 +47,9 @@ impl Driver {
     /// Hands over what there is to whoever is free, and listens for more as long as anybody is.
     fn pass_on(&mut self, place: Place) {
         for _ in 0..MOST_AT_ONCE {
-            if !self.pass_on_one(place) {
+            let more = self.pass_on_one(place);
+            self.workers.holds_connections(0);
+            if !more {
                 break;
             }
         }
@@ -63,6 +65,7 @@ impl Driver {
         let offered = if again.is_none() && turns.wants_connection() {
             let listener =
                 self.shells.get(place.broker as usize).and_then(|shell| shell.sockets.at(place.place));
+            self.workers.holds_connections(1);
             // None is there, or none can be had now: it is still in the queue then.
             let Some(Ok(connection)) = listener.map(Listener::accept) else { return false };
             kill_points::point("a connection was accepted");

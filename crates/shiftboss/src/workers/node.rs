@@ -12,7 +12,7 @@ use shiftboss_core::id::{BrokerId, WorkerId};
 use shiftboss_core::time::Time;
 
 use super::{Process, Token, Workers};
-use crate::node::{Habits, Peer, Place};
+use crate::node::{Habits, Owed, Peer, Place};
 use crate::os::clock;
 use crate::os::connections;
 use crate::os::instance::PRELOAD;
@@ -84,6 +84,34 @@ impl Workers {
         };
         self.wait_for_room(worker);
         said.ok().map(|()| number)
+    }
+
+    /// What it was just told is said again by a successor, unless it has gone out: the question is taken off the channel.
+    pub(crate) fn owe(&mut self, worker: WorkerId, what: Owed) {
+        let Some(Process { channel: Some(channel), peer: Some(peer), .. }) = self.processes.get_mut(&worker)
+        else {
+            return;
+        };
+        if channel.waiting() > 0 {
+            peer.is_owed(what);
+        }
+    }
+
+    /// Notes that it is owed nothing, if that is so.
+    pub(super) fn look_at_debts(&mut self, worker: WorkerId) {
+        if let Some(Process { channel: Some(channel), peer: Some(peer), .. }) =
+            self.processes.get_mut(&worker)
+            && channel.waiting() == 0
+        {
+            peer.is_owed_nothing();
+        }
+    }
+
+    /// What a process before this one has told workers, and could not send.
+    pub(crate) fn owed(&self) -> Vec<(WorkerId, Owed)> {
+        let peers =
+            self.processes.iter().filter_map(|(worker, process)| Some((worker, process.peer.as_ref()?)));
+        peers.flat_map(|(worker, peer)| peer.owed().iter().map(|owed| (*worker, owed.clone()))).collect()
     }
 
     /// The file that Node programs load first; without it they leave later.
@@ -199,6 +227,7 @@ impl Workers {
     pub(super) fn disconnect(&mut self, worker: WorkerId) {
         if self.peer(worker).is_some_and(|peer| !peer.is_leaving()) {
             self.reply(worker, None, node::disconnect);
+            self.owe(worker, Owed::Disconnect);
             let places: Vec<Place> = self.peer(worker).map_or_else(Vec::new, |peer| peer.places().collect());
             places.into_iter().for_each(|place| self.leaves_turns(worker, place));
             // Only now: one that is told twice has no worse fate than a wrong exit code, one that is not told stays.
@@ -223,6 +252,12 @@ impl Workers {
 
     pub(crate) fn places_with_turns(&self) -> Vec<Place> {
         self.stage.turns.keys().copied().collect()
+    }
+
+    /// So many connections more than those that are left over are about to be with no worker; should we end, it is told.
+    pub(crate) fn holds_connections(&mut self, more: usize) {
+        let left: usize = self.stage.turns.values().map(Turns::left).sum();
+        self.in_flight.holds(left + more);
     }
 
     /// A connection was handed over.

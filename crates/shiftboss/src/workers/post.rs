@@ -318,6 +318,7 @@ impl Workers {
     }
 
     pub(super) fn wait_for_room(&mut self, worker: WorkerId) {
+        self.look_at_debts(worker);
         let Some(channel) = self.processes.get(&worker).and_then(|process| process.channel.as_ref()) else {
             return;
         };

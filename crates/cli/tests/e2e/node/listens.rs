@@ -12,20 +12,23 @@ use crate::nothing_is_left_behind::descriptors;
 #[test]
 fn two_workers_serve_one_port() {
     each_way(|node, balance| {
-        let port = free_port();
-        let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 2, &balance.of(port));
-        let mut served = BTreeMap::new();
-        for count in 1..=2000 {
-            *served.entry(get(("127.0.0.1", port), "/").unwrap()).or_insert(0) += 1;
-            if count >= 40 && served.len() == 2 {
-                break;
+        for how in ["json", "advanced"] {
+            let port = free_port();
+            let more = format!("serialization = \"{how}\"\n{}", balance.of(port));
+            let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 2, &more);
+            let mut served = BTreeMap::new();
+            for count in 1..=2000_u32 {
+                *served.entry(get(("127.0.0.1", port), "/").unwrap()).or_insert(0) += 1;
+                if count >= 40 && served.len() == 2 {
+                    break;
+                }
             }
+            assert_eq!(served.keys().collect::<Vec<_>>(), ["worker 1", "worker 2"], "{balance:?}");
+            if balance == ROUND_ROBIN {
+                assert_eq!(served.values().copied().collect::<Vec<u32>>(), [20, 20], "{node}");
+            }
+            assert!(cluster.app.stop().0.success());
         }
-        assert_eq!(served.keys().collect::<Vec<_>>(), ["worker 1", "worker 2"], "{balance:?}");
-        if balance != SHARED {
-            assert_eq!(served.values().copied().collect::<Vec<u32>>(), [20, 20]);
-        }
-        assert!(cluster.app.stop().0.success());
     });
 }
 
