@@ -203,7 +203,9 @@ pub(crate) fn take_workers(
             spoke: present.spoke,
             rest: inherited.claim_one(Key::Rest(present.worker)),
             pid: (!gone).then_some(pid),
-            probed: shell.ready == Ready::Accepting && (present.starting || present.pid.is_none()),
+            probed: shell.ready == Ready::Accepting
+                && present.slot.is_some()
+                && (present.starting || present.pid.is_none()),
             sockets: &shell.sockets,
             descriptors,
         };
@@ -247,6 +249,7 @@ pub(crate) fn still_to_do(
             !was_asked
         }
         Effect::Spawn { .. }
+        | Effect::Promote { .. }
         | Effect::KillTree { .. }
         | Effect::OpenListeners { .. }
         | Effect::QuietListeners { .. }

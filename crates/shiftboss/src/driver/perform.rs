@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use shiftboss_api as api;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, RequestId, Slot, WorkerId};
+use shiftboss_core::spec::Ready;
 use shiftboss_core::{Effect, Input};
 
 use super::Driver;
@@ -27,6 +28,16 @@ impl Driver {
                             Input::SpawnFailed { worker, reason }
                         }
                     });
+                }
+                Effect::Promote { worker, slot } => {
+                    let broker = self.workers.owner_of(worker);
+                    let shell = broker.and_then(|broker| self.shells.get(broker.0 as usize));
+                    // If that is how it is seen to be ready.
+                    let sockets = shell.filter(|shell| shell.ready == Ready::Accepting);
+                    let sockets = sockets.map(|shell| &shell.sockets);
+                    kill_points::point("a standby is promoted");
+                    self.workers.promote(worker, slot, sockets);
+                    kill_points::point("a standby was promoted");
                 }
                 Effect::Notice { worker, rung } => {
                     kill_points::point("a worker is told to leave");
@@ -144,7 +155,7 @@ impl Driver {
         &mut self,
         worker: WorkerId,
         broker: BrokerId,
-        slot: Slot,
+        slot: Option<Slot>,
         generation: Generation,
         launch: LaunchId,
     ) -> Result<Pid, String> {

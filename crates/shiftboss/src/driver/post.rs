@@ -176,7 +176,12 @@ impl Driver {
                         let _ = call.reply.send(result.map_err(|error| CallError::refused(&error)));
                     }
                 }
-                Word::Spoke | Word::Ready | Word::Numbers(_) | Word::HungUp | Word::Garbled => {}
+                Word::Spoke
+                | Word::Ready
+                | Word::Standby
+                | Word::Numbers(_)
+                | Word::HungUp
+                | Word::Garbled => {}
             }
         }
         if messages.is_empty() {

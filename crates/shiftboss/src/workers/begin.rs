@@ -24,7 +24,8 @@ use crate::sockets::Sockets;
 /// Which worker is to be started, and with what.
 pub(crate) struct Order<'a> {
     pub(crate) worker: WorkerId,
-    pub(crate) slot: Slot,
+    /// None of a standby.
+    pub(crate) slot: Option<Slot>,
     pub(crate) generation: Generation,
     pub(crate) of: BrokerId,
     pub(crate) broker: &'a Arc<str>,
@@ -39,7 +40,8 @@ pub(crate) struct Order<'a> {
 /// A worker that another process has started.
 pub(crate) struct Found<'a> {
     pub(crate) worker: WorkerId,
-    pub(crate) slot: Slot,
+    /// None of a standby.
+    pub(crate) slot: Option<Slot>,
     pub(crate) of: BrokerId,
     pub(crate) broker: &'a Arc<str>,
     /// The line that tells it to leave.
@@ -141,7 +143,7 @@ impl Workers {
         kill_points::point("a worker was cloned");
         let child = child?;
         let (worker, pid) = (order.worker, child.pid);
-        if order.ready == Ready::Accepting {
+        if order.ready == Ready::Accepting && order.slot.is_some() {
             self.probes.watch(clock::now(), worker, pid, order.sockets.keys());
         }
         self.children.watch(worker, child);

@@ -46,6 +46,7 @@ fn every_key_means_what_it_says_and_brokers_keep_their_order() {
     let api = BrokerOptions {
         kind: Kind::Notify,
         workers: 4,
+        standby: 2,
         listen: vec![
             Listen { name: "tcp://:3000".into(), address: "tcp://:3000".parse().unwrap() },
             Listen { name: "web".into(), address: "unix:///run/web.sock".parse().unwrap() },

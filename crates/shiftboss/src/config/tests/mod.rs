@@ -16,6 +16,7 @@ app = "shop"
 command   = ["node", "server.js", "é"]
 kind      = "notify"
 workers   = 4
+standby   = 2
 listen    = ["tcp://:3000", { name = "web", address = "unix:///run/web.sock" }]
 ready     = "notify"
 recycle   = { every = "1h", jitter = "20%", surge = 2, unavailable = 1, min_ready = "1s", deadline = "90s" }
