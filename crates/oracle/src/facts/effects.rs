@@ -162,6 +162,7 @@ impl Facts {
         }
         if let What::WorkerDeath { slot: None, .. } | What::WorkerEnded { slot: None, .. } = what
             && self.standby_failed
+            && self.broker(id).is_open()
         {
             let healthy_after = target(self.broker(id), specs).backoff.healthy_after;
             let proved = self.of(id).any(|(_, process)| process.has_stood(now, healthy_after));

@@ -160,6 +160,7 @@ upgrade = \"asked\"                         # default
 command = [\"x\"]                           # line 2
 kind = \"plain\"                            # default, guessed from the command
 workers = 1                               # default
+standby = 0                               # default
 listen = [\"3000\"]                         # line 3
 ready = \"accepting\"                       # default with these listeners
 # recycle.every                           # default: only when asked

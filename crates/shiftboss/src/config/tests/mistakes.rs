@@ -444,14 +444,16 @@ fn standbys_are_workers_that_can_wait_at_the_door() {
         assert_eq!(loaded.options.brokers[0].1.standby, u32::from(lines.contains('2')) * 2);
     }
     let expected = "\
-error: broker `api`: `standby` needs workers that wait at the door; plain ones serve as soon as they have started
+error: broker `api`: `standby` needs workers that wait at the door; plain ones
+       serve as soon as they have started
   ┌ shop/shiftboss.toml:4:11
 4 │ standby = 1
   │           ^
-  └ help: kind = \"notify\", with a program that says SHIFTBOSS_STANDBY on its channel and waits (docs/channel.md)";
+  └ help: kind = \"notify\", with a program that says SHIFTBOSS_STANDBY on its
+          channel and waits (docs/channel.md)";
     assert_eq!(errors(&of("standby = 1")), expected);
     assert_eq!(errors(&of("standby = 1\nkind = \"plain\"")), expected);
     let told = errors(&of("kind = \"notify\"\nstandby = 1\nenvironment = { PORT = \"80{slot}\" }"));
-    assert!(told.contains("a standby is started without a slot: `{slot}` cannot stand in command"), "{told}");
+    assert!(told.contains("a standby is started without a slot"), "{told}");
     assert!(errors(&of("standby = true")).contains("expected an integer"));
 }
