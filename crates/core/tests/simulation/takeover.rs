@@ -213,7 +213,7 @@ impl World {
         // One may be bound and not told yet, or closed and still there.
         let listens = |broker: BrokerId| {
             let mut held = bound[broker.0 as usize].listen.clone();
-            if self.steps % 3 > 0 {
+            if !self.steps.is_multiple_of(3) {
                 let place = (self.steps / 3) as usize % (held.len() + 1);
                 held.insert(place, "tcp://:4000".to_owned());
             }
