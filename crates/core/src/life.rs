@@ -73,11 +73,9 @@ impl Broker {
         self.gone(cx, id, slot, failure.as_ref(), false);
     }
 
-    /// Of one that has no place nobody wants to know.
     pub(crate) fn told_ready(&mut self, cx: &mut Shared, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let by_time = matches!(worker.spec.ready, Ready::After(_));
-        if matches!(worker.state, State::Starting { .. }) && worker.slot.is_some() && !by_time {
+        if !matches!(worker.spec.ready, Ready::After(_)) {
             self.become_ready(cx, id);
         }
     }
@@ -101,10 +99,11 @@ impl Broker {
         self.workers.get(&id)?.slot
     }
 
+    /// Whoever starts in a slot; of others it means nothing.
     fn become_ready(&mut self, cx: &mut Shared, id: WorkerId) {
         let now = cx.now;
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let (Some(pid), Some(slot), State::Starting { due }) = (worker.pid, worker.slot, worker.state) else {
+        let (Some(pid), Some(slot), Some(due)) = (worker.pid, worker.slot, worker.is_due()) else {
             return;
         };
         let after = worker.took(now, due);

@@ -98,6 +98,16 @@ impl Worker {
         }
     }
 
+    /// Until when it may be starting, if it is.
+    pub(crate) fn is_due(&self) -> Option<Time> {
+        match self.state {
+            State::Starting { due } => Some(due),
+            State::Spawning { .. } | State::Standby { .. } | State::Ready { .. } | State::Stopping { .. } => {
+                None
+            }
+        }
+    }
+
     /// It has closed its channel, and is to be gone by then.
     pub(crate) fn leave_by(&self) -> Option<Time> {
         match self.channel {
