@@ -108,8 +108,8 @@ pub struct MessageEvent {
     pub event: MessageName,
     /// Whose.
     pub worker: String,
-    /// Its slot.
-    pub slot: u32,
+    /// Its slot; null of a standby.
+    pub slot: Option<u32>,
     /// Its process.
     pub pid: u32,
     /// The JSON as the worker wrote it.

@@ -37,7 +37,9 @@ use fuse::step;
 
 pub use framer::{Framer, Framing, Heard};
 pub use incoming::{Descriptors, Incoming, Reading};
-pub use message::{BadLine, Message, add_line, call, error_reply, numbers, one_line, ready, reply};
+pub use message::{
+    BadLine, Message, add_line, call, error_reply, numbers, one_line, promoted, ready, reply, standby,
+};
 pub use outgoing::{Outgoing, QueueFull};
 pub use rest::Rest;
 

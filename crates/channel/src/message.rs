@@ -16,6 +16,13 @@ pub enum Message<'a> {
     Ops(&'a RawValue),
     /// The worker is ready.
     Ready,
+    /// The worker, a standby, is fully started and waits to be promoted.
+    Standby,
+    /// The standby has this slot from now on, and is to serve.
+    Promoted {
+        /// Its slot.
+        slot: u32,
+    },
     /// A question: to be answered under its number.
     Call {
         /// The asking side's number for it.
@@ -55,6 +62,8 @@ struct Envelope<'a> {
     message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    slot: Option<&'a RawValue>,
 }
 
 /// `null` can be asked and answered.
@@ -97,6 +106,11 @@ fn internal<'a>(cmd: &str, envelope: &Envelope<'a>) -> Result<Message<'a>, BadLi
     let id = || envelope.id.and_then(|id| id.get().parse().ok()).ok_or(BadLine);
     match cmd {
         READY => Ok(Message::Ready),
+        STANDBY => Ok(Message::Standby),
+        PROMOTED => {
+            let slot = envelope.slot.and_then(|slot| slot.get().parse().ok());
+            Ok(Message::Promoted { slot: slot.ok_or(BadLine)? })
+        }
         CALL => Ok(Message::Call { id: id()?, message: envelope.message.ok_or(BadLine)? }),
         REPLY => {
             let result = match (envelope.message, envelope.error) {
@@ -126,6 +140,18 @@ fn text(raw: &RawValue) -> Option<&str> {
 #[must_use]
 pub fn ready() -> String {
     format!(r#"{{"cmd":"{READY}"}}"#)
+}
+
+/// The line by which a standby says that it is fully started, and waits.
+#[must_use]
+pub fn standby() -> String {
+    format!(r#"{{"cmd":"{STANDBY}"}}"#)
+}
+
+/// The line that tells a standby its slot: it is to serve.
+#[must_use]
+pub fn promoted(slot: u32) -> String {
+    format!(r#"{{"cmd":"{PROMOTED}","slot":{slot}}}"#)
 }
 
 /// The line that asks something.
@@ -194,6 +220,8 @@ impl std::error::Error for BadLine {}
 const NODE: &str = "NODE_";
 const OURS: &str = "SHIFTBOSS_";
 const READY: &str = "SHIFTBOSS_READY";
+const STANDBY: &str = "SHIFTBOSS_STANDBY";
+const PROMOTED: &str = "SHIFTBOSS_PROMOTED";
 const CALL: &str = "SHIFTBOSS_CALL";
 const REPLY: &str = "SHIFTBOSS_REPLY";
 const NUMBERS: &str = "SHIFTBOSS_NUMBERS";
@@ -207,6 +235,8 @@ mod tests {
             Ok(Message::Plain(_)) => "plain",
             Ok(Message::Ops(_)) => "ops",
             Ok(Message::Ready) => "ready",
+            Ok(Message::Standby) => "standby",
+            Ok(Message::Promoted { .. }) => "promoted",
             Ok(Message::Call { .. }) => "call",
             Ok(Message::Reply { result: Ok(_), .. }) => "reply",
             Ok(Message::Reply { result: Err(_), .. }) => "error",

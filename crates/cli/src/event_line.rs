@@ -37,7 +37,8 @@ pub(crate) fn message(said: &MessageEvent, zone: &TimeZone, look: Look) -> Strin
         MessageName::WorkerMessage => "message",
         MessageName::WorkerOps => "ops",
     };
-    let line = format!("{at}  {}/{}  {word}  ", said.broker, said.slot);
+    let place = said.slot.map_or("standby".to_owned(), |slot| slot.to_string());
+    let line = format!("{at}  {}/{place}  {word}  ", said.broker);
     let json = said.message.get();
     if !look.redraw {
         return line + &text::clean(json);
@@ -128,7 +129,7 @@ mod tests {
             broker: "api".into(),
             event: MessageName::WorkerMessage,
             worker: "7".into(),
-            slot: 2,
+            slot: Some(2),
             pid: 130,
             message: serde_json::value::RawValue::from_string(message.to_owned()).unwrap(),
         };

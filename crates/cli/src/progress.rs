@@ -115,7 +115,7 @@ impl Track {
             row.take(pid, event);
         }
         match event.event {
-            EventName::WorkerStarted => {
+            EventName::WorkerStarted | EventName::WorkerPromoted => {
                 self.alive.insert(pid, Alive { slot, ready: false });
             }
             EventName::WorkerReady => {
@@ -340,6 +340,23 @@ Recycling api: 4 workers
         ]);
         assert_eq!(lines, ["api/0: 10161 → 11042, ready in 800 ms, old one finished in 500 ms"]);
         assert!(track.frame(Timestamp::UNIX_EPOCH, 24)[2].ends_with("done"));
+    }
+
+    #[test]
+    fn a_promoted_standby_is_the_successor() {
+        let mut track = Track::new(Doing::Recycle(None), &broker("api", vec![worker(0, 100)]));
+        let started = Event { total: Some(1), ..event("00", EventName::RecycleStarted, None, None) };
+        for happened in [
+            started,
+            event("01", EventName::WorkerStandby, None, Some(101)),
+            event("02", EventName::WorkerPromoted, Some(0), Some(101)),
+            ready("03", 0, 101, 5.0),
+            event("04", EventName::WorkerStopping, Some(0), Some(100)),
+        ] {
+            assert_eq!(track.take(&happened), None);
+        }
+        let last = track.take(&event("05", EventName::WorkerEnded, Some(0), Some(100)));
+        assert!(last.expect("it is done").starts_with("api/0: 100 → 101"));
     }
 
     #[test]

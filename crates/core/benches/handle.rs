@@ -161,6 +161,7 @@ fn spec(workers: u32) -> BrokerSpec {
         drained: Drained::Refuse,
         scheduled: false,
         watch: None,
+        standby: 0,
     }
 }
 

@@ -32,16 +32,18 @@ pub struct Present {
     pub worker: WorkerId,
     /// Its broker.
     pub broker: BrokerId,
-    /// Its place.
-    pub slot: Slot,
+    /// Its place; none for a standby.
+    pub slot: Option<Slot>,
     /// Its specification's number.
     pub generation: Generation,
     /// What it runs.
     pub launch: LaunchId,
     /// Its process; none if it is not known yet whether there is one.
     pub pid: Option<Pid>,
-    /// It runs, is not ready, and is still to be watched for that.
+    /// It runs, is not ready, and is still to be watched for that; a standby, until it is at the door.
     pub starting: bool,
+    /// It is a standby, and waits at the door.
+    pub at_door: bool,
     /// Whether it has said something on its channel.
     pub spoke: bool,
     /// The rung it stands on, from 0, if it is asked to leave and not killed yet.
@@ -54,6 +56,7 @@ impl App {
     ///
     /// - `Spawn` for each worker whose spawn is not answered; if its process exists, the answer is `Spawned`, also
     ///   when it has ended since, and then `Exited`;
+    /// - `Promote` for each worker that was told a slot and is not ready;
     /// - the listeners' request that is not answered, with its round;
     /// - `WatchClock` for each broker that has a schedule: nobody does it any longer;
     /// - `Signal` of the present rung, or `KillTree`, for each worker that is leaving. With [`Adoption::Whole`] it is
@@ -151,6 +154,7 @@ impl Broker {
             State::Stopping { forced: true, .. }
             | State::Spawning { .. }
             | State::Starting { .. }
+            | State::Standby { .. }
             | State::Ready { .. } => None,
         });
         for (id, why) in leaving.collect::<Vec<_>>() {
@@ -195,8 +199,11 @@ fn unanswered(broker: BrokerId, id: WorkerId, worker: &Worker, how: Adoption) ->
                 (_, Step::Kill) => Effect::KillTree { worker: id },
             })
         }
+        State::Starting { .. } if worker.promoted => {
+            worker.slot.map(|slot| Effect::Promote { worker: id, slot })
+        }
         // In a salvage its ladder begins anew.
-        State::Stopping { .. } | State::Starting { .. } | State::Ready { .. } => None,
+        State::Stopping { .. } | State::Starting { .. } | State::Standby { .. } | State::Ready { .. } => None,
     }
 }
 
@@ -206,6 +213,7 @@ fn present(broker: BrokerId, id: WorkerId, worker: &Worker) -> Present {
         State::Stopping { forced: true, .. }
         | State::Spawning { .. }
         | State::Starting { .. }
+        | State::Standby { .. }
         | State::Ready { .. } => None,
     };
     Present {
@@ -216,6 +224,7 @@ fn present(broker: BrokerId, id: WorkerId, worker: &Worker) -> Present {
         launch: worker.spec.launch,
         pid: worker.pid,
         starting: matches!(worker.state, State::Starting { .. }),
+        at_door: matches!(worker.state, State::Standby { .. }),
         spoke: worker.channel != Channel::Silent,
         rung,
     }

@@ -65,6 +65,9 @@ impl App {
             Input::SpawnFailed { worker, reason } => {
                 self.with_owner(worker, |broker, cx| broker.spawn_failed(cx, worker, reason));
             }
+            Input::Standby { worker } => {
+                self.with_owner(worker, |broker, cx| broker.told_standby(cx, worker));
+            }
             Input::Unseen { worker } => self.with_owner(worker, |broker, cx| broker.told_unseen(cx, worker)),
             Input::Ready { worker } => self.with_owner(worker, |broker, cx| broker.told_ready(cx, worker)),
             Input::Spoke { worker } => self.with_owner(worker, |broker, cx| broker.spoke(cx, worker)),
@@ -161,6 +164,7 @@ impl App {
         match key {
             Key::Worker(broker, id) => self.with(broker, |broker, cx| broker.worker_due(cx, id)),
             Key::Slot(broker, slot) => self.with(broker, |broker, cx| broker.backoff_over(cx, slot)),
+            Key::Standby(broker) => self.with(broker, |broker, _| broker.standby_wait_over()),
             Key::Move(broker, slot) => self.with(broker, |broker, cx| broker.move_due(cx, slot)),
             Key::Listen(broker) => self.with(broker, Broker::listen_again),
             Key::Recycle(broker) => self.with(broker, Broker::recycle_due),
@@ -235,6 +239,7 @@ impl App {
     pub(crate) fn settle(&mut self) -> Vec<Effect> {
         for broker in &mut self.brokers {
             broker.ask_again(&mut self.shared);
+            broker.fill_standbys(&mut self.shared);
         }
         self.spawn_granted();
         let cx = &mut self.shared;
@@ -252,14 +257,20 @@ impl App {
 
     /// Starts the workers that the budget allows, a few in one step so that exits and commands get their turn.
     fn spawn_granted(&mut self) {
-        let wanted = self.brokers.iter().map(|broker| u64::from(broker.wanted)).sum();
+        let all = |broker: &Broker| u64::from(broker.wanted) + u64::from(broker.spec.standby);
+        let wanted = self.brokers.iter().map(all).sum();
         self.shared.budget.size_for(wanted);
         let mut left = SPAWNS_A_STEP;
         while left > 0 {
             let Some((id, slot)) = self.shared.budget.next(self.shared.now) else { return };
             self.shared.changes.broker(id);
             let broker = self.brokers.get_mut(id.0 as usize);
-            if broker.is_some_and(|broker| broker.grant(&mut self.shared, slot)) {
+            let cx = &mut self.shared;
+            let started = broker.is_some_and(|broker| match slot {
+                Some(slot) => broker.grant(cx, slot),
+                None => broker.grant_standby(cx),
+            });
+            if started {
                 left -= 1;
             } else {
                 self.shared.budget.refund();

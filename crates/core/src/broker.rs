@@ -4,10 +4,11 @@
 //! and scaling), `life` (a worker from spawn to exit), `recycle` and `verdict` (replacing), `drain` (sending home),
 //! `schedule` and `watch` (what clock and files ask for).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::backoff::DEGRADED_AT;
-use crate::budget::Ticket;
+use crate::budget::{Asked, Ticket};
 use crate::drain::Step as DrainStep;
 use crate::effect::{Done, Effect, Outcome};
 use crate::event::What;
@@ -21,6 +22,7 @@ use crate::schedule::Hours;
 use crate::shared::{Key, Shared};
 use crate::slots::Place;
 use crate::spec::BrokerSpec;
+use crate::standby::Standbys;
 use crate::status::{self, BrokerState, BrokerStatus, WorkerState, WorkerStatus};
 use crate::table::Table;
 use crate::time::Time;
@@ -44,6 +46,7 @@ pub(crate) struct Broker {
     pub(crate) round: u32,
     pub(crate) places: Vec<Place>,
     pub(crate) workers: Table<Worker>,
+    pub(crate) standbys: Standbys,
     pub(crate) counts: Counts,
     /// A slot found no room for its next worker among those that are leaving.
     pub(crate) crowded: bool,
@@ -92,7 +95,8 @@ pub(crate) enum Phase {
 #[derive(Clone)]
 pub(crate) struct LastFailure {
     pub(crate) worker: WorkerId,
-    pub(crate) slot: Slot,
+    /// None for a standby's.
+    pub(crate) slot: Option<Slot>,
     pub(crate) reason: String,
 }
 
@@ -123,6 +127,7 @@ impl Broker {
             round: 0,
             places: Vec::new(),
             workers: Table::new(),
+            standbys: Standbys::default(),
             counts: Counts::default(),
             crowded: false,
             failing: 0,
@@ -299,6 +304,7 @@ impl Broker {
             listen: self.listen.clone(),
             workers,
             backoff,
+            standby_backoff: self.standbys.backoff.map(|wait| wait.until),
         }
     }
 
@@ -326,19 +332,28 @@ impl Broker {
             (self.recycle_at, Key::Recycle(self.id)),
             (self.back_at, Key::Back(self.id)),
             (self.changed.due, Key::Changed(self.id)),
+            (self.standbys.retry_at(), Key::Standby(self.id)),
         ];
         workers.chain(slots).chain(moves).chain(own).filter_map(|(at, key)| Some((at?, key)))
     }
 
-    /// Every slot's turn in the queues of the spawn budget.
-    pub(crate) fn tickets(&self) -> impl Iterator<Item = (Ticket, (BrokerId, Slot))> + '_ {
+    /// Every turn in the queues of the spawn budget.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = (Ticket, Asked)> + '_ {
         let slots = self.slots().zip(&self.places);
-        slots.filter_map(|(slot, place)| Some((place.waits?, (self.id, slot))))
+        let slots = slots.filter_map(|(slot, place)| Some((place.waits?, (self.id, Some(slot)))));
+        slots.chain(self.standbys.waits.map(|ticket| (ticket, (self.id, None))))
+    }
+
+    /// Every worker without a slot.
+    pub(crate) fn without_slot(&self) -> BTreeSet<WorkerId> {
+        self.workers.iter().filter(|(_, worker)| worker.slot.is_none()).map(|(id, _)| *id).collect()
     }
 
     /// Whether what is kept beside the states agrees with them.
     pub(crate) fn is_consistent(&self) -> bool {
-        self.recount() == (self.counts, self.failing) && self.places.len() == self.wanted as usize
+        self.recount() == (self.counts, self.failing)
+            && self.standbys.all == self.without_slot()
+            && self.places.len() == self.wanted as usize
     }
 }
 
@@ -351,6 +366,7 @@ fn seen(worker: &Worker) -> Option<WorkerStatus> {
     let state = match worker.state {
         State::Spawning { .. } => return None,
         State::Starting { .. } => WorkerState::Starting,
+        State::Standby { .. } => WorkerState::Standby,
         State::Ready { .. } => WorkerState::Ready,
         State::Stopping { .. } => WorkerState::Stopping,
     };

@@ -1,7 +1,7 @@
 //! How many workers may be started, over all brokers: a token bucket, and the queue of those that wait for it.
 //!
 //! A whole shift can be started, recycled and lost at once; a storm of failures cannot: slots that keep failing may
-//! use only the upper half of the bucket, so they never delay the first replacement of a healthy one.
+//! use only the upper half of the bucket, so they never delay the first replacement of a healthy one. Standbys come last.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,16 +15,28 @@ pub(crate) struct Budget {
     pub(crate) tokens: u64,
     pub(crate) counted_at: Time,
     /// In order of ticket: first come, first served.
-    urgent: BTreeMap<u64, (BrokerId, Slot)>,
-    failing: BTreeMap<u64, (BrokerId, Slot)>,
+    urgent: BTreeMap<u64, Asked>,
+    failing: BTreeMap<u64, Asked>,
+    standby: BTreeMap<u64, Asked>,
     pub(crate) next_ticket: u64,
 }
 
-/// A slot's turn in one of the queues.
+/// Who waits: a slot of a broker, or without a slot its next standby.
+pub(crate) type Asked = (BrokerId, Option<Slot>);
+
+/// A turn in one of the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
     pub(crate) number: u64,
-    pub(crate) failing: bool,
+    pub(crate) queue: Queue,
+}
+
+/// Whose turn comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    Urgent,
+    Failing,
+    Standby,
 }
 
 impl Budget {
@@ -35,6 +47,7 @@ impl Budget {
             counted_at: now,
             urgent: BTreeMap::new(),
             failing: BTreeMap::new(),
+            standby: BTreeMap::new(),
             next_ticket: 0,
         }
     }
@@ -46,29 +59,39 @@ impl Budget {
         self.capacity = capacity;
     }
 
-    /// Puts a slot at the end of its queue. It waits at most once, with its ticket in its place.
-    pub(crate) fn ask(&mut self, broker: BrokerId, slot: Slot, failing: bool) -> Ticket {
-        let ticket = Ticket { number: self.next_ticket, failing };
+    /// Puts one at the end of its queue. It waits at most once, with its ticket in its place.
+    pub(crate) fn ask(&mut self, asked: Asked, queue: Queue) -> Ticket {
+        let ticket = Ticket { number: self.next_ticket, queue };
         self.next_ticket += 1;
-        self.queue(failing).insert(ticket.number, (broker, slot));
+        self.queue(queue).insert(ticket.number, asked);
         ticket
     }
 
-    /// Puts a slot back where it waited.
-    pub(crate) fn take_back(&mut self, ticket: Ticket, asked: (BrokerId, Slot)) {
-        self.queue(ticket.failing).insert(ticket.number, asked);
+    /// Puts one back where it waited.
+    pub(crate) fn take_back(&mut self, ticket: Ticket, asked: Asked) {
+        self.queue(ticket.queue).insert(ticket.number, asked);
     }
 
     /// Whoever holds this ticket waits no longer.
     pub(crate) fn cancel(&mut self, ticket: Ticket) {
-        self.queue(ticket.failing).remove(&ticket.number);
+        self.queue(ticket.queue).remove(&ticket.number);
+    }
+
+    /// The first slot of this broker that waits, and does not keep failing.
+    pub(crate) fn first_of(&self, broker: BrokerId) -> Option<Slot> {
+        let of = |asked: &&Asked| asked.0 == broker;
+        self.urgent.values().find(of).and_then(|(_, slot)| *slot)
     }
 
     /// Whether exactly these wait; for tests.
-    pub(crate) fn has_exactly(&self, tickets: impl Iterator<Item = (Ticket, (BrokerId, Slot))>) -> bool {
-        let mut waiting = self.urgent.len() + self.failing.len();
+    pub(crate) fn has_exactly(&self, tickets: impl Iterator<Item = (Ticket, Asked)>) -> bool {
+        let mut waiting = self.urgent.len() + self.failing.len() + self.standby.len();
         for (ticket, asked) in tickets {
-            let queue = if ticket.failing { &self.failing } else { &self.urgent };
+            let queue = match ticket.queue {
+                Queue::Urgent => &self.urgent,
+                Queue::Failing => &self.failing,
+                Queue::Standby => &self.standby,
+            };
             if queue.get(&ticket.number) != Some(&asked) || waiting == 0 {
                 return false;
             }
@@ -80,25 +103,30 @@ impl Budget {
     /// How many tickets before this one are still out: its number once all are counted anew.
     pub(crate) fn rank_of(&self, ticket: Ticket) -> u64 {
         let before = |queue: &BTreeMap<u64, _>| queue.range(..ticket.number).count() as u64;
-        before(&self.urgent) + before(&self.failing)
+        before(&self.urgent) + before(&self.failing) + before(&self.standby)
     }
 
     /// Counts the tickets anew; those in the slots must follow.
     pub(crate) fn rank(&mut self) {
-        self.next_ticket = (self.urgent.len() + self.failing.len()) as u64;
+        self.next_ticket = (self.urgent.len() + self.failing.len() + self.standby.len()) as u64;
     }
 
-    fn queue(&mut self, failing: bool) -> &mut BTreeMap<u64, (BrokerId, Slot)> {
-        if failing { &mut self.failing } else { &mut self.urgent }
+    fn queue(&mut self, queue: Queue) -> &mut BTreeMap<u64, Asked> {
+        match queue {
+            Queue::Urgent => &mut self.urgent,
+            Queue::Failing => &mut self.failing,
+            Queue::Standby => &mut self.standby,
+        }
     }
 
-    /// The next slot that may be filled now. Give the token back with [`Budget::refund`] if it no longer needs one.
-    pub(crate) fn next(&mut self, now: Time) -> Option<(BrokerId, Slot)> {
+    /// The next that may be started now. Give the token back with [`Budget::refund`] if it no longer needs one.
+    pub(crate) fn next(&mut self, now: Time) -> Option<Asked> {
         self.refill(now);
         let granted = if self.tokens >= UNIT {
-            let failing_too = self.tokens >= self.capacity / 2;
-            let failing = |queue: &mut BTreeMap<u64, _>| if failing_too { queue.pop_first() } else { None };
-            self.urgent.pop_first().or_else(|| failing(&mut self.failing)).map(|(_, asked)| asked)
+            let others_too = self.tokens >= self.capacity / 2;
+            let other = |queue: &mut BTreeMap<u64, _>| if others_too { queue.pop_first() } else { None };
+            let first = self.urgent.pop_first().or_else(|| other(&mut self.failing));
+            first.or_else(|| other(&mut self.standby)).map(|(_, asked)| asked)
         } else {
             None
         };
@@ -116,7 +144,7 @@ impl Budget {
     pub(crate) fn deadline(&self) -> Option<Time> {
         let needed = if !self.urgent.is_empty() {
             UNIT
-        } else if !self.failing.is_empty() {
+        } else if !self.failing.is_empty() || !self.standby.is_empty() {
             (self.capacity / 2).max(UNIT)
         } else {
             return None;

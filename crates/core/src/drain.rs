@@ -63,6 +63,7 @@ impl Broker {
         for slot in self.slots() {
             self.cancel_backoff(cx, slot);
         }
+        self.forget_standby_waits(cx);
         self.cut = 0;
         self.round += 1;
         self.emit(cx, request, What::BrokerDraining);
@@ -149,6 +150,7 @@ impl Broker {
                 for slot in self.slots() {
                     self.retry_now(cx, slot);
                 }
+                self.retry_standby_now(cx);
             }
             Phase::Waiting { retry_at, .. } => {
                 cx.park(request, Waits::Full(self.id));

@@ -39,18 +39,27 @@ pub enum Effect {
         /// Whose.
         broker: BrokerId,
     },
-    /// Start a worker and watch for its readiness; answer `Spawned` or `SpawnFailed`.
+    /// Start a worker and watch for its readiness; answer `Spawned` or `SpawnFailed`. A standby is told no slot, and
+    /// watched until it is at the door; answer `Standby`.
     Spawn {
         /// Its id.
         worker: WorkerId,
         /// Its broker.
         broker: BrokerId,
-        /// Its place.
-        slot: Slot,
+        /// Its place; none for a standby.
+        slot: Option<Slot>,
         /// Its specification's number.
         generation: Generation,
         /// What to start.
         launch: LaunchId,
+    },
+    /// Tell a standby its slot, open the door, and watch for its readiness; answer [`crate::Input::Ready`]. Told again
+    /// it changes nothing.
+    Promote {
+        /// Which worker.
+        worker: WorkerId,
+        /// Its place from now on.
+        slot: Slot,
     },
     /// Tell the worker on its channel that it should leave.
     Notice {

@@ -62,25 +62,29 @@ pub enum What {
     BrokerDegraded { reason: String },
     /// They no longer do.
     BrokerRecovered,
-    /// A worker's process runs.
-    WorkerStarted { worker: WorkerId, slot: Slot, pid: Pid, generation: Generation },
+    /// A worker's process runs; a standby has no slot.
+    WorkerStarted { worker: WorkerId, slot: Option<Slot>, pid: Pid, generation: Generation },
     /// It serves.
     WorkerReady { worker: WorkerId, slot: Slot, pid: Pid, after: Duration },
+    /// A standby is fully started, and waits to be promoted.
+    WorkerStandby { worker: WorkerId, pid: Pid, after: Duration },
+    /// A standby has a slot from now on, and is to serve.
+    WorkerPromoted { worker: WorkerId, slot: Slot, pid: Pid },
     /// It was asked to leave.
-    WorkerStopping { worker: WorkerId, slot: Slot, pid: Pid, reason: String },
+    WorkerStopping { worker: WorkerId, slot: Option<Slot>, pid: Pid, reason: String },
     /// It left as asked, or by itself with code 0.
-    WorkerEnded { worker: WorkerId, slot: Slot, pid: Pid, exit: Exit, forced: bool, reason: String },
+    WorkerEnded { worker: WorkerId, slot: Option<Slot>, pid: Pid, exit: Exit, forced: bool, reason: String },
     /// It went in any other way, or never ran (then without pid and exit).
     WorkerDeath {
         worker: WorkerId,
-        slot: Slot,
+        slot: Option<Slot>,
         pid: Option<Pid>,
         exit: Option<Exit>,
         forced: bool,
         reason: String,
     },
-    /// The slot waits before its next worker.
-    WorkerBackoff { slot: Slot, retry_at: Time, failures: u32 },
+    /// The slot waits before its next worker; without a slot: the broker before its next standby.
+    WorkerBackoff { slot: Option<Slot>, retry_at: Time, failures: u32 },
     /// Workers are being replaced.
     RecycleStarted { target: Generation, total: u32, reason: RecycleReason },
     /// All are.

@@ -70,6 +70,12 @@ pub enum Input {
         /// Which.
         worker: WorkerId,
     },
+    /// The worker, a standby, is fully started and waits at the door; it serves when it is told to: see
+    /// [`crate::Effect::Promote`]. Of one that has a slot nothing follows.
+    Standby {
+        /// Which.
+        worker: WorkerId,
+    },
     /// The worker is watched from outside for its readiness, and may not be looked at.
     Unseen {
         /// Which.

@@ -34,6 +34,7 @@ mod shared;
 mod slots;
 pub mod snapshot;
 pub mod spec;
+mod standby;
 pub mod status;
 mod stop;
 mod table;

@@ -32,6 +32,7 @@ impl Broker {
         cx.rearm(Key::Worker(self.id, id), worker.deadline(), None);
         cx.changes.worker(self.id, id);
         self.counts = self.counts.minus(counted(&worker));
+        self.standbys.all.remove(&id);
         Some(worker)
     }
 
@@ -41,12 +42,12 @@ impl Broker {
         worker.pid = Some(pid);
         worker.started_at = cx.now;
         let (slot, generation) = (worker.slot, worker.generation);
-        let wait = match worker.spec.ready {
-            Ready::After(wait) => wait,
-            Ready::Notify | Ready::Accepting | Ready::Listening => worker.spec.recycle.deadline,
-        };
+        let wait = worker.until_ready();
         self.emit(cx, None, What::WorkerStarted { worker: id, slot, pid, generation });
-        self.backoff_ends(cx, slot, then_stop.is_none());
+        match slot {
+            Some(slot) => self.backoff_ends(cx, slot, then_stop.is_none()),
+            None => self.standby_runs(cx, then_stop.is_none()),
+        }
         self.set_state(cx, id, State::Starting { due: cx.now + wait });
         if let Some(why) = then_stop {
             self.stop(cx, id, why);
@@ -74,30 +75,40 @@ impl Broker {
 
     pub(crate) fn told_ready(&mut self, cx: &mut Shared, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let by_time = matches!(worker.spec.ready, Ready::After(_));
-        if matches!(worker.state, State::Starting { .. }) && !by_time {
+        if !matches!(worker.spec.ready, Ready::After(_)) {
             self.become_ready(cx, id);
         }
     }
 
     pub(crate) fn told_unseen(&mut self, cx: &mut Shared, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
-        if matches!(worker.state, State::Starting { .. }) && worker.spec.ready == Ready::Accepting {
-            self.never_ready(cx, id, worker.slot, Why::Unseen);
+        let watched = worker.slot.is_some() && worker.spec.ready == Ready::Accepting;
+        if matches!(worker.state, State::Starting { .. }) && watched {
+            self.never_ready(cx, id, Why::Unseen);
         }
     }
 
-    fn never_ready(&mut self, cx: &mut Shared, id: WorkerId, slot: Slot, why: Why) {
+    fn never_ready(&mut self, cx: &mut Shared, id: WorkerId, why: Why) {
         self.stop(cx, id, why);
-        self.successor_failed(cx, id, slot, &why.to_string());
+        if let Some(slot) = self.slot_of(id) {
+            self.successor_failed(cx, id, slot, &why.to_string());
+        }
     }
 
+    fn slot_of(&self, id: WorkerId) -> Option<Slot> {
+        self.workers.get(&id)?.slot
+    }
+
+    /// Whoever starts in a slot; of others it means nothing.
     fn become_ready(&mut self, cx: &mut Shared, id: WorkerId) {
         let now = cx.now;
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some(pid) = worker.pid else { return };
-        let (slot, after) = (worker.slot, now.since(worker.started_at));
+        let (Some(pid), Some(slot), Some(due)) = (worker.pid, worker.slot, worker.is_due()) else {
+            return;
+        };
+        let after = worker.took(now, due);
         worker.ready_after = Some(after);
+        worker.promoted = false;
         self.set_state(cx, id, State::Ready { since: now, proven_at: None });
         self.prove(cx, slot, id);
         self.emit(cx, None, What::WorkerReady { worker: id, slot, pid, after });
@@ -121,19 +132,26 @@ impl Broker {
         let slot = worker.slot;
         match worker.state {
             State::Spawning { .. } => {}
-            State::Starting { .. } | State::Ready { .. } if worker.should_have_left(cx.now) => {
+            State::Starting { .. } | State::Standby { .. } | State::Ready { .. }
+                if worker.should_have_left(cx.now) =>
+            {
                 self.fails(cx, id, Why::HungUp);
             }
+            State::Starting { .. } if slot.is_none() => {
+                let deadline = worker.spec.recycle.deadline;
+                self.never_ready(cx, id, Why::NotAtTheDoor { deadline });
+            }
+            State::Standby { since, .. } => self.standby_proved(cx, id, since),
             State::Starting { .. } => match worker.spec.ready {
                 Ready::After(_) => self.become_ready(cx, id),
                 ready @ (Ready::Notify | Ready::Accepting | Ready::Listening) => {
                     let deadline = worker.spec.recycle.deadline;
-                    self.never_ready(cx, id, slot, Why::NotReady { deadline, ready });
+                    self.never_ready(cx, id, Why::NotReady { deadline, ready });
                 }
             },
             State::Ready { since, .. } => {
                 self.set_state(cx, id, State::Ready { since, proven_at: None });
-                if self.serves(slot, id) {
+                if let Some(slot) = slot.filter(|slot| self.serves(*slot, id)) {
                     self.set_failures(cx, slot, 0, "");
                 }
             }
@@ -148,7 +166,7 @@ impl Broker {
             (State::Spawning { then_stop: None }, _) => {
                 self.set_state(cx, id, State::Spawning { then_stop: Some(why) });
             }
-            (State::Starting { .. } | State::Ready { .. }, Some(pid)) => {
+            (State::Starting { .. } | State::Standby { .. } | State::Ready { .. }, Some(pid)) => {
                 let (slot, reason) = (worker.slot, why.to_string());
                 self.emit(cx, None, What::WorkerStopping { worker: id, slot, pid, reason });
                 self.climb(cx, id, why, 0);
@@ -156,6 +174,7 @@ impl Broker {
             (
                 State::Spawning { .. }
                 | State::Starting { .. }
+                | State::Standby { .. }
                 | State::Ready { .. }
                 | State::Stopping { .. },
                 _,
@@ -214,7 +233,9 @@ impl Broker {
         self.counts = self.counts.minus(counts).plus(counted(worker));
         cx.changes.worker(self.id, id);
         cx.rearm(Key::Worker(self.id, id), before, after);
-        self.give_way(cx, slot, id);
+        if let Some(slot) = slot {
+            self.give_way(cx, slot, id);
+        }
     }
 
     /// Nobody listens to a worker any more: it is of no use.
@@ -236,9 +257,9 @@ impl Broker {
     fn fails(&mut self, cx: &mut Shared, id: WorkerId, why: Why) {
         let Some(worker) = self.workers.get(&id) else { return };
         match worker.state {
-            State::Starting { .. } => self.never_ready(cx, id, worker.slot, why),
+            State::Starting { .. } => self.never_ready(cx, id, why),
             State::Ready { .. } => {
-                let slot = worker.slot;
+                let Some(slot) = worker.slot else { return };
                 // What it has proved counts, though it is told only when it is gone.
                 if self.serves(slot, id) && worker.proved(cx.now, self.spec.backoff.healthy_after) {
                     self.set_failures(cx, slot, 0, "");
@@ -248,7 +269,7 @@ impl Broker {
                 self.successor_failed(cx, id, slot, &reason);
                 self.give_way(cx, slot, id);
             }
-            State::Spawning { .. } => self.stop(cx, id, why),
+            State::Spawning { .. } | State::Standby { .. } => self.stop(cx, id, why),
             State::Stopping { .. } => {}
         }
     }
@@ -259,7 +280,12 @@ impl Broker {
         for id in ids {
             match self.workers.get(&id).map(|worker| worker.state) {
                 Some(State::Stopping { why, rung, forced: false, .. }) => self.climb(cx, id, why, rung),
-                Some(State::Spawning { .. } | State::Starting { .. } | State::Ready { .. }) => {
+                Some(
+                    State::Spawning { .. }
+                    | State::Starting { .. }
+                    | State::Standby { .. }
+                    | State::Ready { .. },
+                ) => {
                     self.stop(cx, id, Why::AppStops);
                 }
                 Some(State::Stopping { forced: true, .. }) | None => {}
@@ -315,13 +341,21 @@ impl Broker {
         matches!(self.phase, Phase::Draining(_) | Phase::Drained)
     }
 
-    fn note_death(&mut self, id: WorkerId, slot: Slot, reason: &str) {
+    fn note_death(&mut self, id: WorkerId, slot: Option<Slot>, reason: &str) {
         self.deaths += 1;
         self.last_failure = Some(LastFailure { worker: id, slot, reason: reason.to_owned() });
     }
 
     /// A worker has left the table: its slot, the recycle and the drain go on without it.
-    fn gone(&mut self, cx: &mut Shared, id: WorkerId, slot: Slot, failure: Option<&Failure>, forced: bool) {
+    fn gone(
+        &mut self,
+        cx: &mut Shared,
+        id: WorkerId,
+        slot: Option<Slot>,
+        failure: Option<&Failure>,
+        forced: bool,
+    ) {
+        let Some(slot) = slot else { return self.standby_gone(cx, failure.is_some()) };
         let served = self.serves(slot, id);
         if served && let Some(place) = self.place(cx, slot) {
             place.worker = None;
@@ -339,6 +373,10 @@ impl Broker {
         // A successor on trial may have taken over: what it now has to outlive is the slot's failures.
         if let Some(server) = self.places.get(slot.0 as usize).and_then(|place| place.worker) {
             self.prove(cx, slot, server);
+        }
+        if served {
+            // Before the recycle takes what is there for another slot.
+            self.fill(cx, slot);
         }
         self.recycle_gone(cx, id, slot, failure.map(|failure| failure.reason.as_str()), forced);
         self.fill(cx, slot);

@@ -42,6 +42,9 @@ impl App {
         for broker in &mut app.brokers {
             broker.forget_what_counts(&ranks);
             broker.rank_generations();
+            if let Some(ticket) = &mut broker.standbys.waits {
+                ticket.number = self.shared.budget.rank_of(*ticket);
+            }
             for place in &mut broker.places {
                 if let Some(ticket) = &mut place.waits {
                     ticket.number = self.shared.budget.rank_of(*ticket);
@@ -73,6 +76,7 @@ impl App {
         Some(match *key {
             Key::Worker(broker, id) => ("worker", broker, Some(id), None),
             Key::Slot(broker, slot) => ("back-off", broker, None, Some(slot)),
+            Key::Standby(broker) => ("standby", broker, None, None),
             Key::Move(broker, slot) => ("trial", broker, None, Some(slot)),
             Key::Listen(broker) => ("listen", broker, None, None),
             Key::Recycle(broker) => ("recycle", broker, None, None),
@@ -120,6 +124,8 @@ impl Broker {
             place.worker = place.worker.map(rank);
             place.failures = place.failures.min(most);
         }
+        self.standbys.failures = self.standbys.failures.min(most);
+        self.standbys.all = std::mem::take(&mut self.standbys.all).into_iter().map(rank).collect();
         for worker in self.workers.values_mut() {
             worker.pid = worker.pid.map(|_| Pid(0));
         }
@@ -174,6 +180,7 @@ fn life(worker: &Worker) -> &'static str {
         State::Spawning { then_stop: None } => "spawning",
         State::Spawning { then_stop: Some(_) } => "spawning, to be stopped",
         State::Starting { .. } => "starting",
+        State::Standby { .. } => "standby",
         State::Ready { proven_at: None, .. } => "ready",
         State::Ready { proven_at: Some(_), .. } => "ready, on trial",
         State::Stopping { forced: false, .. } => "stopping",

@@ -215,6 +215,7 @@ impl Broker {
         let total = u32::try_from(pending.len()).unwrap_or(u32::MAX);
         let (target, first) = (self.target, cx.requests.first(Waits::Recycle(self.id)));
         self.emit(cx, first, What::RecycleStarted { target, total, reason: why });
+        self.renew_standbys(cx);
         let slots: Vec<Slot> = pending.iter().copied().collect();
         let recycle = Recycle {
             pending,
@@ -269,7 +270,7 @@ impl Broker {
             if surging {
                 recycle.pending.remove(&slot);
                 recycle.under_way.insert(slot, Move { limit: Limit::Surge, stage: Stage::Queued });
-                self.ask_budget(cx, slot, false);
+                self.seek(cx, slot, true);
                 continue;
             }
             let serving = self.workers.get(&old).is_some_and(Worker::serves);
@@ -390,7 +391,7 @@ impl Broker {
             Stage::Retiring(old) if old == id => {
                 moved.stage = Stage::Queued;
                 recycle.cut += u32::from(forced);
-                self.ask_budget(cx, slot, false);
+                self.seek(cx, slot, true);
             }
             Stage::Starting(successor) | Stage::Proving(successor, _) if successor == id => {
                 let reason = failure.unwrap_or("left while it was on trial").to_owned();

@@ -18,6 +18,8 @@ pub(crate) enum Key {
     Worker(BrokerId, WorkerId),
     /// A slot's back-off.
     Slot(BrokerId, Slot),
+    /// The back-off of the next standby.
+    Standby(BrokerId),
     /// A successor's `min_ready`.
     Move(BrokerId, Slot),
     /// The next try of the listeners.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backoff::DEGRADED_AT;
 use crate::broker::{Broker, Phase};
-use crate::budget::Ticket;
+use crate::budget::{Queue, Ticket};
 use crate::effect::{Done, Effect, Note, Outcome};
 use crate::event::What;
 use crate::id::{RequestId, Slot, WorkerId};
@@ -79,14 +79,14 @@ impl Broker {
         let failures = place.failures;
         let delay = self.spec.backoff.delay(failures, &mut self.rng);
         if delay.is_zero() {
-            return self.ask_budget(cx, slot, false);
+            return self.seek(cx, slot, failures < DEGRADED_AT);
         }
         let until = cx.now + delay;
         if let Some(place) = self.place(cx, slot) {
             place.backoff = Some(Backoff { until, over: false });
         }
         cx.rearm(Key::Slot(id, slot), None, Some(until));
-        self.emit(cx, None, What::WorkerBackoff { slot, retry_at: until, failures });
+        self.emit(cx, None, What::WorkerBackoff { slot: Some(slot), retry_at: until, failures });
     }
 
     pub(crate) fn backoff_over(&mut self, cx: &mut Shared, slot: Slot) {
@@ -97,11 +97,20 @@ impl Broker {
         }
     }
 
+    /// Gets a slot that may have it now its next worker: a standby, or one from the spawn budget. A slot that keeps
+    /// failing gets no standby.
+    pub(crate) fn seek(&mut self, cx: &mut Shared, slot: Slot, healthy: bool) {
+        if !(healthy && self.promote_standby(cx, slot)) {
+            self.ask_budget(cx, slot, false);
+        }
+    }
+
     /// Lets a slot wait for the spawn budget, if it does not yet.
     pub(crate) fn ask_budget(&mut self, cx: &mut Shared, slot: Slot, failing: bool) {
         let id = self.id;
         if let Some(place) = self.place(cx, slot) {
-            place.waits.get_or_insert_with(|| cx.budget.ask(id, slot, failing));
+            let queue = if failing { Queue::Failing } else { Queue::Urgent };
+            place.waits.get_or_insert_with(|| cx.budget.ask((id, Some(slot)), queue));
         }
     }
 
@@ -120,7 +129,7 @@ impl Broker {
         match place.backoff {
             Some(_) if stays => place.backoff = None,
             Some(Backoff { until, .. }) => {
-                self.emit(cx, None, What::WorkerBackoff { slot, retry_at: until, failures });
+                self.emit(cx, None, What::WorkerBackoff { slot: Some(slot), retry_at: until, failures });
             }
             None => {}
         }
@@ -144,7 +153,7 @@ impl Broker {
         if !open {
             return false;
         }
-        let serving = place.worker;
+        let (serving, healthy) = (place.worker, place.failures < DEGRADED_AT);
         let (held, moved) = self
             .recycle
             .as_ref()
@@ -158,7 +167,17 @@ impl Broker {
             self.crowded = true;
             return false;
         }
-        let worker = self.spawn(cx, slot);
+        if (moved || healthy) && self.promote_standby(cx, slot) {
+            return false;
+        }
+        let worker = self.spawn(cx, Some(slot));
+        self.take_place(cx, slot, worker);
+        true
+    }
+
+    /// This is the slot's next worker: its server, or the successor in a recycle.
+    pub(crate) fn take_place(&mut self, cx: &mut Shared, slot: Slot, worker: WorkerId) {
+        cx.changes.slot(self.id, slot);
         match &mut self.recycle {
             Some(recycle) if recycle.concerns(slot) => recycle.successor_asked(slot, worker),
             Some(_) | None => {
@@ -167,13 +186,13 @@ impl Broker {
                 }
             }
         }
-        true
     }
 
-    /// As many processes as a broker may have, those that are leaving included: whoever calls everybody back, or recycles
+    /// As many processes as the slots of a broker may have, those that are leaving included: whoever calls everybody back, or recycles
     /// again and again, while the workers before take their time to leave, must not fill the memory with them.
-    fn is_crowded(&self) -> bool {
-        self.workers.len() >= 2 * self.wanted as usize + self.spec.recycle.surge as usize
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.workers.len() - self.standbys.all.len()
+            >= 2 * self.wanted as usize + self.spec.recycle.surge as usize
     }
 
     /// Somebody may have left: the slots that found no room ask again.
@@ -190,7 +209,7 @@ impl Broker {
             let Some(place) = self.places.get(slot.0 as usize) else { return };
             let failing = place.worker.is_none() && place.backoff.is_some_and(|wait| wait.over);
             if self.recycle.as_ref().is_some_and(|recycle| recycle.wants_successor(slot)) {
-                self.ask_budget(cx, slot, false);
+                self.seek(cx, slot, true);
             } else if failing {
                 self.ask_budget(cx, slot, true);
             } else {
@@ -199,14 +218,19 @@ impl Broker {
         }
     }
 
-    fn spawn(&mut self, cx: &mut Shared, slot: Slot) -> WorkerId {
+    /// Asks for a worker, or without a slot for a standby.
+    pub(crate) fn spawn(&mut self, cx: &mut Shared, slot: Option<Slot>) -> WorkerId {
         let id = cx.next_worker(self.id);
         cx.changes.worker(self.id, id);
+        if slot.is_none() {
+            self.standbys.all.insert(id);
+        }
         self.workers.insert(
             id,
             Worker {
                 channel: Channel::Silent,
                 slot,
+                promoted: false,
                 generation: self.target,
                 spec: Arc::clone(&self.spec),
                 pid: None,

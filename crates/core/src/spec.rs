@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::id::LaunchId;
 
-/// The most workers one broker may have.
+/// The most workers one broker may have, and the most standbys.
 pub const MAX_WORKERS: u32 = 100_000;
 
 /// One broker as asked for.
@@ -37,6 +37,9 @@ pub struct BrokerSpec {
     /// Recycle when files have changed and been quiet for so long: see [`crate::Input::Changed`]; none = never.
     #[cfg_attr(feature = "serde", serde(default))]
     pub watch: Option<Duration>,
+    /// So many workers more, fully started and held at the door until one is needed: see [`crate::Input::Standby`].
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub standby: u32,
 }
 
 /// When a worker counts as ready.

@@ -43,6 +43,8 @@ pub struct BrokerStatus {
     pub workers: BTreeMap<WorkerId, WorkerStatus>,
     /// Slots in back-off, and until when.
     pub backoff: BTreeMap<Slot, Time>,
+    /// Until when the next standby waits, if it does.
+    pub standby_backoff: Option<Time>,
 }
 
 /// Whether a broker works, and why not.
@@ -63,8 +65,8 @@ pub enum BrokerState {
 /// One process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerStatus {
-    /// Its place.
-    pub slot: Slot,
+    /// Its place; none for a standby.
+    pub slot: Option<Slot>,
     /// Its process.
     pub pid: Pid,
     /// Where it is in its life.
@@ -84,6 +86,8 @@ pub enum WorkerState {
     Starting,
     /// Serving.
     Ready,
+    /// Fully started, and waiting to be promoted.
+    Standby,
     /// Asked to leave.
     Stopping,
 }
@@ -126,14 +130,25 @@ impl BrokerStatus {
             listen: Vec::new(),
             workers: BTreeMap::new(),
             backoff: BTreeMap::new(),
+            standby_backoff: None,
         }
     }
 
     /// How many workers are ready.
     #[must_use]
     pub fn ready(&self) -> u32 {
-        let ready = self.workers.values().filter(|worker| worker.state == WorkerState::Ready).count();
-        u32::try_from(ready).unwrap_or(u32::MAX)
+        self.count(WorkerState::Ready)
+    }
+
+    /// How many standbys wait to be promoted.
+    #[must_use]
+    pub fn standby(&self) -> u32 {
+        self.count(WorkerState::Standby)
+    }
+
+    fn count(&self, state: WorkerState) -> u32 {
+        let count = self.workers.values().filter(|worker| worker.state == state).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     fn apply(&mut self, at: Time, what: &What) {
@@ -145,6 +160,7 @@ impl BrokerStatus {
             What::BrokerDraining => {
                 self.state = BrokerState::Draining;
                 self.backoff.clear();
+                self.standby_backoff = None;
             }
             What::BrokerDrained { .. } => self.state = BrokerState::Drained,
             What::BrokerClosed => self.state = BrokerState::Closed,
@@ -155,7 +171,7 @@ impl BrokerStatus {
             What::BrokerDegraded { .. } => self.degraded = true,
             What::BrokerRecovered => self.degraded = false,
             What::WorkerStarted { worker, slot, pid, generation } => {
-                self.backoff.remove(slot);
+                self.forget_backoff(*slot);
                 let status = WorkerStatus {
                     slot: *slot,
                     pid: *pid,
@@ -165,6 +181,17 @@ impl BrokerStatus {
                     ready_after: None,
                 };
                 self.workers.insert(*worker, status);
+            }
+            What::WorkerStandby { worker, .. } => {
+                if let Some(status) = self.workers.get_mut(worker) {
+                    status.state = WorkerState::Standby;
+                }
+            }
+            What::WorkerPromoted { worker, slot, .. } => {
+                self.backoff.remove(slot);
+                if let Some(status) = self.workers.get_mut(worker) {
+                    (status.slot, status.state) = (Some(*slot), WorkerState::Starting);
+                }
             }
             What::WorkerReady { worker, after, .. } => {
                 if let Some(status) = self.workers.get_mut(worker) {
@@ -185,11 +212,13 @@ impl BrokerStatus {
                 self.deaths += 1;
                 self.last_failure = Some(last_failure(*worker, *slot, reason));
             }
-            What::WorkerBackoff { slot, retry_at, .. } => {
-                self.backoff.insert(*slot, *retry_at);
-            }
+            What::WorkerBackoff { slot, retry_at, .. } => match slot {
+                Some(slot) => drop(self.backoff.insert(*slot, *retry_at)),
+                None => self.standby_backoff = Some(*retry_at),
+            },
             What::RecycleStarted { target, .. } => {
                 self.recycling = true;
+                self.standby_backoff = None;
                 self.target = *target;
             }
             What::RecycleFinished { generation, .. } | What::RecycleFailed { generation, .. } => {
@@ -203,9 +232,19 @@ impl BrokerStatus {
             | What::AppStopping => {}
         }
     }
+
+    fn forget_backoff(&mut self, slot: Option<Slot>) {
+        match slot {
+            Some(slot) => drop(self.backoff.remove(&slot)),
+            None => self.standby_backoff = None,
+        }
+    }
 }
 
 /// How a death is remembered.
-pub(crate) fn last_failure(worker: WorkerId, slot: Slot, reason: &str) -> String {
-    format!("worker {worker} (slot {slot}) {reason}")
+pub(crate) fn last_failure(worker: WorkerId, slot: Option<Slot>, reason: &str) -> String {
+    match slot {
+        Some(slot) => format!("worker {worker} (slot {slot}) {reason}"),
+        None => format!("worker {worker} (standby) {reason}"),
+    }
 }

@@ -13,7 +13,10 @@ use crate::time::Time;
 
 #[derive(Clone)]
 pub(crate) struct Worker {
-    pub(crate) slot: Slot,
+    /// Its place; none for a standby.
+    pub(crate) slot: Option<Slot>,
+    /// It has waited at the door, was told its slot, and is not ready yet.
+    pub(crate) promoted: bool,
     pub(crate) generation: Generation,
     /// What it runs: the specification of its generation.
     pub(crate) spec: Arc<Accepted>,
@@ -42,8 +45,11 @@ pub(crate) enum Channel {
 pub(crate) enum State {
     /// The spawn is asked for and not answered. A stop that comes now is kept until there is a process to stop.
     Spawning { then_stop: Option<Why> },
-    /// Runs; at `due` it is ready (by time) or late (by any other sign), as its specification says.
+    /// Runs; at `due` it is ready (by time) or late (by any other sign), as its specification says. A standby is at the
+    /// door by then or late.
     Starting { due: Time },
+    /// Fully started, without a slot. At `proven_at` the failures of standbys are forgotten, if there are any.
+    Standby { since: Time, proven_at: Option<Time> },
     /// Serves. At `proven_at` its slot's failures are forgotten, if there are any.
     Ready { since: Time, proven_at: Option<Time> },
     /// Was asked to leave. After the last rung there is nothing to wait for but the exit.
@@ -63,6 +69,8 @@ pub(crate) enum Why {
     AppStops,
     /// It did not become ready in this time, by this sign.
     NotReady { deadline: Duration, ready: Ready },
+    /// It was not at the door in this time.
+    NotAtTheDoor { deadline: Duration },
     /// Whether it is ready cannot be seen.
     Unseen,
     /// It is the successor in a recycle that failed.
@@ -83,8 +91,20 @@ impl Worker {
         match self.state {
             State::Spawning { .. } => None,
             State::Starting { due } => Some(leave_by.map_or(due, |at| at.min(due))),
-            State::Ready { proven_at, .. } => [proven_at, leave_by].into_iter().flatten().min(),
+            State::Standby { proven_at, .. } | State::Ready { proven_at, .. } => {
+                [proven_at, leave_by].into_iter().flatten().min()
+            }
             State::Stopping { escalate_at, .. } => escalate_at,
+        }
+    }
+
+    /// Until when it may be starting, if it is.
+    pub(crate) fn is_due(&self) -> Option<Time> {
+        match self.state {
+            State::Starting { due } => Some(due),
+            State::Spawning { .. } | State::Standby { .. } | State::Ready { .. } | State::Stopping { .. } => {
+                None
+            }
         }
     }
 
@@ -105,7 +125,7 @@ impl Worker {
     pub(crate) fn leaving(&self) -> Option<Why> {
         match self.state {
             State::Spawning { then_stop } => then_stop,
-            State::Starting { .. } | State::Ready { .. } => None,
+            State::Starting { .. } | State::Standby { .. } | State::Ready { .. } => None,
             State::Stopping { why, .. } => Some(why),
         }
     }
@@ -129,9 +149,13 @@ impl Why {
     /// Whether the worker was at fault.
     pub(crate) fn is_failure(self) -> bool {
         match self {
-            Why::NotReady { .. } | Why::Unseen | Why::HungUp | Why::Garbled | Why::Refused | Why::Hung => {
-                true
-            }
+            Why::NotReady { .. }
+            | Why::NotAtTheDoor { .. }
+            | Why::Unseen
+            | Why::HungUp
+            | Why::Garbled
+            | Why::Refused
+            | Why::Hung => true,
             Why::Recycled | Why::Scaled | Why::Drained | Why::AppStops | Why::RecycleFailed => false,
         }
     }
@@ -155,6 +179,12 @@ impl fmt::Display for Why {
                     Ready::Listening => f.write_str(": it did not listen by then"),
                     Ready::After(_) => Ok(()),
                 }
+            }
+            Why::NotAtTheDoor { deadline } => {
+                write!(
+                    f,
+                    "was not ready within {deadline:?} to be a standby: it never came to where it would serve"
+                )
             }
             Why::Unseen => f.write_str(
                 "may not be looked at, so nobody can see whether it is ready: set ready = { after = \"1s\" }",

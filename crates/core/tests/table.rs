@@ -53,6 +53,13 @@ fn table() -> String {
             row(&mut table, input, reach, happen);
         }
     }
+    table.push_str("\nA broker with one worker, ready, and one standby, in each state of that.\n");
+    for (state, reach) in STANDBY_STATES {
+        let _ = write!(table, "\n{state}\n");
+        for (input, happen) in STANDBY_INPUTS {
+            row(&mut table, input, reach, happen);
+        }
+    }
     table
 }
 
@@ -238,6 +245,60 @@ const CLOCK_INPUTS: [(&str, Act); 10] = [
     ("stop", |machine| machine.feed(Input::Stop { now: false })),
 ];
 
+const STANDBY_STATES: [(&str, Act); 6] = [
+    ("standby spawning", |machine| {
+        machine.begin(plain_with_standby());
+        machine.serving(1);
+    }),
+    ("standby starting", |machine| {
+        machine.begin(plain_with_standby());
+        machine.serving(1);
+        machine.spawned(2);
+    }),
+    ("standby at the door", Machine::with_standby),
+    ("promoted, not ready", |machine| {
+        machine.with_standby();
+        machine.feed(Input::Exited { worker: WorkerId(1), exit: Exit::Code(1) });
+    }),
+    ("standby in back-off", |machine| {
+        machine.with_standby();
+        machine.feed(Input::Exited { worker: WorkerId(2), exit: Exit::Code(1) });
+        machine.spawned(3);
+        machine.feed(Input::Exited { worker: WorkerId(3), exit: Exit::Code(1) });
+    }),
+    ("drained", |machine| {
+        machine.with_standby();
+        machine.ask(Verb::Drain);
+        machine.all_leave();
+    }),
+];
+
+const STANDBY_INPUTS: [(&str, Act); 15] = [
+    ("worker dies", |machine| {
+        machine.feed(Input::Exited { worker: WorkerId(1), exit: Exit::Code(1) });
+    }),
+    ("standby runs", |machine| machine.spawned(2)),
+    ("standby at the door", |machine| machine.feed(Input::Standby { worker: WorkerId(2) })),
+    ("standby says ready", |machine| machine.feed(Input::Ready { worker: WorkerId(2) })),
+    ("standby dies", |machine| {
+        machine.feed(Input::Exited { worker: WorkerId(2), exit: Exit::Code(1) });
+    }),
+    ("standby exits with 0", |machine| {
+        machine.feed(Input::Exited { worker: WorkerId(2), exit: Exit::Code(0) });
+    }),
+    ("standby hangs", |machine| machine.feed(Input::Hung { worker: WorkerId(2) })),
+    ("worker at the door", |machine| machine.feed(Input::Standby { worker: WorkerId(1) })),
+    ("deadline", Machine::due),
+    ("recycle", |machine| machine.ask(Verb::Recycle(None))),
+    ("respecify", |machine| {
+        machine.ask(Verb::Respecify(Box::new(BrokerSpec { launch: LaunchId(2), ..plain_with_standby() })));
+    }),
+    ("drain", |machine| machine.ask(Verb::Drain)),
+    ("resume", |machine| machine.ask(Verb::Resume)),
+    ("scale 0", |machine| machine.ask(Verb::Scale(0))),
+    ("stop now", |machine| machine.feed(Input::Stop { now: true })),
+];
+
 struct Machine {
     app: App,
     now: Time,
@@ -263,6 +324,13 @@ impl Machine {
         self.opened(true);
         self.serving(1);
         self.serving(2);
+    }
+
+    fn with_standby(&mut self) {
+        self.begin(plain_with_standby());
+        self.serving(1);
+        self.spawned(2);
+        self.feed(Input::Standby { worker: WorkerId(2) });
     }
 
     /// Told of its window; if it is inside, all serve.
@@ -350,7 +418,7 @@ impl Machine {
         let workers: Vec<String> = broker
             .workers
             .iter()
-            .map(|(id, worker)| format!(" {id}:{:?}/{}", worker.state, worker.slot))
+            .map(|(id, worker)| format!(" {id}:{:?}/{}", worker.state, place(worker.slot)))
             .collect();
         let flags = [(broker.recycling, " recycling"), (broker.degraded, " degraded")];
         let flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
@@ -358,12 +426,20 @@ impl Machine {
     }
 }
 
+/// A slot's number, or a dash.
+fn place(slot: Option<Slot>) -> String {
+    slot.map_or("-".to_owned(), |slot| slot.to_string())
+}
+
 fn told(effect: &Effect) -> String {
     match effect {
         Effect::OpenListeners { .. } => "OPEN".to_owned(),
         Effect::QuietListeners { .. } => "QUIET".to_owned(),
         Effect::ShutListeners { .. } => "SHUT".to_owned(),
-        Effect::Spawn { worker, slot, generation, .. } => format!("SPAWN {worker}/{slot} g{generation}"),
+        Effect::Spawn { worker, slot, generation, .. } => {
+            format!("SPAWN {worker}/{} g{generation}", place(*slot))
+        }
+        Effect::Promote { worker, slot } => format!("PROMOTE {worker}/{slot}"),
         Effect::Notice { worker, .. } => format!("NOTICE {worker}"),
         Effect::Signal { worker, signal, .. } => {
             format!("{} {worker}", signal.to_string().trim_start_matches("SIG"))
@@ -410,7 +486,12 @@ fn plain(workers: u32) -> BrokerSpec {
         drained: Drained::Refuse,
         scheduled: false,
         watch: None,
+        standby: 0,
     }
+}
+
+fn plain_with_standby() -> BrokerSpec {
+    BrokerSpec { standby: 1, ..plain(1) }
 }
 
 fn listening() -> BrokerSpec {

@@ -34,7 +34,10 @@ pub(crate) fn owed(facts: &Facts, how: Adoption) -> Vec<Effect> {
                     Ask::Signal(signal) => Effect::Signal { worker, signal, rung },
                 })
             }
-            (Some(_), false, None) => None,
+            (Some(_), false, None) => {
+                let unready = process.promoted.is_some() && process.is_starting();
+                slot.filter(|_| unready).map(|slot| Effect::Promote { worker, slot })
+            }
         });
     }
     owed.extend(facts.ended.then_some(Effect::Exit));

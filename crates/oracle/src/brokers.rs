@@ -20,9 +20,10 @@ pub(crate) fn i8_held_means_held(oracle: &Oracle, _: &Step, effect: &Effect) -> 
     Ok(true)
 }
 
-/// However slowly workers leave: twice as many processes as wanted, and surge, is the most.
+/// However slowly workers leave: twice as many processes as wanted, and surge, is the most; beside standbys.
 pub(crate) fn i1_hard_ceiling(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
-    let Effect::Spawn { broker: id, worker, .. } = effect else { return Ok(false) };
+    let Effect::Spawn { broker: id, worker, slot, .. } = effect else { return Ok(false) };
+    let Some(_) = slot else { return Ok(false) };
     if is_crowded(oracle, *id) {
         let living = oracle.facts.of(*id).count();
         return broken(format!("worker {worker} is started beside {living} others of broker {id}"));
@@ -34,7 +35,7 @@ pub(crate) fn i1_hard_ceiling(oracle: &Oracle, _: &Step, effect: &Effect) -> Ver
 pub(crate) fn is_crowded(oracle: &Oracle, id: BrokerId) -> bool {
     let broker = oracle.facts.broker(id);
     let most = 2 * broker.wanted + target(broker, &oracle.specs).recycle.surge;
-    oracle.facts.of(id).count() >= most as usize
+    oracle.facts.of(id).filter(|(_, process)| process.slot.is_some()).count() >= most as usize
 }
 
 pub(crate) fn i9_no_spawn_once_the_app_stops(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
@@ -67,7 +68,7 @@ pub(crate) fn i35_listeners_back_off(oracle: &Oracle, _: &Step, effect: &Effect)
 }
 
 pub(crate) fn i20_failing_slots_back_off(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
-    let Effect::Spawn { broker, slot, launch, .. } = effect else { return Ok(false) };
+    let Effect::Spawn { broker, slot: Some(slot), launch, .. } = effect else { return Ok(false) };
     let (facts, backoff) = (&oracle.facts, oracle.specs[launch].backoff);
     let broker = facts.broker(*broker);
     let Some(streak) = broker.streaks.get(slot).filter(|streak| streak.deaths >= 2 && !broker.recycling)
@@ -91,6 +92,7 @@ pub(crate) fn i20_a_back_off_is_bounded(oracle: &Oracle, _: &Step, effect: &Effe
     let (Some(id), What::WorkerBackoff { slot, retry_at, failures }) = (event.broker, &event.what) else {
         return Ok(false);
     };
+    let whose = slot.map_or("the next standby".to_owned(), |slot| format!("slot {slot}"));
     let facts = &oracle.facts;
     if facts.end.as_ref().map(|end| end.slot) != Some(*slot) {
         return Ok(false);
@@ -99,9 +101,7 @@ pub(crate) fn i20_a_back_off_is_bounded(oracle: &Oracle, _: &Step, effect: &Effe
     let plain = backoff.base.saturating_mul(1 << failures.saturating_sub(2).min(16)).min(backoff.cap);
     let wait = retry_at.since(facts.now);
     if *failures < 2 || wait < plain.mul_f64(0.899) || wait > plain.mul_f64(1.101) {
-        return broken(format!(
-            "slot {slot} waits {wait:?} after {failures} failures; {plain:?} is the rule"
-        ));
+        return broken(format!("{whose} waits {wait:?} after {failures} failures; {plain:?} is the rule"));
     }
     Ok(true)
 }
@@ -139,7 +139,7 @@ pub(crate) fn i1_ceiling(oracle: &Oracle, _: &Step) -> Verdict {
     let facts = &oracle.facts;
     for id in facts.ids() {
         let broker = facts.broker(id);
-        let staying = facts.of(id).filter(|(_, process)| process.stays()).count();
+        let staying = facts.of(id).filter(|(_, process)| process.slot.is_some() && process.stays()).count();
         let surge = if broker.recycling { target(broker, &oracle.specs).recycle.surge } else { 0 };
         if staying > (broker.wanted + surge) as usize {
             let wanted = broker.wanted;
@@ -153,8 +153,9 @@ pub(crate) fn i2_one_worker_a_slot(oracle: &Oracle, _: &Step) -> Verdict {
     let facts = &oracle.facts;
     for id in facts.ids() {
         let mut slots: BTreeMap<Slot, usize> = BTreeMap::new();
-        for (_, process) in facts.of(id).filter(|(_, process)| process.stays()) {
-            *slots.entry(process.slot).or_insert(0) += 1;
+        let staying = facts.of(id).filter(|(_, process)| process.stays());
+        for slot in staying.filter_map(|(_, process)| process.slot) {
+            *slots.entry(slot).or_insert(0) += 1;
         }
         let broker = facts.broker(id);
         let most = if broker.recycling { 2 } else { 1 };
@@ -206,7 +207,7 @@ pub(crate) fn p4_who_asks_does_not_wait(oracle: &Oracle, step: &Step) -> Verdict
     if !asked || !open || queued || facts.starts.len() > FEW / 2 || is_crowded(oracle, *id) {
         return Ok(false);
     }
-    let filled = |slot: &Slot| facts.of(*id).any(|(_, process)| process.slot == *slot);
+    let filled = |slot: &Slot| facts.of(*id).any(|(_, process)| process.slot == Some(*slot));
     match (0..broker.wanted).map(Slot).find(|slot| !filled(slot)) {
         Some(slot) => broken(format!("slot {slot} of broker {id} still waits")),
         None => Ok(true),
@@ -234,6 +235,12 @@ pub(crate) fn i9_all_are_asked_to_leave(oracle: &Oracle, _: &Step) -> Verdict {
 pub(crate) fn i21_first_come_first_served(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
     let Effect::Spawn { broker, slot, .. } = effect else { return Ok(false) };
     let queue = &oracle.facts.queue;
+    let Some(slot) = slot else {
+        return match queue.iter().find(|(of, _)| !is_crowded(oracle, *of)) {
+            Some(first) => broken(format!("a standby of broker {broker} is started before {first:?}")),
+            None => Ok(false),
+        };
+    };
     match queue.iter().position(|waits| *waits == (*broker, *slot)) {
         Some(0) => Ok(true),
         Some(_) => broken(format!("slot {slot} of broker {broker} is filled before {:?}", queue[0])),
@@ -268,7 +275,7 @@ pub(crate) fn i22_never_given_up(oracle: &Oracle, step: &Step) -> Verdict {
             }
             continue;
         }
-        let taken: BTreeSet<Slot> = facts.of(id).map(|(_, process)| process.slot).collect();
+        let taken: BTreeSet<Slot> = facts.of(id).filter_map(|(_, process)| process.slot).collect();
         let empty = (0..broker.wanted).map(Slot).find(|slot| !taken.contains(slot));
         any |= empty.is_some();
         if let Some(slot) = empty
@@ -299,9 +306,17 @@ fn first_deaths(oracle: &Oracle, step: &Step) -> Verdict {
     let facts = &oracle.facts;
     let mut any = false;
     for event in events(step) {
-        let (Some(id), What::WorkerDeath { slot, .. }) = (event.broker, &event.what) else { continue };
+        let (Some(id), What::WorkerDeath { slot: Some(slot), .. }) = (event.broker, &event.what) else {
+            continue;
+        };
         let broker = facts.broker(id);
+        // Whoever took so long to leave that its slot has failed and waits since is no first death.
+        let now = events(step).any(|event| {
+            event.broker == Some(id)
+                && matches!(event.what, What::WorkerBackoff { slot: of, .. } if of == Some(*slot))
+        });
         let judged = facts.proved
+            && (now || !broker.waits.contains_key(slot))
             && (!broker.listens || broker.listening)
             && broker.streaks.contains_key(slot)
             && !broker.held
@@ -311,7 +326,7 @@ fn first_deaths(oracle: &Oracle, step: &Step) -> Verdict {
             continue;
         }
         any = true;
-        if !facts.of(id).any(|(_, process)| process.slot == *slot && process.stays()) {
+        if !facts.of(id).any(|(_, process)| process.slot == Some(*slot) && process.stays()) {
             return broken(format!("slot {slot} of broker {id} lost its worker and was not filled at once"));
         }
     }

@@ -22,9 +22,10 @@ pub(crate) fn i26_what_happens_to_one_broker_stays_there(
     let Some(subject) = oracle.subject else { return Ok(false) };
     let facts = &oracle.facts;
     let object = match effect {
-        Effect::Notice { worker, .. } | Effect::Signal { worker, .. } | Effect::KillTree { worker } => {
-            facts.living.get(worker).map(|process| process.broker)
-        }
+        Effect::Notice { worker, .. }
+        | Effect::Signal { worker, .. }
+        | Effect::KillTree { worker }
+        | Effect::Promote { worker, .. } => facts.living.get(worker).map(|process| process.broker),
         Effect::OpenListeners { broker, .. }
         | Effect::QuietListeners { broker, .. }
         | Effect::ShutListeners { broker, .. }
@@ -164,6 +165,13 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
         What::WorkerStarted { worker, pid, .. } => {
             step.input == Some(Input::Spawned { worker: *worker, pid: *pid }) && !oracle.stale
         }
+        What::WorkerStandby { worker, .. } => {
+            step.input == Some(Input::Standby { worker: *worker }) && !oracle.stale
+        }
+        // I23 judges it.
+        What::WorkerPromoted { worker, slot, .. } => {
+            step.effects.contains(&Effect::Promote { worker: *worker, slot: *slot })
+        }
         What::RecycleStarted { reason, .. } => match reason {
             RecycleReason::Asked => matches!(verb, Some(Verb::Recycle(_))) || broker.queued,
             RecycleReason::ByTime => {
@@ -188,7 +196,7 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
         What::WorkerStopping { worker, reason, .. } => facts.living.get(worker).is_some_and(|process| {
             let spec = &oracle.specs[&process.launch];
             let late =
-                process.late || process.started.is_some_and(|at| facts.now >= at + spec.recycle.deadline);
+                process.late || process.begun().is_some_and(|at| facts.now >= at + spec.recycle.deadline);
             match (is_unready(reason), &step.input) {
                 (false, _) if reason.starts_with(HUNG_UP) => {
                     process.hung_up.is_some_and(|at| facts.now >= at + LEAVES_WITHIN)
@@ -198,7 +206,7 @@ fn is_caused(oracle: &Oracle, step: &Step, event: &Event, id: BrokerId) -> bool 
                     process.garbled || !(reason.starts_with(GARBLED) || reason.starts_with(REFUSED))
                 }
                 (true, Some(Input::Unseen { .. })) => spec.ready == Ready::Accepting,
-                (true, _) => late && says_ready(spec),
+                (true, _) => late && (says_ready(spec) || process.slot.is_none()),
             }
         }),
         // These have a check of their own: I15, I20, I4.
@@ -246,14 +254,25 @@ pub(crate) fn i48_a_change_has_its_event(oracle: &Oracle, step: &Step) -> Verdic
             broken(format!("worker {worker} is gone and nobody says so"))
         }
         Some(Input::Ready { worker }) => match facts.living.get(worker) {
-            Some(process) if says_ready(&oracle.specs[&process.launch]) && !process.called_ready => {
+            Some(process)
+                if process.slot.is_some()
+                    && says_ready(&oracle.specs[&process.launch])
+                    && !process.called_ready =>
+            {
                 broken(format!("worker {worker} is ready and nobody says so"))
             }
             Some(_) | None => Ok(true),
         },
+        Some(Input::Standby { worker }) if !told_standby(step, *worker) => {
+            broken(format!("worker {worker} is at the door and nobody says so"))
+        }
         Some(_) => Ok(true),
         None => Ok(false),
     }
+}
+
+fn told_standby(step: &Step, worker: shiftboss_core::id::WorkerId) -> bool {
+    events(step).any(|event| matches!(event.what, What::WorkerStandby { worker: told, .. } if told == worker))
 }
 
 pub(crate) fn i48_the_claims_are_the_facts(oracle: &Oracle, _: &Step) -> Verdict {
@@ -296,6 +315,7 @@ pub(crate) fn i48_the_claims_are_the_facts(oracle: &Oracle, _: &Step) -> Verdict
 fn seen(process: &Process) -> WorkerState {
     match (process.signalled, process.ready) {
         (Some(_), _) => WorkerState::Stopping,
+        (None, None) if process.at_door => WorkerState::Standby,
         (None, Some(_)) => WorkerState::Ready,
         (None, None) => WorkerState::Starting,
     }

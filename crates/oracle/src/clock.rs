@@ -49,6 +49,7 @@ pub(crate) fn i36_a_hand_outlasts_the_clock(oracle: &Oracle, step: &Step) -> Ver
         Effect::QuietListeners { .. }
         | Effect::ShutListeners { .. }
         | Effect::Notice { .. }
+        | Effect::Promote { .. }
         | Effect::Signal { .. }
         | Effect::KillTree { .. }
         | Effect::Reply { .. }

@@ -82,7 +82,7 @@ pub(crate) fn i30_a_repeated_command_acts_once(oracle: &Oracle, step: &Step) -> 
         return Ok(false);
     }
     let acted = step.effects.iter().any(|effect| match effect {
-        Effect::Spawn { .. } => false,
+        Effect::Spawn { .. } | Effect::Promote { .. } => false,
         Effect::Reply { request: answered, .. } => answered != request,
         Effect::Emit(_) | Effect::Notice { .. } | Effect::Signal { .. } => true,
         Effect::KillTree { .. } | Effect::Exit => true,

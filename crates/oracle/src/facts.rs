@@ -32,6 +32,10 @@ pub(crate) struct Facts {
     missed: bool,
     /// It had been ready for long enough to start counting failures anew.
     pub(crate) proved: bool,
+    /// It was a standby that failed.
+    pub(crate) standby_failed: bool,
+    /// It served, had its slot for itself, and nobody had asked it to leave.
+    pub(crate) served: bool,
     pub(crate) spawns: u64,
     pub(crate) spawn_failures: u64,
     pub(crate) exits: u64,
@@ -89,8 +93,8 @@ impl Facts {
     /// The slots below `slots` that somebody serves.
     pub(crate) fn available(&self, id: BrokerId, slots: u32) -> BTreeSet<Slot> {
         self.of(id)
-            .filter(|(_, process)| process.serves() && !process.is_lost() && process.slot.0 < slots)
-            .map(|(_, process)| process.slot)
+            .filter(|(_, process)| process.serves() && !process.is_lost())
+            .filter_map(|(_, process)| process.slot.filter(|slot| slot.0 < slots))
             .collect()
     }
 
@@ -111,6 +115,7 @@ impl Facts {
             Input::Spawned { worker, .. }
             | Input::SpawnFailed { worker, .. }
             | Input::Ready { worker }
+            | Input::Standby { worker }
             | Input::Unseen { worker }
             | Input::Spoke { worker }
             | Input::HungUp { worker }
@@ -142,7 +147,12 @@ impl Facts {
                 !self.living.get(worker).is_some_and(unstarted)
             }
             Input::Ready { worker } | Input::Unseen { worker } => {
-                !self.living.get(worker).is_some_and(Process::is_starting)
+                let waited_for = |process: &Process| process.is_starting() && process.slot.is_some();
+                !self.living.get(worker).is_some_and(waited_for)
+            }
+            Input::Standby { worker } => {
+                let waited_for = |process: &Process| process.is_starting() && process.slot.is_none();
+                !self.living.get(worker).is_some_and(waited_for)
             }
             Input::Spoke { worker }
             | Input::HungUp { worker }

@@ -17,6 +17,7 @@ mod oracle;
 mod recycles;
 mod rest;
 mod shell;
+mod standbys;
 pub mod trace;
 mod workers;
 

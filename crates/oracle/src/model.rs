@@ -52,10 +52,23 @@ impl Oracle {
         let since = Time(facts.now.0.saturating_sub(nanos(healthy_after)));
         let Some(process) = self.facts.living.get_mut(&worker) else { return };
         process.late = process.is_starting();
+        if process.at_door && process.rungs.is_empty() {
+            process.stood = Some(since);
+        }
         if let Some(asked) = process.rungs.last_mut() {
             asked.until = Time::default();
         } else if let Some(ready) = process.ready.as_mut().filter(|_| !on_trial) {
             *ready = since;
+        }
+    }
+
+    /// The back-off of the next standby is over.
+    #[doc(hidden)]
+    pub fn standby_has_waited(&mut self, broker: BrokerId) {
+        if let Some(streak) =
+            self.facts.brokers.get_mut(broker.0 as usize).and_then(|of| of.standby_streak.as_mut())
+        {
+            streak.last = Time::default();
         }
     }
 
@@ -77,7 +90,7 @@ impl Oracle {
         let since = Time(self.facts.now.0.saturating_sub(nanos(min_ready)));
         for process in self.facts.living.values_mut() {
             if let Some(ready) =
-                process.ready.as_mut().filter(|_| process.broker == broker && process.slot == slot)
+                process.ready.as_mut().filter(|_| process.broker == broker && process.slot == Some(slot))
             {
                 *ready = since.min(*ready);
             }
@@ -89,6 +102,7 @@ impl Process {
     fn identify(&self, of: &Broker, into: &mut impl Hasher) {
         (self.broker, self.slot, self.launch, self.generation == of.target).hash(into);
         (self.started.is_some(), self.ready, self.called_ready).hash(into);
+        (self.at_door, self.stood, self.promoted.is_some()).hash(into);
         let reason = self.leaving.as_ref().map(|(_, reason)| reason.as_str());
         let moved = of.recycling && reason == Some("recycled") && self.left_in == of.recycles;
         (reason, moved, self.signalled.is_some(), self.killed, self.doubtful, self.dropped).hash(into);
@@ -122,6 +136,7 @@ impl Broker {
             (slot, streak.deaths.min(FAILING), failing.then_some(streak.last)).hash(into);
         }
         self.waits.hash(into);
+        self.standby_streak.map(|streak| (streak.deaths.min(FAILING), streak.last)).hash(into);
     }
 }
 

@@ -9,7 +9,7 @@ use shiftboss_core::spec::BrokerSpec;
 use shiftboss_core::{Adoption, Command, Effect, Event, Input, Status, Time, Verb, What};
 
 use crate::facts::{Broker, Facts, MOST_OPEN};
-use crate::{adoption, brokers, claims, clock, commands, recycles, workers};
+use crate::{adoption, brokers, claims, clock, commands, recycles, standbys, workers};
 
 /// Follows one app from its start.
 #[derive(Clone)]
@@ -43,6 +43,8 @@ pub(crate) struct Before {
     /// How many slots must be served.
     pub(crate) least: u32,
     pub(crate) held: bool,
+    /// Standbys that could serve at once.
+    pub(crate) spares: usize,
 }
 
 /// One call of core.
@@ -76,7 +78,7 @@ type OnEffect = fn(&Oracle, &Step, &Effect) -> Verdict;
 type OnStep = fn(&Oracle, &Step) -> Verdict;
 
 /// Judged before the effect is taken in.
-const ON_EFFECT: [(&str, OnEffect); 33] = [
+const ON_EFFECT: [(&str, OnEffect); 38] = [
     ("I1b", brokers::i1_hard_ceiling),
     ("I4", workers::i4_one_end_for_each_exit),
     ("I5", workers::i5_the_end_told_is_the_end_seen),
@@ -96,7 +98,12 @@ const ON_EFFECT: [(&str, OnEffect); 33] = [
     ("I19c", recycles::i19_a_new_generation_is_on_trial),
     ("I20", brokers::i20_failing_slots_back_off),
     ("I20b", brokers::i20_a_back_off_is_bounded),
+    ("I20c", standbys::i20_failing_standbys_back_off),
     ("I21b", brokers::i21_first_come_first_served),
+    ("I23", standbys::i23_a_promotion_fills_one_empty_slot),
+    ("I23b", standbys::i23_a_crash_loop_eats_no_standbys),
+    ("I23c", standbys::i23_few_wait_at_the_door),
+    ("I24", standbys::i24_nobody_stale_is_promoted),
     ("I26", claims::i26_what_happens_to_one_broker_stays_there),
     ("I27", claims::i27_a_stale_word_changes_nothing),
     ("I29", commands::i29_one_answer),
@@ -113,7 +120,7 @@ const ON_EFFECT: [(&str, OnEffect); 33] = [
 ];
 
 /// Judged after all effects are taken in.
-const ON_STEP: [(&str, OnStep); 28] = [
+const ON_STEP: [(&str, OnStep); 31] = [
     ("I1", brokers::i1_ceiling),
     ("I2", brokers::i2_one_worker_a_slot),
     ("I3", workers::i3_nobody_is_lost),
@@ -127,6 +134,9 @@ const ON_STEP: [(&str, OnStep); 28] = [
     ("I17c", recycles::i17_the_way_back_goes_all_the_way),
     ("I21", brokers::i21_spawns_have_a_budget),
     ("I22", brokers::i22_never_given_up),
+    ("I23d", standbys::i23_a_standby_takes_over_at_once),
+    ("I23e", standbys::i23_standbys_are_refilled),
+    ("I24b", standbys::i24_the_stale_leave),
     ("I27", claims::i27_stale_words_come),
     ("I28", commands::i28_few_commands_wait),
     ("I30", commands::i30_a_repeated_command_acts_once),
@@ -227,6 +237,7 @@ impl Oracle {
                 | Effect::WatchClock { broker } => (Some(*broker), None),
                 Effect::Emit(event) => (event.broker, None),
                 Effect::Notice { .. }
+                | Effect::Promote { .. }
                 | Effect::Signal { .. }
                 | Effect::KillTree { .. }
                 | Effect::Reply { .. }
@@ -319,6 +330,7 @@ impl Oracle {
             wanted: broker.wanted,
             least: least(broker, specs),
             held: broker.held,
+            spares: facts.of(id).filter(|(_, process)| process.is_spare()).count(),
         });
         self.before = before.collect();
     }

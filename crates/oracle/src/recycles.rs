@@ -31,7 +31,9 @@ pub(crate) fn i17_nobody_is_retired_outside_of_a_recycle(
     let Some(process) = oracle.facts.living.get(worker).filter(|_| reason == "recycled") else {
         return Ok(false);
     };
-    if !process.doubtful && !oracle.facts.broker(process.broker).recycling {
+    // Of a standby I24.
+    let moved = process.slot.is_some() && !process.doubtful;
+    if moved && !oracle.facts.broker(process.broker).recycling {
         return broken(format!("worker {worker} is retired although no recycle runs"));
     }
     Ok(true)
@@ -49,7 +51,8 @@ pub(crate) fn i12_ready_before_retire(oracle: &Oracle, step: &Step, effect: &Eff
         return Ok(false);
     }
     let broker = facts.broker(process.broker);
-    if broker.only.is_some_and(|only| only != process.slot) {
+    let Some(slot) = process.slot else { return Ok(false) };
+    if broker.only.is_some_and(|only| only != slot) {
         return broken(format!("worker {worker} is retired; only slot {:?} was to be recycled", broker.only));
     }
     let recycle = &target(broker, &oracle.specs).recycle;
@@ -220,8 +223,10 @@ pub(crate) fn i13_surge_is_a_bound(oracle: &Oracle, _: &Step) -> Verdict {
     let mut any = false;
     for id in facts.ids().filter(|id| facts.broker(*id).recycling) {
         let broker = facts.broker(id);
-        let counts =
-            |process: &Process| !process.doubtful && (process.leaving.is_none() || moves(facts, process));
+        let counts = |process: &Process| {
+            let stays = process.leaving.is_none() || moves(facts, process);
+            process.slot.is_some() && !process.doubtful && stays
+        };
         let alive = facts.of(id).filter(|(_, process)| counts(process)).count();
         let most = broker.wanted + target(broker, &oracle.specs).recycle.surge;
         any = true;
@@ -243,12 +248,12 @@ pub(crate) fn i14_few_slots_change_at_once(oracle: &Oracle, _: &Step) -> Verdict
         });
         let beside = |slot: Slot| {
             facts.of(id).any(|(worker, process)| {
-                process.slot == slot && process.stays() && *worker <= broker.newest_before
+                process.slot == Some(slot) && process.stays() && *worker <= broker.newest_before
             })
         };
-        let coming = successors.map(|(_, process)| process.slot).filter(|slot| beside(*slot));
+        let coming = successors.filter_map(|(_, process)| process.slot).filter(|slot| beside(*slot));
         let going =
-            facts.of(id).filter(|(_, process)| moves(facts, process)).map(|(_, process)| process.slot);
+            facts.of(id).filter(|(_, process)| moves(facts, process)).filter_map(|(_, process)| process.slot);
         let changing: BTreeSet<Slot> = coming.chain(going).collect();
         let recycle = &target(broker, &oracle.specs).recycle;
         any |= !changing.is_empty();
@@ -263,5 +268,5 @@ pub(crate) fn i14_few_slots_change_at_once(oracle: &Oracle, _: &Step) -> Verdict
 fn moves(facts: &Facts, process: &Process) -> bool {
     let recycle = facts.broker(process.broker).recycles;
     let retired = process.leaving.as_ref().is_some_and(|(_, reason)| reason == "recycled");
-    retired && process.left_in == recycle && !process.dropped && !process.doubtful
+    retired && process.slot.is_some() && process.left_in == recycle && !process.dropped && !process.doubtful
 }

@@ -33,12 +33,19 @@ impl Oracle {
             }
             let whole = (0..broker.wanted)
                 .map(Slot)
-                .all(|slot| facts.of(id).any(|(_, process)| process.slot == slot && process.serves()));
+                .all(|slot| facts.of(id).any(|(_, process)| process.slot == Some(slot) && process.serves()));
+            let spares = facts.of(id).filter(|(_, process)| process.is_spare()).count();
             let launch = target(broker, &self.specs).launch;
             let old = facts.of(id).find(|(_, process)| process.launch != launch);
-            if !whole || workers != broker.wanted as usize {
-                let what =
-                    format!("broker {id} has {workers} workers, not all ready; {} are wanted", broker.wanted);
+            // A version that nobody was there to run has no standbys.
+            let untried = broker.wanted == 0 && broker.generation != broker.target;
+            let standby = if untried { spares } else { broker.standby as usize };
+            if !whole || workers != broker.wanted as usize + standby || spares != standby {
+                let wanted = broker.wanted;
+                let what = format!(
+                    "broker {id} has {workers} workers, {spares} at the door, not all ready; {wanted} and {standby} are \
+                     wanted"
+                );
                 return at_rest("L1", what);
             }
             if let Some((worker, process)) = old {

@@ -121,6 +121,7 @@ impl Shell {
             }
             Input::Tick
             | Input::Ready { .. }
+            | Input::Standby { .. }
             | Input::Unseen { .. }
             | Input::Spoke { .. }
             | Input::HungUp { .. }
@@ -150,6 +151,7 @@ impl Shell {
             }
             Effect::Exit => self.ended = true,
             Effect::Notice { .. }
+            | Effect::Promote { .. }
             | Effect::Signal { .. }
             | Effect::KillTree { .. }
             | Effect::Emit(_)
@@ -246,6 +248,7 @@ fn c8_it_starts_once(shell: &Shell, step: &Step) -> Verdict {
 fn of_a_process(input: &Input) -> Option<WorkerId> {
     match input {
         Input::Ready { worker }
+        | Input::Standby { worker }
         | Input::Unseen { worker }
         | Input::Spoke { worker }
         | Input::HungUp { worker }
@@ -287,6 +290,7 @@ fn answered(input: &Input) -> Option<(BrokerId, Request)> {
         | Input::Spawned { .. }
         | Input::SpawnFailed { .. }
         | Input::Ready { .. }
+        | Input::Standby { .. }
         | Input::Unseen { .. }
         | Input::Spoke { .. }
         | Input::HungUp { .. }

@@ -71,17 +71,22 @@ pub(crate) fn i7_no_identity_is_used_twice(oracle: &Oracle, _: &Step, effect: &E
         }
         return Ok(true);
     }
-    let Some(
-        What::WorkerStarted { worker, slot, pid, .. }
-        | What::WorkerReady { worker, slot, pid, .. }
-        | What::WorkerStopping { worker, slot, pid, .. },
-    ) = told(effect)
-    else {
-        return Ok(false);
+    let (worker, slot, pid) = match told(effect) {
+        Some(
+            What::WorkerStarted { worker, slot, pid, .. } | What::WorkerStopping { worker, slot, pid, .. },
+        ) => (worker, *slot, pid),
+        Some(What::WorkerReady { worker, slot, pid, .. }) => (worker, Some(*slot), pid),
+        // It has none before, and is told one in this step.
+        Some(What::WorkerStandby { worker, pid, .. } | What::WorkerPromoted { worker, pid, .. }) => {
+            (worker, None, pid)
+        }
+        _ => return Ok(false),
     };
     match facts.living.get(worker) {
-        Some(process) if process.pid == Some(*pid) && process.slot == *slot => Ok(true),
-        _ => broken(format!("worker {worker} is told with pid {pid} in slot {slot}, which are not its own")),
+        Some(process) if process.pid == Some(*pid) && process.slot == slot => Ok(true),
+        _ => {
+            broken(format!("worker {worker} is told with pid {pid} in slot {slot:?}, which are not its own"))
+        }
     }
 }
 
@@ -162,14 +167,14 @@ pub(crate) fn i15_ready_is_earned(oracle: &Oracle, step: &Step, effect: &Effect)
         return broken(format!("worker {worker} is ready and gone"));
     };
     let (spec, now) = (&oracle.specs[&process.launch], oracle.facts.now);
-    let earned = match (&step.input, process.started, spec.ready) {
+    let earned = match (&step.input, process.begun(), spec.ready) {
         (Some(Input::Ready { worker: said }), Some(_), _) if says_ready(spec) => {
             said == worker && process.ready == Some(now)
         }
         (Some(Input::Tick), Some(started), Ready::After(wait)) => now >= started + wait,
         _ => false,
     };
-    if !earned || process.called_ready || process.signalled.is_some() {
+    if !earned || process.slot.is_none() || process.called_ready || process.signalled.is_some() {
         return broken(format!("worker {worker} is called ready and is not"));
     }
     Ok(true)
@@ -179,12 +184,14 @@ pub(crate) fn i16_nobody_starts_for_ever(oracle: &Oracle, step: &Step) -> Verdic
     let facts = &oracle.facts;
     let mut any = false;
     for (worker, process) in facts.living.iter().filter(|(_, process)| process.is_starting()) {
-        let Some(started) = process.started else { continue };
+        let Some(started) = process.begun() else { continue };
         any = true;
         let spec = &oracle.specs[&process.launch];
         let due = match spec.ready {
-            Ready::After(wait) => started + wait,
-            Ready::Notify | Ready::Accepting | Ready::Listening => started + spec.recycle.deadline,
+            Ready::After(wait) if process.slot.is_some() => started + wait,
+            Ready::After(_) | Ready::Notify | Ready::Accepting | Ready::Listening => {
+                started + spec.recycle.deadline
+            }
         };
         if step.deadline.is_none_or(|at| at > due) || (step.input == Some(Input::Tick) && facts.now >= due) {
             return broken(format!("worker {worker} has been starting since {started}"));

@@ -18,7 +18,7 @@ struct Web {
 
 impl Worker for Web {
     async fn init(&mut self, context: &WorkerContext) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let listener = context.listener("web")?.ok_or("the broker has no listener `web`")?;
+        let listener = context.listener("web").await?.ok_or("the broker has no listener `web`")?;
         let (id, counted, leaving) = (context.id(), context.clone(), context.clone());
         let hello = move || async move {
             let _busy = counted.busy();

@@ -233,7 +233,8 @@ pub(crate) fn take_workers(
             broker: &shell.name,
             ready: shell.ready,
             launch: launches.get(&present.launch),
-            starting: present.starting || present.pid.is_none(),
+            starting: present.starting || present.at_door || present.pid.is_none(),
+            at_door: present.at_door,
             note: inherited.claim_one(Key::Node(present.worker)),
             spoke: present.spoke,
             rest: inherited.claim_one(Key::Rest(present.worker)),
@@ -281,6 +282,7 @@ pub(crate) fn still_to_do(
             !was_asked
         }
         Effect::Spawn { .. }
+        | Effect::Promote { .. }
         | Effect::KillTree { .. }
         | Effect::OpenListeners { .. }
         | Effect::QuietListeners { .. }

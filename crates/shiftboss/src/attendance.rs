@@ -29,9 +29,9 @@ impl Attendance {
 
     /// As another process has left it.
     pub(crate) fn seen(status: &BrokerStatus) -> Attendance {
-        let workers = status.workers.iter().map(|(worker, status)| {
+        let workers = status.workers.iter().filter_map(|(worker, status)| {
             let ready = status.state == WorkerState::Ready;
-            (*worker, Attendant { slot: status.slot, ready, asked: false })
+            Some((*worker, Attendant { slot: status.slot?, ready, asked: false }))
         });
         Attendance { wanted: status.wanted, workers: workers.collect() }
     }
@@ -42,7 +42,8 @@ impl Attendance {
             What::BrokerStarted { wanted, .. } | What::BrokerScaled { wanted } => {
                 std::mem::replace(&mut self.wanted, *wanted) != *wanted
             }
-            What::WorkerStarted { worker, slot, .. } => {
+            What::WorkerStarted { worker, slot: Some(slot), .. }
+            | What::WorkerPromoted { worker, slot, .. } => {
                 self.workers.insert(*worker, Attendant { slot: *slot, ready: false, asked: false });
                 true
             }
@@ -95,7 +96,7 @@ mod tests {
 
     fn started(worker: u64, slot: u32) -> What {
         let generation = Generation(1);
-        What::WorkerStarted { worker: WorkerId(worker), slot: Slot(slot), pid: Pid(1), generation }
+        What::WorkerStarted { worker: WorkerId(worker), slot: Some(Slot(slot)), pid: Pid(1), generation }
     }
 
     fn ready(worker: u64, slot: u32) -> What {
@@ -105,7 +106,7 @@ mod tests {
 
     fn stopping(worker: u64, slot: u32) -> What {
         let reason = String::new();
-        What::WorkerStopping { worker: WorkerId(worker), slot: Slot(slot), pid: Pid(1), reason }
+        What::WorkerStopping { worker: WorkerId(worker), slot: Some(Slot(slot)), pid: Pid(1), reason }
     }
 
     fn attended(attendance: &Attendance) -> Vec<u32> {

@@ -68,6 +68,8 @@ pub(crate) enum Word {
     /// The first word of all.
     Spoke,
     Ready,
+    /// It is fully started, and waits to be promoted.
+    Standby,
     Message {
         letter: Letter,
         ops: bool,
@@ -285,13 +287,15 @@ fn word_of(message: Message<'_>) -> Option<Option<Word>> {
         Message::Plain(raw) => Some(Word::Message { letter: raw.to_owned(), ops: false }),
         Message::Ops(raw) => Some(Word::Message { letter: raw.to_owned(), ops: true }),
         Message::Ready => Some(Word::Ready),
+        Message::Standby => Some(Word::Standby),
         Message::Call { id, message } => Some(Word::Call { id, letter: message.to_owned() }),
         Message::Reply { id, result } => {
             let result = result.map(ToOwned::to_owned).map_err(|error| error.get().to_owned());
             Some(Word::Reply { id, result })
         }
         Message::Numbers(raw) => Some(Word::Numbers(raw.to_owned())),
-        Message::Node(_) | Message::Unknown => None,
+        // What only we say.
+        Message::Node(_) | Message::Promoted { .. } | Message::Unknown => None,
     })
 }
 

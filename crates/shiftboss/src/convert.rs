@@ -82,9 +82,14 @@ pub(crate) fn event(event: &Event, broker: Option<&str>, moment: Moment) -> api:
             out.generation = Some(generation.0);
         }
         What::WorkerReady { worker, slot, pid, after } => {
-            whose(&mut out, *worker, *slot, Some(pid.0));
+            whose(&mut out, *worker, Some(*slot), Some(pid.0));
             out.ready_ms = Some(milliseconds(*after));
         }
+        What::WorkerStandby { worker, pid, after } => {
+            whose(&mut out, *worker, None, Some(pid.0));
+            out.ready_ms = Some(milliseconds(*after));
+        }
+        What::WorkerPromoted { worker, slot, pid } => whose(&mut out, *worker, Some(*slot), Some(pid.0)),
         What::WorkerStopping { worker, slot, pid, reason } => {
             whose(&mut out, *worker, *slot, Some(pid.0));
             out.reason = Some(reason.clone());
@@ -98,7 +103,7 @@ pub(crate) fn event(event: &Event, broker: Option<&str>, moment: Moment) -> api:
             gone(&mut out, *exit, *forced, reason);
         }
         What::WorkerBackoff { slot, retry_at, failures } => {
-            out.slot = Some(slot.0);
+            out.slot = slot.map(|slot| slot.0);
             out.retry_at = Some(moment.wall(*retry_at));
             out.reason = Some(format!("{failures} failures in a row"));
         }
@@ -132,9 +137,9 @@ pub(crate) fn event(event: &Event, broker: Option<&str>, moment: Moment) -> api:
     out
 }
 
-fn whose(out: &mut api::Event, worker: WorkerId, slot: Slot, pid: Option<u32>) {
+fn whose(out: &mut api::Event, worker: WorkerId, slot: Option<Slot>, pid: Option<u32>) {
     out.worker = Some(worker.to_string());
-    out.slot = Some(slot.0);
+    out.slot = slot.map(|slot| slot.0);
     out.pid = pid;
 }
 
@@ -167,6 +172,8 @@ fn name(what: &What) -> api::EventName {
         What::BrokerRecovered => Name::BrokerRecovered,
         What::WorkerStarted { .. } => Name::WorkerStarted,
         What::WorkerReady { .. } => Name::WorkerReady,
+        What::WorkerStandby { .. } => Name::WorkerStandby,
+        What::WorkerPromoted { .. } => Name::WorkerPromoted,
         What::WorkerStopping { .. } => Name::WorkerStopping,
         What::WorkerEnded { .. } => Name::WorkerEnded,
         What::WorkerDeath { .. } => Name::WorkerDeath,
@@ -189,9 +196,13 @@ pub(crate) fn broker(name: &str, status: &BrokerStatus, usages: &mut Usages, mom
         .workers
         .iter()
         .map(|(id, worker)| self::worker(*id, worker, usages, moment))
-        .chain(status.backoff.iter().map(|(slot, retry_at)| backoff(*slot, *retry_at, status, moment)))
+        .chain(status.backoff.iter().map(|(slot, retry_at)| backoff(Some(*slot), *retry_at, status, moment)))
+        .chain(status.standby_backoff.map(|retry_at| backoff(None, retry_at, status, moment)))
         .collect();
-    workers.sort_by_key(|worker| (worker.slot, worker.id.as_ref().and_then(|id| id.parse::<u64>().ok())));
+    // Standbys last.
+    workers.sort_by_key(|worker| {
+        (worker.slot.is_none(), worker.slot, worker.id.as_ref().and_then(|id| id.parse::<u64>().ok()))
+    });
     api::Broker {
         name: name.to_owned(),
         state: match status.state {
@@ -203,7 +214,7 @@ pub(crate) fn broker(name: &str, status: &BrokerStatus, usages: &mut Usages, mom
         },
         wanted: status.wanted,
         ready: status.ready(),
-        standby: 0,
+        standby: status.standby(),
         generation: status.generation.0,
         target_generation: status.target.0,
         degraded: status.degraded,
@@ -220,10 +231,11 @@ fn worker(id: WorkerId, status: &WorkerStatus, usages: &mut Usages, moment: Mome
     let (rss_bytes, cpu_percent) = usages.look(status.pid.0, status.started_at);
     api::Worker {
         id: Some(id.to_string()),
-        slot: Some(status.slot.0),
+        slot: status.slot.map(|slot| slot.0),
         pid: Some(status.pid.0),
         state: match status.state {
             WorkerState::Starting => api::WorkerState::Starting,
+            WorkerState::Standby => api::WorkerState::Standby,
             WorkerState::Ready => api::WorkerState::Ready,
             WorkerState::Stopping => api::WorkerState::Stopping,
         },
@@ -237,10 +249,10 @@ fn worker(id: WorkerId, status: &WorkerStatus, usages: &mut Usages, moment: Mome
     }
 }
 
-fn backoff(slot: Slot, retry_at: Time, status: &BrokerStatus, moment: Moment) -> api::Worker {
+fn backoff(slot: Option<Slot>, retry_at: Time, status: &BrokerStatus, moment: Moment) -> api::Worker {
     api::Worker {
         id: None,
-        slot: Some(slot.0),
+        slot: slot.map(|slot| slot.0),
         pid: None,
         state: api::WorkerState::Backoff,
         generation: status.target.0,

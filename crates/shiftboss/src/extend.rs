@@ -48,8 +48,8 @@ pub struct WorkerInfo {
     pub worker_type: String,
     /// Its id.
     pub id: String,
-    /// Its slot.
-    pub slot: u32,
+    /// Its slot; none of a standby.
+    pub slot: Option<u32>,
     /// Its process; 0 before it is started.
     pub pid: u32,
 }

@@ -125,13 +125,14 @@ impl Feed {
         let rank = |state| match state {
             WorkerState::Ready => 2,
             WorkerState::Starting => 1,
-            WorkerState::Stopping => 0,
+            WorkerState::Standby | WorkerState::Stopping => 0,
         };
         let mut nearest = BTreeMap::new();
         let workers = self.status.brokers.get(broker.0 as usize).map(|broker| &broker.workers);
         for (worker, status) in workers.into_iter().flatten() {
+            let Some(slot) = status.slot else { continue };
             let this = (rank(status.state), *worker);
-            let known = nearest.entry(status.slot.0).or_insert(this);
+            let known = nearest.entry(slot.0).or_insert(this);
             *known = this.max(*known);
         }
         nearest.into_iter().map(|(slot, (_, worker))| (worker, slot)).collect()
@@ -179,7 +180,8 @@ mod tests {
         let letter = RawValue::from_string("1".repeat(length)).unwrap();
         let message = || Message { letter: letter.clone(), kind: Kind::Message };
         let messages = std::iter::repeat_with(message).take(messages).collect();
-        let said = Arc::new(Said { broker: BrokerId(0), worker: WorkerId(1), pid: 1, slot: 0, messages });
+        let said =
+            Arc::new(Said { broker: BrokerId(0), worker: WorkerId(1), pid: 1, slot: Some(0), messages });
         for _ in 0..SAID {
             feed.publish_said(&said);
         }

@@ -101,5 +101,6 @@ fn spec(name: &str, options: &BrokerOptions, launch: LaunchId) -> BrokerSpec {
         drained: options.drained,
         scheduled: options.is_scheduled(),
         watch: options.debounce(),
+        standby: options.standby,
     }
 }

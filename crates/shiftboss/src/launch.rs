@@ -58,7 +58,8 @@ pub(crate) struct Particulars<'a> {
     pub(crate) launcher: Option<&'a dyn Launcher>,
     pub(crate) broker: &'a str,
     pub(crate) worker: WorkerId,
-    pub(crate) slot: Slot,
+    /// None of a standby.
+    pub(crate) slot: Option<Slot>,
     pub(crate) generation: Generation,
     pub(crate) listeners: &'a [BorrowedFd<'a>],
     pub(crate) stdout: BorrowedFd<'a>,
@@ -98,6 +99,20 @@ pub enum LaunchError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Standbys are asked for, and its workers cannot be held at the door.
+    #[error("broker `{broker}`: plain workers cannot be standbys: they serve as soon as they have started")]
+    ServesAtOnce {
+        /// Whose.
+        broker: String,
+    },
+    /// Standbys are asked for, which have no slot when they are started.
+    #[error(
+        "broker `{broker}`: a standby is started without a slot: `{{slot}}` cannot stand in command or environment"
+    )]
+    NeedsSlot {
+        /// Whose.
+        broker: String,
+    },
     /// A text holds a NUL byte, which no argument or variable can.
     #[error("broker `{broker}`: `{what}` holds a NUL byte")]
     Nul {
@@ -128,7 +143,14 @@ impl Launch {
         }
         let words =
             options.command.iter().chain(options.environment.keys()).chain(options.environment.values());
-        if let Some(word) = words.into_iter().find(|word| word.contains('\0')) {
+        let mut words = words.into_iter();
+        if options.standby > 0 && options.kind == Kind::Plain {
+            return Err(LaunchError::ServesAtOnce { broker: name() });
+        }
+        if options.standby > 0 && options.names_slot() {
+            return Err(LaunchError::NeedsSlot { broker: name() });
+        }
+        if let Some(word) = words.find(|word| word.contains('\0')) {
             return Err(LaunchError::Nul { broker: name(), what: word.replace('\0', "\\0") });
         }
         let path = options.environment.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
@@ -216,7 +238,8 @@ impl Launch {
     /// # Errors
     /// Why not, in words.
     pub(crate) fn start(&self, worker: &Particulars<'_>) -> Result<Child, String> {
-        let slot = worker.slot.to_string();
+        // What would need it is refused for standbys: see [`Launch::prepare`].
+        let slot = worker.slot.map_or(String::new(), |slot| slot.to_string());
         let fill = |text: &OsStr| c_string(replace(text.as_bytes(), b"{slot}", slot.as_bytes()));
         let mut argv = vec![c_string(self.program.as_bytes().to_vec())];
         argv.extend(self.arguments.iter().map(|word| fill(OsStr::new(word))));
@@ -232,7 +255,9 @@ impl Launch {
         };
         set("SHIFTBOSS_WORKER_ID", OsStr::new(&worker.worker.to_string()));
         set("SHIFTBOSS_GENERATION", OsStr::new(&worker.generation.to_string()));
-        set("SHIFTBOSS_SLOT", OsStr::new(&slot));
+        if worker.slot.is_some() {
+            set("SHIFTBOSS_SLOT", OsStr::new(&slot));
+        }
         if let Some(path) = worker.preload {
             add_option(&mut environment, path);
         }
@@ -293,7 +318,7 @@ impl Launch {
         let info = WorkerInfo {
             worker_type: worker.broker.to_owned(),
             id: worker.worker.to_string(),
-            slot: worker.slot.0,
+            slot: worker.slot.map(|slot| slot.0),
             pid: 0,
         };
         let words = argv.iter().map(|word| word.to_string_lossy().into_owned());

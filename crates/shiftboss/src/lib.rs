@@ -24,7 +24,7 @@
 //!
 //! impl Worker for Web {
 //!     async fn init(&mut self, context: &WorkerContext) -> Result<(), BoxError> {
-//!         let listener = context.listener("web")?.ok_or("there is no listener `web`")?;
+//!         let listener = context.listener("web").await?.ok_or("there is no listener `web`")?;
 //!         let context = context.clone();
 //!         self.server = Some(thread::spawn(move || {
 //!             while let Ok(Some(mut client)) = listener.accept(&context) {

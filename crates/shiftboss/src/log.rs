@@ -13,8 +13,8 @@ pub struct Line<'a> {
     pub broker: &'a str,
     /// The worker's id.
     pub worker: u64,
-    /// Its slot.
-    pub slot: u32,
+    /// Its slot; none of a standby.
+    pub slot: Option<u32>,
     /// Whether it came on standard error.
     pub stderr: bool,
     /// The line without its end; text of the worker's own making, control characters and all.

@@ -36,7 +36,8 @@ pub(crate) struct Said {
     pub(crate) broker: BrokerId,
     pub(crate) worker: WorkerId,
     pub(crate) pid: u32,
-    pub(crate) slot: u32,
+    /// None of a standby.
+    pub(crate) slot: Option<u32>,
     pub(crate) messages: Vec<Message>,
 }
 

@@ -122,7 +122,7 @@ impl Members {
             let workers = own.map(|own| own.workers).unwrap_or_default();
             let member = |worker: shiftboss_api::Worker| {
                 let id = WorkerId(worker.id?.parse().ok()?);
-                Some(Member::of(broker.clone(), id, worker.pid?, worker.slot.unwrap_or_default()))
+                Some(Member::of(broker.clone(), id, worker.pid?, worker.slot?))
             };
             Ok(workers.into_iter().filter_map(member).collect())
         })

@@ -34,6 +34,8 @@ pub(crate) struct Peer {
     note: Option<Note>,
     /// Core knows that it is ready.
     pub(crate) is_ready: bool,
+    /// Core knows that it waits at the door.
+    pub(crate) is_at_door: bool,
     /// When it is taken for one that never listens; none until its event loop has turned.
     silent_at: Option<Time>,
     /// The number of a question to which only a turning event loop has the answer.
@@ -50,9 +52,9 @@ struct Known {
     keys_given: u64,
     /// It was told to leave, which may be said once.
     disconnected: bool,
-    /// It waits for the answer.
+    /// Those that it waits for the answers of, at the door.
     #[serde(default)]
-    held: Option<Query>,
+    held: Vec<Query>,
     /// What it was told and has not gone out: whatever it was told before has not arrived.
     #[serde(default)]
     owed: Vec<Owed>,
@@ -106,7 +108,7 @@ impl Peer {
     }
 
     fn of(known: Known, note: Option<Note>, is_ready: bool) -> Peer {
-        Peer { known, note, is_ready, silent_at: None, asked: None, hung_after: None }
+        Peer { known, note, is_ready, is_at_door: false, silent_at: None, asked: None, hung_after: None }
     }
 
     pub(crate) fn note(&self) -> Option<BorrowedFd<'_>> {
@@ -137,6 +139,30 @@ impl Peer {
         }
         self.write_down();
         Grant::Key(key)
+    }
+
+    /// It is to wait for the answer until it is promoted.
+    pub(crate) fn hold(&mut self, query: &Query) {
+        if !self.known.held.iter().any(|held| held.seq == query.seq) {
+            self.known.held.push(query.clone());
+            self.write_down();
+        }
+    }
+
+    /// Whether it waits at the door.
+    pub(crate) fn waits(&self) -> bool {
+        !self.known.held.is_empty()
+    }
+
+    /// What it waits for the answers of. They are there until [`Peer::was_let_in`].
+    pub(crate) fn held(&self) -> Vec<Query> {
+        self.known.held.clone()
+    }
+
+    /// All of that is answered.
+    pub(crate) fn was_let_in(&mut self) {
+        self.known.held.clear();
+        self.write_down();
     }
 
     /// It listens at one of these; nothing if that is not its own.

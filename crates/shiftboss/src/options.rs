@@ -83,6 +83,10 @@ pub struct BrokerOptions {
     pub kind: Kind,
     /// How many workers are kept alive; default 1, 0 allowed.
     pub workers: u32,
+    /// So many workers more, fully started and held at the door until one is needed; default 0. They are workers that wait
+    /// there: of this library ([`WorkerContext::listener`](crate::WorkerContext::listener)), or any that say so on their
+    /// channel.
+    pub standby: u32,
     /// Sockets bound once by the broker and given to every worker, in this order.
     pub listen: Vec<Listen>,
     /// When a worker counts as ready; none = the kind's default (see [`BrokerOptions::effective_ready`]).
@@ -157,6 +161,7 @@ impl BrokerOptions {
             command: command.into_iter().map(Into::into).collect(),
             kind: Kind::Plain,
             workers: 1,
+            standby: 0,
             listen: Vec::new(),
             ready: None,
             recycle: RecycleSpec::default(),
@@ -197,6 +202,12 @@ impl BrokerOptions {
             Address::Tcp(_) | Address::Unix(_) => true,
             Address::Udp(_) => false,
         })
+    }
+
+    /// Whether command or environment differ from slot to slot.
+    pub(crate) fn names_slot(&self) -> bool {
+        let words = self.command.iter().chain(self.environment.values());
+        words.into_iter().any(|word| word.contains("{slot}"))
     }
 
     pub(crate) fn is_scheduled(&self) -> bool {

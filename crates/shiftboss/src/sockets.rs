@@ -235,17 +235,17 @@ impl Sockets {
     }
 
     /// What the worker of a slot is given, in the order of the specification.
-    pub(crate) fn descriptors(&self, slot: Slot) -> Vec<BorrowedFd<'_>> {
+    pub(crate) fn descriptors(&self, slot: Option<Slot>) -> Vec<BorrowedFd<'_>> {
         (0..self.bound.len()).filter_map(|place| self.descriptor_for(place, slot)).collect()
     }
 
     /// What it is given of the listener at this place; none if that is not bound, or the slot has no lane there yet.
-    pub(crate) fn descriptor_for(&self, place: usize, slot: Slot) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn descriptor_for(&self, place: usize, slot: Option<Slot>) -> Option<BorrowedFd<'_>> {
         self.bound.get(place)?.for_slot(slot).map(AsFd::as_fd)
     }
 
     /// What `accepting` looks for: every listener of the slot at which connections wait.
-    pub(crate) fn keys(&self, slot: Slot) -> Vec<ListenerKey> {
+    pub(crate) fn keys(&self, slot: Option<Slot>) -> Vec<ListenerKey> {
         self.descriptors(slot).into_iter().filter_map(|listener| ListenerKey::of(listener).ok()).collect()
     }
 
@@ -340,10 +340,10 @@ impl Bound {
         }
     }
 
-    fn for_slot(&self, slot: Slot) -> Option<&Listener> {
+    fn for_slot(&self, slot: Option<Slot>) -> Option<&Listener> {
         match &self.sockets {
             Kind::Shared(listener) => Some(listener),
-            Kind::Lanes(lanes) => lanes.lane(slot.0),
+            Kind::Lanes(lanes) => lanes.lane(slot?.0),
         }
     }
 }

@@ -187,7 +187,8 @@ impl Subscription {
         match happening {
             Happening::Event(event) => Some(self.event(event)),
             Happening::Said(said) => {
-                let worker = Member::of(self.broker.clone(), said.worker, said.pid, said.slot);
+                let worker =
+                    Member::of(self.broker.clone(), said.worker, said.pid, said.slot.unwrap_or_default());
                 self.portion = Some(Portion { said, worker, next: 0 });
                 None
             }

@@ -65,7 +65,8 @@ struct Process {
     pid: u32,
     of: BrokerId,
     broker: Arc<str>,
-    slot: Slot,
+    /// None of a standby.
+    slot: Option<Slot>,
     output: Output,
     notify: Option<NotifySocket>,
     /// None of a worker whose channel could not be held.
@@ -245,7 +246,7 @@ impl Workers {
     }
 
     /// Whose it is, and its slot.
-    pub(crate) fn place(&self, worker: WorkerId) -> Option<(BrokerId, Slot)> {
+    pub(crate) fn place(&self, worker: WorkerId) -> Option<(BrokerId, Option<Slot>)> {
         self.processes.get(&worker).map(|process| (process.of, process.slot))
     }
 
@@ -413,7 +414,7 @@ impl Workers {
 fn say<'a>(
     worker: WorkerId,
     broker: &'a str,
-    slot: Slot,
+    slot: Option<Slot>,
     stream: usize,
     log: &'a mut dyn Log,
     in_flight: &'a mut InFlight,
@@ -423,7 +424,8 @@ fn say<'a>(
         Piece::PassedOver(bytes) => in_flight.pass_over(bytes),
         Piece::Line(text, bytes) => {
             let up_to = in_flight.say(bytes);
-            log.line(&Line { broker, worker: worker.0, slot: slot.0, stderr: stream == 1, text, up_to });
+            let slot = slot.map(|slot| slot.0);
+            log.line(&Line { broker, worker: worker.0, slot, stderr: stream == 1, text, up_to });
         }
     }
 }

@@ -222,7 +222,7 @@ mod tests {
             panic!("no message")
         };
         assert!(json == said && message.message.get() == format!("{{\"a\" : \"{long}\"}}"));
-        assert_eq!((message.slot, events.last_id()), (2, Some(7)));
+        assert_eq!((message.slot, events.last_id()), (Some(2), Some(7)));
     }
 
     #[tokio::test]

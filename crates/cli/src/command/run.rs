@@ -138,7 +138,12 @@ fn unlaunched(error: &LaunchError, exit: Exit) -> Trouble {
                 trouble
             }
         },
-        LaunchError::Empty { .. } | LaunchError::Directory { .. } | LaunchError::Nul { .. } => trouble,
+        LaunchError::ServesAtOnce { .. } => trouble
+            .help("kind = \"notify\", with a program that says SHIFTBOSS_STANDBY on its channel and waits"),
+        LaunchError::Empty { .. }
+        | LaunchError::Directory { .. }
+        | LaunchError::NeedsSlot { .. }
+        | LaunchError::Nul { .. } => trouble,
     }
 }
 

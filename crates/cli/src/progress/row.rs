@@ -34,7 +34,9 @@ impl Row {
     pub(super) fn take(&mut self, pid: u32, event: &Event) {
         let at: Option<Timestamp> = event.at.parse().ok();
         match event.event {
-            EventName::WorkerStarted => self.new = Some((pid, New::Starting { since: at })),
+            EventName::WorkerStarted | EventName::WorkerPromoted => {
+                self.new = Some((pid, New::Starting { since: at }));
+            }
             EventName::WorkerReady if self.is_new(pid) => {
                 self.new = Some((pid, New::Ready { ms: event.ready_ms }));
             }

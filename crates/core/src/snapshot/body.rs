@@ -132,6 +132,15 @@ impl Body {
         self.u8(u8::from(value));
     }
 
+    /// In one byte, the first in its lowest bit.
+    pub(super) fn flags(&mut self, flags: [bool; 4]) {
+        self.u8(flags.into_iter().rev().fold(0, |all, flag| all << 1 | u8::from(flag)));
+    }
+
+    pub(super) fn u16(&mut self, value: u16) {
+        self.bytes(&value.to_le_bytes());
+    }
+
     pub(super) fn u32(&mut self, value: u32) {
         self.bytes(&value.to_le_bytes());
     }
@@ -211,6 +220,17 @@ impl<'a> Fields<'a> {
             1 => Ok(true),
             2.. => Err("a flag is neither set nor unset"),
         }
+    }
+
+    pub(super) fn flags(&mut self) -> Field<[bool; 4]> {
+        match self.u8()? {
+            flags @ 0..16 => Ok([1, 2, 4, 8].map(|bit| flags & bit != 0)),
+            16.. => Err("a flag is neither set nor unset"),
+        }
+    }
+
+    pub(super) fn u16(&mut self) -> Field<u16> {
+        Ok(u16::from_le_bytes(self.take()?))
     }
 
     pub(super) fn u32(&mut self) -> Field<u32> {

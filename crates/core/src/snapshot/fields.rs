@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::broker::{Broker, Phase};
+use crate::budget::Queue;
 use crate::drain::Step;
 use crate::effect::{Note, Outcome};
 use crate::id::{BrokerId, RequestId, Slot, WorkerId};
@@ -9,6 +10,8 @@ use crate::recycle::{Limit, Scope, Stage};
 use crate::requests::Waits;
 use crate::snapshot::body::{Body, Kind, Version};
 use crate::snapshot::image::Tail;
+use crate::standby::Standbys;
+use crate::time::Time;
 use crate::worker::{Channel, State, Why, Worker};
 
 /// What one record, other than the app's, is of.
@@ -138,7 +141,7 @@ fn encode_broker(broker: &Broker, body: &mut Body) {
     body.flag(broker.last_failure.is_some());
     if let Some(last) = &broker.last_failure {
         body.u64(last.worker.0);
-        body.u32(last.slot.0);
+        body.u32(number_of(last.slot));
         body.text(&last.reason);
     }
     if body.has(Version::CLOCK) {
@@ -152,7 +155,13 @@ fn encode_broker(broker: &Broker, body: &mut Body) {
     }
     if body.has(Version::STANDBY) {
         body.u64(digest(&broker.listen));
-        body.flag(broker.binds);
+        let Standbys { all: _, failures, backoff, waits } = &broker.standbys;
+        let over = backoff.is_some_and(|wait| wait.over);
+        let flags = [broker.binds, backoff.is_some(), over, waits.is_some()];
+        body.flags(flags);
+        body.u16(u16::try_from(*failures).unwrap_or(u16::MAX));
+        body.time(backoff.map_or(Time(0), |wait| wait.until));
+        body.u64(waits.map_or(0, |ticket| ticket.number));
     }
 }
 
@@ -185,7 +194,7 @@ fn encode_slot(broker: &Broker, slot: Slot, body: &mut Body) -> Option<()> {
     body.maybe(place.backoff.map(|wait| wait.until.0));
     body.flag(place.backoff.is_some_and(|wait| wait.over));
     body.maybe(place.waits.map(|ticket| ticket.number));
-    body.flag(place.waits.is_some_and(|ticket| ticket.failing));
+    body.flag(place.waits.is_some_and(|ticket| ticket.queue == Queue::Failing));
     let recycle = broker.recycle.as_ref();
     body.flag(recycle.is_some_and(|recycle| recycle.pending.contains(&slot)));
     body.flag(matches!(&broker.queued, Some(Scope::Some(slots)) if slots.contains(&slot)));
@@ -212,7 +221,7 @@ fn encode_slot(broker: &Broker, slot: Slot, body: &mut Body) -> Option<()> {
 
 fn encode_worker(broker: BrokerId, worker: &Worker, body: &mut Body) {
     body.u32(broker.0);
-    body.u32(worker.slot.0);
+    body.u32(number_of(worker.slot));
     body.u32(worker.generation.0);
     body.u32(worker.spec.since.0);
     body.maybe(worker.pid.map(|pid| u64::from(pid.0)));
@@ -221,8 +230,16 @@ fn encode_worker(broker: BrokerId, worker: &Worker, body: &mut Body) {
     let (code, why, first, second, rung, forced) = match worker.state {
         State::Spawning { then_stop } => (0, then_stop, None, None, 0, false),
         State::Starting { due } => (1, None, Some(due), None, 0, false),
+        State::Standby { since, proven_at } => (6, None, Some(since), proven_at, 0, false),
         State::Ready { since, proven_at } => (2, None, Some(since), proven_at, 0, false),
         State::Stopping { why, rung, escalate_at, forced } => (3, Some(why), None, escalate_at, rung, forced),
+    };
+    // Codes that a version without standbys refuses.
+    let code = match (code, worker.slot, worker.promoted) {
+        (0 | 1, None, _) => code + 4,
+        (3, None, _) => 7,
+        (1, Some(_), true) => 8,
+        (_, _, _) => code,
     };
     body.u8(code);
     body.u8(why.map_or(0, code_of));
@@ -239,6 +256,11 @@ fn encode_worker(broker: BrokerId, worker: &Worker, body: &mut Body) {
     body.maybe(leave_by.map(|at| at.0));
 }
 
+/// A slot's number; of none one that no slot has.
+fn number_of(slot: Option<Slot>) -> u32 {
+    slot.map_or(NO_SLOT, |slot| slot.0)
+}
+
 /// How long the worker was given, and by which sign it should have been ready, is in its specification.
 fn code_of(why: Why) -> u8 {
     match why {
@@ -253,6 +275,7 @@ fn code_of(why: Why) -> u8 {
         Why::Garbled => 9,
         Why::Refused => 10,
         Why::Hung => 11,
+        Why::NotAtTheDoor { .. } => 12,
     }
 }
 
@@ -312,3 +335,6 @@ fn code_of_note(note: Note) -> u8 {
         Note::NothingToRecycleClosed => 7,
     }
 }
+
+/// What stands where a slot's number would, if there is none.
+pub(super) const NO_SLOT: u32 = u32::MAX;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::broker::{Broker, LastFailure, Phase};
-use crate::budget::Ticket;
+use crate::budget::{Queue, Ticket};
 use crate::drain::Step;
 use crate::effect::{Done, Failed, Note, Outcome};
 use crate::id::{BrokerId, Generation, Pid, RequestId, Slot, WorkerId};
@@ -16,6 +16,7 @@ use crate::rng::Rng;
 use crate::schedule::Hours;
 use crate::slots::{Backoff, Place};
 use crate::snapshot::body::{Field, Fields, Version};
+use crate::snapshot::fields::NO_SLOT;
 use crate::snapshot::restore::{Given, Wrong};
 use crate::time::Time;
 use crate::watch::Changed;
@@ -79,7 +80,12 @@ pub(super) fn broker(id: BrokerId, fields: &mut Fields<'_>, given: &mut Given<'_
     let mut digest = None;
     if fields.have(Version::STANDBY) {
         digest = Some(fields.u64()?);
-        broker.binds = fields.flag()?;
+        let [binds, waits, over, asks] = fields.flags()?;
+        broker.binds = binds;
+        broker.standbys.failures = u32::from(fields.u16()?);
+        let (until, number) = (fields.time()?, fields.u64()?);
+        broker.standbys.backoff = waits.then_some(Backoff { until, over });
+        broker.standbys.waits = asks.then_some(Ticket { number, queue: Queue::Standby });
     }
     broker.listen = given.listen(id, addresses, digest)?;
     Ok(broker)
@@ -114,7 +120,15 @@ fn recycle(fields: &mut Fields<'_>) -> Field<Option<Recycle>> {
 }
 
 fn last_failure(fields: &mut Fields<'_>) -> Field<LastFailure> {
-    Ok(LastFailure { worker: WorkerId(fields.u64()?), slot: Slot(fields.u32()?), reason: fields.text()? })
+    Ok(LastFailure {
+        worker: WorkerId(fields.u64()?),
+        slot: slot_or_none(fields.u32()?),
+        reason: fields.text()?,
+    })
+}
+
+fn slot_or_none(number: u32) -> Option<Slot> {
+    (number != NO_SLOT).then_some(Slot(number))
 }
 
 /// The next slot of a broker.
@@ -129,7 +143,8 @@ pub(super) fn slot(app: &mut App, key: u128, fields: &mut Fields<'_>) -> Result<
     let (until, over) = (fields.moment()?, fields.flag()?);
     let (number, failing) = (fields.maybe()?, fields.flag()?);
     let backoff = until.map(|until| Backoff { until, over });
-    let waits = number.map(|number| Ticket { number, failing });
+    let queue = if failing { Queue::Failing } else { Queue::Urgent };
+    let waits = number.map(|number| Ticket { number, queue });
     broker.places.push(Place { worker, failures, backoff, waits });
     let (pending, queued) = (fields.flag()?, fields.flag()?);
     let moved = moved(fields)?;
@@ -172,7 +187,7 @@ pub(super) fn worker(
 ) -> Result<(), Wrong> {
     let owner = BrokerId(fields.u32()?);
     let broker = app.brokers.get_mut(owner.0 as usize).ok_or(NO_BROKER)?;
-    let (slot, generation) = (Slot(fields.u32()?), Generation(fields.u32()?));
+    let (slot, generation) = (slot_or_none(fields.u32()?), Generation(fields.u32()?));
     let spec = given.spec(owner, Generation(fields.u32()?))?;
     let pid = fields.maybe()?.map(|pid| u32::try_from(pid).map(Pid)).transpose();
     let pid = pid.map_err(|_| "its pid is too large")?;
@@ -192,11 +207,21 @@ pub(super) fn worker(
         9 => Some(Why::Garbled),
         10 => Some(Why::Refused),
         11 => Some(Why::Hung),
-        12.. => return Err(UNKNOWN.into()),
+        12 => Some(Why::NotAtTheDoor { deadline: spec.recycle.deadline }),
+        13.. => return Err(UNKNOWN.into()),
     };
     let (first, second) = (fields.time()?, fields.moment()?);
     let (rung, forced) = (fields.u32()? as usize, fields.flag()?);
+    let (code, promoted) = match (code, slot) {
+        (4 | 5, None) => (code - 4, false),
+        (7, None) => (3, false),
+        (6, None) => (code, false),
+        (8, Some(_)) => (1, true),
+        (0..=3, Some(_)) => (code, false),
+        (0.., _) => return Err(UNKNOWN.into()),
+    };
     let state = match (code, why) {
+        (6, None) => State::Standby { since: first, proven_at: second },
         (0, then_stop) => State::Spawning { then_stop },
         (1, None) => State::Starting { due: first },
         (2, None) => State::Ready { since: first, proven_at: second },
@@ -211,7 +236,17 @@ pub(super) fn worker(
     };
     broker.workers.insert(
         id,
-        Worker { slot, generation, spec: Arc::clone(&spec), pid, started_at, ready_after, channel, state },
+        Worker {
+            slot,
+            promoted,
+            generation,
+            spec: Arc::clone(&spec),
+            pid,
+            started_at,
+            ready_after,
+            channel,
+            state,
+        },
     );
     Ok(())
 }

@@ -165,6 +165,7 @@ fn derive(app: &mut App) {
             shared.owners.insert(*worker, broker.id);
         }
         (broker.counts, broker.failing) = broker.recount();
+        broker.standbys.all = broker.without_slot();
     }
     for broker in brokers.iter() {
         for (ticket, asked) in broker.tickets() {

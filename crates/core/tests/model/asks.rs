@@ -107,6 +107,7 @@ pub(crate) fn spec(config: &Config) -> BrokerSpec {
         drained: config.drained,
         scheduled: config.scheduled,
         watch: None,
+        standby: config.standby,
     }
 }
 

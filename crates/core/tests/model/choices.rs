@@ -63,8 +63,11 @@ impl World<'_> {
         if process.asked || process.killed {
             return choices.push(Happening::Leaves(id));
         }
+        if process.slot.is_none() && !process.at_door {
+            choices.push(Happening::Standby(id));
+        }
         let says = !matches!(self.config.ready, Ready::After(_));
-        if says && !process.ready {
+        if says && !process.ready && process.slot.is_some() {
             if process.launch != BAD {
                 choices.push(Happening::Ready(id));
             }
@@ -85,6 +88,7 @@ impl World<'_> {
             ("back-off", _, Some(slot)) => Due::BackOff(broker, slot),
             ("trial", _, Some(slot)) => Due::Trial(broker, slot),
             ("listen", _, _) => Due::Broker("due: listen"),
+            ("standby", _, _) => Due::Standby(broker),
             ("back", _, _) => Due::Broker("due: way back"),
             (_, _, _) => Due::Broker("due: other"),
         })
@@ -97,6 +101,9 @@ impl World<'_> {
         let Some(process) = self.processes.get(&id) else { return true };
         if process.asked {
             return self.may_be_odd(process);
+        }
+        if process.slot.is_none() {
+            return process.at_door || self.may_be_odd(process);
         }
         if process.ready && !self.is_ready_by_time() {
             return !self

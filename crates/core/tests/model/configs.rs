@@ -10,6 +10,7 @@ use crate::asks::Ask;
 pub(crate) struct Config {
     pub(crate) name: String,
     pub(crate) workers: u32,
+    pub(crate) standby: u32,
     pub(crate) surge: u32,
     pub(crate) unavailable: u32,
     /// Successors are on trial before they serve (`min_ready`).
@@ -98,6 +99,24 @@ pub(crate) fn quick() -> Vec<Config> {
         Config { healthy_at_once: true, budget: few(2, 1, 0), ..base("two, healthy at once") },
         Config { rungs: 2, budget: few(0, 1, 1), ..base("two, two rungs") },
         Config { rungs: 0, budget: few(1, 1, 0), ..base("two, killed at once") },
+        Config { cuts: true, idle_words: true, budget: few(1, 1, 0), ..one_and("one, standby") },
+        Config {
+            budget: few(2, 1, 0),
+            asks: vec![Ask::Recycle, Ask::Bad],
+            ..one_and("one, standby, deaths")
+        },
+        Config {
+            trial: true,
+            budget: few(1, 1, 1),
+            asks: LEADING.to_vec(),
+            ..one_and("one, standby, trial, odd")
+        },
+        Config { surge: 0, unavailable: 1, budget: few(1, 1, 0), ..one_and("one, standby, unavailable 1") },
+        Config {
+            budget: Budget { spawn_errors: 1, ..few(0, 2, 0) },
+            asks: LEADING.to_vec(),
+            ..one_and("one, standby, two commands")
+        },
     ]
 }
 
@@ -125,6 +144,8 @@ pub(crate) fn full() -> Vec<Config> {
         configs.push(Config { cuts: true, idle_words: true, ..of(2, "two, taken over", over) });
     }
     configs.push(Config { workers: 1, budget: twice, ..base("one that may become two") });
+    configs.push(Config { standby: 1, budget: once, ..base("two, standby") });
+    configs.push(Config { cuts: true, budget: twice, ..one_and("one, standby, two commands, taken over") });
     configs.push(Config {
         cuts: true,
         budget: Budget { spawn_errors: 1, ..twice },
@@ -149,6 +170,7 @@ fn base(name: &str) -> Config {
     Config {
         name: name.to_owned(),
         workers: 2,
+        standby: 0,
         surge: 1,
         unavailable: 0,
         trial: false,
@@ -163,6 +185,11 @@ fn base(name: &str) -> Config {
         budget: Budget::default(),
         asks: EVERY.to_vec(),
     }
+}
+
+/// One worker and one standby.
+fn one_and(name: &str) -> Config {
+    Config { workers: 1, standby: 1, asks: ALONE.to_vec(), ..base(name) }
 }
 
 /// One worker, of a broker with a schedule.
@@ -198,6 +225,8 @@ const ALONE: [Ask; 10] = [
     Ask::Stop,
     Ask::StopNow,
 ];
+/// What of it leads on with a standby.
+const LEADING: [Ask; 5] = [Ask::Recycle, Ask::Drain, Ask::Resume, Ask::Good, Ask::Bad];
 /// What clock and hands do.
 const CLOCK: [Ask; 11] = [
     Ask::Begins,

@@ -12,6 +12,8 @@ pub(crate) enum Happening {
     Spawned(WorkerId),
     SpawnFailed(WorkerId),
     Ready(WorkerId),
+    /// A standby is at the door.
+    Standby(WorkerId),
     /// It may not be looked at.
     Unseen(WorkerId),
     /// Unasked.
@@ -40,6 +42,8 @@ pub(crate) enum Due {
     Worker(WorkerId),
     BackOff(BrokerId, Slot),
     Trial(BrokerId, Slot),
+    /// The back-off of the next standby.
+    Standby(BrokerId),
     /// Listeners, or the way back.
     Broker(&'static str),
 }
@@ -50,6 +54,7 @@ impl Happening {
         match self {
             Happening::Spawned(_)
             | Happening::Ready(_)
+            | Happening::Standby(_)
             | Happening::Leaves(_)
             | Happening::Due(..)
             | Happening::Answer(Answer::Opened(_) | Answer::Quiet(_) | Answer::Shut(_)) => true,
@@ -67,6 +72,7 @@ impl Happening {
             Happening::Spawned(worker)
             | Happening::SpawnFailed(worker)
             | Happening::Ready(worker)
+            | Happening::Standby(worker)
             | Happening::Unseen(worker)
             | Happening::Dies(worker, _)
             | Happening::Leaves(worker)
@@ -80,6 +86,7 @@ impl Happening {
             Happening::Spawned(_) => "spawned",
             Happening::SpawnFailed(_) => "spawn failed",
             Happening::Ready(_) => "ready",
+            Happening::Standby(_) => "standby",
             Happening::Unseen(_) => "unseen",
             Happening::Dies(_, Exit::Code(0)) => "ends by itself",
             Happening::Dies(..) => "dies",
@@ -91,6 +98,7 @@ impl Happening {
             Happening::Due(_, Due::Worker(_)) => "due: worker",
             Happening::Due(_, Due::BackOff(..)) => "due: back-off",
             Happening::Due(_, Due::Trial(..)) => "due: trial",
+            Happening::Due(_, Due::Standby(_)) => "due: standby",
             Happening::Due(_, Due::Broker(word)) => word,
             Happening::Ask(ask) => ask.kind(),
         }
@@ -103,6 +111,7 @@ impl fmt::Display for Happening {
             Happening::Spawned(worker) => write!(f, "worker {worker} runs"),
             Happening::SpawnFailed(worker) => write!(f, "worker {worker} cannot be started"),
             Happening::Ready(worker) => write!(f, "worker {worker} is ready"),
+            Happening::Standby(worker) => write!(f, "worker {worker} is at the door"),
             Happening::Unseen(worker) => write!(f, "worker {worker} may not be looked at"),
             Happening::Dies(worker, exit) => write!(f, "worker {worker} {exit}, unasked"),
             Happening::Leaves(worker) => write!(f, "worker {worker} leaves"),
@@ -110,6 +119,7 @@ impl fmt::Display for Happening {
             Happening::Due(_, Due::Worker(worker)) => write!(f, "the deadline of worker {worker} comes"),
             Happening::Due(_, Due::BackOff(_, slot)) => write!(f, "the back-off of slot {slot} is over"),
             Happening::Due(_, Due::Trial(_, slot)) => write!(f, "the trial of slot {slot} is over"),
+            Happening::Due(_, Due::Standby(_)) => f.write_str("the back-off of the next standby is over"),
             Happening::Due(_, Due::Broker(word)) => write!(f, "the broker's deadline comes ({word})"),
             Happening::Ask(ask) => write!(f, "command: {ask}"),
         }

@@ -47,7 +47,16 @@ impl World<'_> {
             } else {
                 words.push(Input::Ready { worker });
             }
-            if process.runs && (process.ready || process.asked || process.killed || self.is_ready_by_time()) {
+            if process.runs && (process.slot.is_some() || process.at_door) {
+                words.push(Input::Standby { worker });
+            }
+            if process.runs
+                && (process.ready
+                    || process.slot.is_none()
+                    || process.asked
+                    || process.killed
+                    || self.is_ready_by_time())
+            {
                 words.extend([Input::Ready { worker }, Input::Unseen { worker }]);
             }
         }

@@ -39,7 +39,9 @@ pub(crate) struct World<'a> {
 
 #[derive(Clone, Copy)]
 pub(crate) struct Process {
-    pub(crate) slot: Slot,
+    /// None of a standby.
+    pub(crate) slot: Option<Slot>,
+    pub(crate) at_door: bool,
     pub(crate) launch: LaunchId,
     pub(crate) runs: bool,
     pub(crate) ready: bool,
@@ -78,7 +80,7 @@ impl<'a> World<'a> {
         self.app.identity().hash(&mut print);
         self.oracle.identify(&mut print);
         for process in self.processes.values() {
-            let Process { slot: _, launch: _, runs, ready, asked, killed, odd } = *process;
+            let Process { slot: _, at_door: _, launch: _, runs, ready, asked, killed, odd } = *process;
             // Whoever is killed only leaves; whoever is asked to leave no longer becomes ready.
             (runs, killed, asked && !killed, ready && !asked, odd && !killed).hash(&mut print);
         }
@@ -131,6 +133,10 @@ impl<'a> World<'a> {
             Happening::Ready(worker) => {
                 self.change(worker, |process| process.ready = true);
                 Input::Ready { worker }
+            }
+            Happening::Standby(worker) => {
+                self.change(worker, |process| process.at_door = true);
+                Input::Standby { worker }
             }
             Happening::Unseen(worker) => {
                 if self.processes.get(&worker).is_some_and(|process| process.launch != BAD) {
@@ -195,17 +201,19 @@ impl<'a> World<'a> {
                 let by_time = self.is_ready_by_time();
                 let process = self.processes.get(&id).copied();
                 if process.is_some_and(|process| {
-                    process.asked || !(process.ready || by_time || process.launch == BAD)
+                    let good = !(process.ready || by_time || process.launch == BAD);
+                    process.asked || (good || process.slot.is_none()) && !process.at_door
                 }) {
                     self.is_odd(id);
                 }
                 if by_time {
-                    self.change(id, |process| process.ready = true);
+                    self.change(id, |process| process.ready = process.slot.is_some());
                 }
                 self.oracle.worker_has_waited(id);
             }
             Due::BackOff(broker, slot) => self.oracle.slot_has_waited(broker, slot),
             Due::Trial(broker, slot) => self.oracle.successor_has_waited(broker, slot),
+            Due::Standby(broker) => self.oracle.standby_has_waited(broker),
             Due::Broker(_) => {}
         }
     }
@@ -287,6 +295,7 @@ impl<'a> World<'a> {
             Effect::Spawn { worker, slot, launch, .. } => {
                 let process = Process {
                     slot: *slot,
+                    at_door: false,
                     launch: *launch,
                     runs: false,
                     ready: false,
@@ -298,6 +307,10 @@ impl<'a> World<'a> {
             }
             Effect::Notice { worker, .. } | Effect::Signal { worker, .. } => {
                 self.change(*worker, |process| process.asked = true);
+            }
+            Effect::Promote { worker, slot } => {
+                let slot = *slot;
+                self.change(*worker, |process| (process.slot, process.at_door) = (Some(slot), false));
             }
             Effect::KillTree { worker } => self.change(*worker, |process| process.killed = true),
             Effect::OpenListeners { round, .. } => drop(self.owed.insert(Answer::Opened(*round))),

@@ -3,6 +3,7 @@
 mod a_bad_version_never_replaces_a_good_one;
 mod a_crash_is_repaired_at_once;
 mod a_schedule_opens_and_closes;
+mod a_standby_takes_over_at_once;
 mod a_worker_cannot_hurt;
 mod budget;
 mod channels;

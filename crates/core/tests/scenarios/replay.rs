@@ -38,6 +38,7 @@ fn full_means_every_slot() {
                 drained: Drained::Hold,
                 scheduled: false,
                 watch: None,
+                standby: 0,
             },
             BrokerSpec {
                 name: "b1".to_owned(),
@@ -65,6 +66,7 @@ fn full_means_every_slot() {
                 drained: Drained::Refuse,
                 scheduled: false,
                 watch: None,
+                standby: 0,
             },
         ],
     );
@@ -105,6 +107,7 @@ fn full_means_every_slot() {
                     drained: Drained::Hold,
                     scheduled: false,
                     watch: None,
+                    standby: 0,
                 })),
             ),
         },

@@ -114,9 +114,9 @@ fn the_roll_names_everybody_with_all_that_is_needed_to_take_them_over() {
     assert_eq!(
         seen,
         [
-            (Slot(0), pid(world.newest(0)), false, None),
-            (Slot(1), pid(old), false, None),
-            (Slot(1), None, false, None)
+            (Some(Slot(0)), pid(world.newest(0)), false, None),
+            (Some(Slot(1)), pid(old), false, None),
+            (Some(Slot(1)), None, false, None)
         ]
     );
     world.spawned(new);

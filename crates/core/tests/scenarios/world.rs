@@ -32,7 +32,8 @@ pub(crate) struct World {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) broker: BrokerId,
-    pub(crate) slot: Slot,
+    /// None of a standby.
+    pub(crate) slot: Option<Slot>,
     pub(crate) generation: Generation,
     pub(crate) launch: LaunchId,
 }
@@ -110,6 +111,7 @@ impl World {
                 Effect::Notice { .. }
                 | Effect::Signal { .. }
                 | Effect::KillTree { .. }
+                | Effect::Promote { .. }
                 | Effect::WatchClock { .. }
                 | Effect::Emit(_)
                 | Effect::Reply { .. }
@@ -125,6 +127,11 @@ impl World {
                     let place =
                         Place { broker: *broker, slot: *slot, generation: *generation, launch: *launch };
                     self.living.insert(*worker, place);
+                }
+                Effect::Promote { worker, slot } => {
+                    if let Some(place) = self.living.get_mut(worker) {
+                        place.slot = Some(*slot);
+                    }
                 }
                 Effect::Emit(event) => {
                     self.seq += 1;
@@ -149,14 +156,18 @@ impl World {
         self.feed(Input::Ready { worker })
     }
 
-    /// All that start say that they are ready, and so do those that come because of it.
+    /// All that start say that they are ready, or at the door, and so do those that come because of it.
     pub(crate) fn all_ready(&mut self) {
-        while let Some(worker) =
-            self.app.status().brokers.iter().flat_map(|broker| &broker.workers).find_map(|(id, worker)| {
-                (worker.state == shiftboss_core::status::WorkerState::Starting).then_some(*id)
-            })
+        let starting = |(id, worker): (&WorkerId, &shiftboss_core::status::WorkerStatus)| {
+            (worker.state == shiftboss_core::status::WorkerState::Starting).then_some((*id, worker.slot))
+        };
+        while let Some((worker, slot)) =
+            self.app.status().brokers.iter().flat_map(|broker| &broker.workers).find_map(starting)
         {
-            self.say_ready(worker);
+            match slot {
+                Some(_) => self.say_ready(worker),
+                None => self.feed(Input::Standby { worker }),
+            };
         }
     }
 
@@ -198,7 +209,12 @@ impl World {
     // What is seen.
 
     pub(crate) fn in_slot(&self, slot: u32) -> Vec<WorkerId> {
-        self.of_broker(API).filter(|(_, place)| place.slot == Slot(slot)).map(|(id, _)| id).collect()
+        self.of_broker(API).filter(|(_, place)| place.slot == Some(Slot(slot))).map(|(id, _)| id).collect()
+    }
+
+    /// Those of the first broker that have a slot.
+    pub(crate) fn of_slots(&self) -> Vec<WorkerId> {
+        self.of_broker(API).filter(|(_, place)| place.slot.is_some()).map(|(id, _)| id).collect()
     }
 
     pub(crate) fn of_broker(&self, broker: BrokerId) -> impl Iterator<Item = (WorkerId, Place)> {
@@ -317,6 +333,7 @@ pub(crate) fn spec(workers: u32) -> BrokerSpec {
         drained: Drained::Refuse,
         scheduled: false,
         watch: None,
+        standby: 0,
     }
 }
 

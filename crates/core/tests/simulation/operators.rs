@@ -110,7 +110,8 @@ impl World {
         let broker = BrokerId(self.rng.below(6) as u32);
         // A round that is long over, or one that may just have been answered.
         let round = self.rng.below(3) as u32;
-        match self.rng.below(14) {
+        match self.rng.below(15) {
+            14 => Input::Standby { worker },
             12 => Input::Hung { worker },
             13 => Input::Unbound { broker, address: "tcp://:1".to_owned() },
             11 => Input::Refused { worker },

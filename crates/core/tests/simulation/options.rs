@@ -197,6 +197,7 @@ pub(crate) fn draw_spec(rng: &mut Rng, launch: u32, every: bool) -> BrokerSpec {
         drained: if rng.chance(0.7) { Drained::Refuse } else { Drained::Hold },
         scheduled: rng.chance(0.15),
         watch: if rng.chance(0.3) { Some(millis(rng, 1, 1000)) } else { None },
+        standby: rng.pick(&[0, 0, 1, 2]),
     }
 }
 

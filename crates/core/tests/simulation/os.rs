@@ -12,6 +12,8 @@ use crate::world::{Failure, Plan, World, says_ready};
 
 pub(crate) struct Process {
     launch: LaunchId,
+    /// It has no slot yet.
+    standby: bool,
     pid: Option<u32>,
     ignores_signals: bool,
     stops_in: Duration,
@@ -45,8 +47,10 @@ impl World {
                 self.feed(Input::Spawned { worker, pid: Pid(pid) })
             }
             Plan::Ready(worker) => {
-                let says = |process: &Process| says_ready(&self.specs[&process.launch]);
-                if self.processes.get(&worker).is_some_and(says) {
+                let Some(process) = self.processes.get(&worker) else { return Ok(()) };
+                if process.standby {
+                    self.feed(Input::Standby { worker })?;
+                } else if says_ready(&self.specs[&process.launch]) {
                     self.feed(Input::Ready { worker })?;
                 }
                 Ok(())
@@ -134,9 +138,10 @@ impl World {
 
     pub(crate) fn perform(&mut self, effect: &Effect) {
         match effect {
-            Effect::Spawn { worker, launch, .. } => {
+            Effect::Spawn { worker, launch, slot, .. } => {
                 let process = Process {
                     launch: *launch,
+                    standby: slot.is_none(),
                     pid: None,
                     ignores_signals: false,
                     stops_in: Duration::ZERO,
@@ -150,6 +155,15 @@ impl World {
                 let wait = if slow { millis(&mut self.rng, 1, 3000) } else { Duration::ZERO };
                 let works = !self.rng.chance(self.faults.spawn_fails);
                 self.plan(wait, Plan::Spawned(*worker, works));
+            }
+            Effect::Promote { worker, .. } => {
+                let Some(process) = self.processes.get_mut(worker) else { return };
+                process.standby = false;
+                let bad = self.bad.contains(&process.launch);
+                if !bad && !self.rng.chance(self.faults.never_ready) {
+                    let wait = millis(&mut self.rng, 0, 100);
+                    self.plan(wait, Plan::Ready(*worker));
+                }
             }
             Effect::Notice { worker, rung } => self.ask(*worker, Signal::TERM, *rung),
             Effect::Signal { worker, signal, rung } => self.ask(*worker, *signal, *rung),
@@ -211,7 +225,8 @@ impl World {
                     self.perform(effect);
                 }
             }
-            Effect::KillTree { .. }
+            Effect::Promote { .. }
+            | Effect::KillTree { .. }
             | Effect::OpenListeners { .. }
             | Effect::QuietListeners { .. }
             | Effect::ShutListeners { .. }
@@ -246,6 +261,7 @@ impl World {
             | Input::Quiet { .. }
             | Input::Shut { .. }
             | Input::Ready { .. }
+            | Input::Standby { .. }
             | Input::Unseen { .. }
             | Input::Spoke { .. }
             | Input::HungUp { .. }
@@ -277,6 +293,7 @@ impl World {
                 Input::Tick
                 | Input::SpawnFailed { .. }
                 | Input::Ready { .. }
+                | Input::Standby { .. }
                 | Input::Unseen { .. }
                 | Input::Spoke { .. }
                 | Input::HungUp { .. }

@@ -57,6 +57,7 @@ fn input(input: &Input) -> String {
         | Input::Shut { .. }
         | Input::Spawned { .. }
         | Input::Ready { .. }
+        | Input::Standby { .. }
         | Input::Unseen { .. }
         | Input::Spoke { .. }
         | Input::HungUp { .. }
@@ -94,7 +95,7 @@ fn verb(verb: &Verb) -> String {
 
 fn spec(spec: &BrokerSpec) -> String {
     let BrokerSpec { name, workers, launch, listens, ready, recycle, stop, backoff, .. } = spec;
-    let BrokerSpec { drained, scheduled, watch, .. } = spec;
+    let BrokerSpec { drained, scheduled, watch, standby, .. } = spec;
     let watch = watch.map_or("None".to_owned(), |wait| format!("Some({})", duration(wait)));
     let ready = match ready {
         Ready::Notify => "Ready::Notify".to_owned(),
@@ -115,7 +116,7 @@ fn spec(spec: &BrokerSpec) -> String {
         "BrokerSpec {{ name: {name:?}.to_owned(), workers: {workers}, launch: {launch:?}, listens: {listens}, \
          ready: {ready}, recycle: RecycleSpec {{ every: {every}, jitter: {:?}, surge: {}, unavailable: {}, \
          min_ready: {}, deadline: {} }}, stop: StopLadder(vec![{}]), backoff: BackoffSpec {{ base: {}, cap: {}, \
-         healthy_after: {} }}, drained: Drained::{drained:?}, scheduled: {scheduled}, watch: {watch} }}",
+         healthy_after: {} }}, drained: Drained::{drained:?}, scheduled: {scheduled}, watch: {watch}, standby: {standby} }}",
         recycle.jitter,
         recycle.surge,
         recycle.unavailable,

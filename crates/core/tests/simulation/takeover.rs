@@ -110,7 +110,7 @@ impl World {
                 self.plan(Duration::ZERO, Plan::Now(input));
             }
             // A message may have been read and lost.
-            Input::Ready { worker } if self.processes.contains_key(worker) => {
+            Input::Ready { worker } | Input::Standby { worker } if self.processes.contains_key(worker) => {
                 if self.rng.chance(0.7) {
                     self.plan(Duration::ZERO, Plan::Ready(*worker));
                 }
@@ -141,6 +141,7 @@ impl World {
             Input::Exited { .. }
             | Input::Unseen { .. }
             | Input::Ready { .. }
+            | Input::Standby { .. }
             | Input::Spoke { .. }
             | Input::HungUp { .. } => {}
         }

@@ -27,10 +27,12 @@ impl World {
     fn twice(&mut self, command: &Command) -> Result<(), Failure> {
         let Command::Broker(_, Verb::Drain | Verb::Resume | Verb::Scale(_)) = command else { return Ok(()) };
         let mut app = self.app.clone();
-        self.give(&mut app, FIRST, command);
+        let first = self.give(&mut app, FIRST, command);
         let again = self.give(&mut app, SECOND, command);
         let acts = again.iter().find(|effect| !matches!(effect, Effect::Emit(_) | Effect::Reply { .. }));
-        self.require("I30b", acts.is_none(), || format!("{command:?} acts a second time: {acts:?}"))
+        self.require("I30b", acts.is_none(), || {
+            format!("{command:?} acts a second time: {acts:?}; at first: {first:?}")
+        })
     }
 
     fn in_either_order(&mut self, one: &Command, other: &Command) -> Result<(), Failure> {
@@ -73,7 +75,7 @@ fn seen_by(id: BrokerId, effects: &[Effect], before: &App) -> Vec<String> {
     let own = effects.iter().filter_map(|effect| match effect {
         Effect::Emit(event) if event.broker == Some(id) => Some(format!("{:?}", event.what)),
         Effect::Spawn { broker, slot, generation, launch, .. } if *broker == id => {
-            Some(format!("spawn {slot} {generation} {launch}"))
+            Some(format!("spawn {slot:?} {generation} {launch}"))
         }
         Effect::Signal { worker, .. } | Effect::KillTree { worker } if known.get(worker) == Some(&id) => {
             Some(format!("{effect:?}"))

@@ -136,5 +136,5 @@ const TRACES: u64 = 1000;
 const LENGTH: usize = 100;
 const TORN: u64 = 16;
 /// Words for the states of workers, brokers and moves: 7 of each of the first two, 5 of the last.
-const SHAPES: usize = 20;
+const SHAPES: usize = 21;
 const SECOND_CUT: usize = 5;

@@ -121,7 +121,7 @@ fn addresses_that_are_missing_or_others_are_refused_and_more_are_left_out() {
 fn when_there_is_no_room_nothing_is_written_and_the_changes_are_recorded_later() {
     let (trace, ..) = recorded(5);
     let mut spec = trace.specs[0].clone();
-    (spec.workers, spec.listens) = (8, false);
+    (spec.workers, spec.listens, spec.standby) = (8, false, 0);
     let layout = Layout { brokers: 1, slots: 8, workers: 8, commands: 4 };
     let mut app = App::new(Time(5), 1, vec![spec]);
     let mut records = Records::new(Memory::new(), layout);
@@ -145,7 +145,7 @@ fn when_there_is_no_room_nothing_is_written_and_the_changes_are_recorded_later()
 fn a_worker_has_its_own_word_for_a_pid_which_is_cleared_before_another_has_it() {
     let (trace, ..) = recorded(6);
     let mut spec = trace.specs[0].clone();
-    (spec.workers, spec.listens) = (1, false);
+    (spec.workers, spec.listens, spec.standby) = (1, false, 0);
     let mut app = App::new(Time(5), 1, vec![spec]);
     let mut records = Records::new(Memory::new(), LAYOUT);
     drop(app.start(Time(5)));

@@ -176,5 +176,6 @@ fn spec(workers: u32) -> BrokerSpec {
         drained: Drained::Refuse,
         scheduled: false,
         watch: None,
+        standby: 0,
     }
 }

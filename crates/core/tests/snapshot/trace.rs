@@ -123,7 +123,7 @@ impl Drawing {
                 let open = self.rng.one_in(2);
                 self.listeners.push(Input::Window { broker: *broker, open });
             }
-            Effect::Emit(_) | Effect::Reply { .. } | Effect::Exit => {}
+            Effect::Promote { .. } | Effect::Emit(_) | Effect::Reply { .. } | Effect::Exit => {}
         }
     }
 
@@ -147,7 +147,10 @@ impl Drawing {
                 let which = self.rng.below(self.listeners.len());
                 self.listeners.swap_remove(which)
             }
-            7..10 if !self.alive.is_empty() => Input::Ready { worker: self.rng.pick(&self.alive.clone()) },
+            7..10 if !self.alive.is_empty() => {
+                let worker = self.rng.pick(&self.alive.clone());
+                if self.rng.one_in(3) { Input::Standby { worker } } else { Input::Ready { worker } }
+            }
             10..13 | 20 | 21 if !self.asked_to_leave.is_empty() => {
                 let worker = self.rng.pick(&self.asked_to_leave.clone());
                 self.exited(worker)
@@ -249,6 +252,7 @@ fn spec(rng: &mut Rng) -> BrokerSpec {
         drained: rng.pick(&[Drained::Refuse, Drained::Hold]),
         scheduled: rng.one_in(3),
         watch: rng.pick(&[None, Some(Duration::from_millis(300))]),
+        standby: u32::try_from(rng.below(3)).unwrap_or(0),
     }
 }
 

@@ -79,7 +79,7 @@ fn records_from_before_schedules_are_gone_on_with() {
     for seed in 0..TRACES * 4 {
         let trace = Trace::draw(seed, LENGTH);
         let mut all = trace.specs.iter().chain(trace.accepted.values());
-        if all.any(|spec| spec.scheduled || spec.watch.is_some()) {
+        if all.any(|spec| spec.scheduled || spec.watch.is_some() || spec.standby > 0) {
             continue;
         }
         let mut app = trace.app();

@@ -12,7 +12,9 @@ use crate::facts::WINDOW;
 #[derive(Clone)]
 pub(crate) struct Broker {
     pub(crate) wanted: u32,
+    /// With standbys.
     pub(crate) most_wanted: u32,
+    pub(crate) standby: u32,
     /// By how many more workers were wanted lately.
     pub(crate) grown: Vec<(Time, u64)>,
     /// It has listeners, or a worker has asked for one.
@@ -67,6 +69,8 @@ pub(crate) struct Broker {
     /// Generations that a failed recycle has given up.
     pub(crate) failed: BTreeSet<Generation>,
     pub(crate) streaks: BTreeMap<Slot, Streak>,
+    /// Of standbys, since one was at the door.
+    pub(crate) standby_streak: Option<Streak>,
     /// Ends that nobody asked for, of each slot, since somebody mended something.
     pub(crate) failures: BTreeMap<Slot, u32>,
     pub(crate) deaths: u64,
@@ -94,7 +98,8 @@ impl Broker {
     pub(super) fn new(spec: &BrokerSpec) -> Broker {
         Broker {
             wanted: spec.workers,
-            most_wanted: spec.workers,
+            most_wanted: spec.workers + spec.standby,
+            standby: spec.standby,
             grown: Vec::new(),
             listens: spec.listens,
             bound: BTreeSet::new(),
@@ -126,6 +131,7 @@ impl Broker {
             worked: BTreeSet::new(),
             failed: BTreeSet::new(),
             streaks: BTreeMap::new(),
+            standby_streak: None,
             failures: BTreeMap::new(),
             deaths: 0,
             waits: BTreeMap::new(),
@@ -154,10 +160,26 @@ impl Broker {
         }
     }
 
+    /// Counts a failure of a standby; another that has proved itself starts the count anew.
+    pub(super) fn count_standby(&mut self, now: Time, proved: bool) {
+        let deaths = self.standby_streak.filter(|_| !proved).map_or(0, |streak| streak.deaths) + 1;
+        self.standby_streak = Some(Streak { deaths, last: now });
+    }
+
     /// Somebody has mended something: failures no longer count.
     pub(super) fn forgive(&mut self) {
         self.streaks.clear();
+        self.standby_streak = None;
         self.waits.clear();
+    }
+
+    /// So many standbys from now on.
+    pub(super) fn wants_standbys(&mut self, now: Time, standby: u32) {
+        if standby > self.standby {
+            self.grown.push((now, u64::from(standby - self.standby)));
+        }
+        self.standby = standby;
+        self.most_wanted = self.most_wanted.max(self.wanted + standby);
     }
 
     pub(super) fn take_event(&mut self, now: Time, input: Option<&Input>, what: &What) {
@@ -191,10 +213,10 @@ impl Broker {
                 self.grown.retain(|(at, _)| now.since(*at) < WINDOW);
                 self.grown.push((now, u64::from(more)));
                 self.wanted = *wanted;
-                self.most_wanted = self.most_wanted.max(*wanted);
+                self.most_wanted = self.most_wanted.max(*wanted + self.standby);
                 self.forgive();
             }
-            What::WorkerBackoff { slot, retry_at, .. } => {
+            What::WorkerBackoff { slot: Some(slot), retry_at, .. } => {
                 self.waits.insert(*slot, *retry_at);
             }
             What::RecycleStarted { target, reason, .. } => {

@@ -13,9 +13,11 @@ impl Facts {
                 self.spawns += 1;
                 self.newest = self.newest.max(*worker);
                 let now = self.now;
-                let failing = self.brokers[broker.0 as usize].waits.remove(slot).is_some();
+                let waits = &mut self.brokers[broker.0 as usize].waits;
+                // Standbys hold nobody up: they wait for the upper half of the budget like those that keep failing.
+                let failing = slot.is_none_or(|slot| waits.remove(&slot).is_some());
                 self.starts.push_back(Start { at: now, failing });
-                self.queue.retain(|waits| *waits != (*broker, *slot));
+                self.queue.retain(|(of, waits)| (*of, Some(*waits)) != (*broker, *slot));
                 let process = Process {
                     broker: *broker,
                     slot: *slot,
@@ -23,6 +25,9 @@ impl Facts {
                     generation: *generation,
                     pid: None,
                     started: None,
+                    at_door: false,
+                    stood: None,
+                    promoted: None,
                     ready: None,
                     late: false,
                     called_ready: false,
@@ -41,6 +46,17 @@ impl Facts {
                     dropped: false,
                 };
                 self.living.insert(*worker, process);
+            }
+            Effect::Promote { worker, slot } => {
+                let now = self.now;
+                if let Some(process) = self.living.get_mut(worker) {
+                    (process.slot, process.at_door) = (Some(*slot), false);
+                    (process.promoted, process.late) = (Some(now), false);
+                    let id = process.broker;
+                    self.brokers[id.0 as usize].standby_streak = None;
+                    self.brokers[id.0 as usize].waits.remove(slot);
+                    self.queue.retain(|waits| *waits != (id, *slot));
+                }
             }
             Effect::Notice { worker, rung } | Effect::Signal { worker, rung, .. } => {
                 let now = self.now;
@@ -131,6 +147,8 @@ impl Facts {
             | What::BrokerDegraded { .. }
             | What::BrokerRecovered
             | What::WorkerStarted { .. }
+            | What::WorkerStandby { .. }
+            | What::WorkerPromoted { .. }
             | What::WorkerBackoff { .. }
             | What::RecycleStarted { .. }
             | What::RecycleFinished { .. }
@@ -138,21 +156,39 @@ impl Facts {
         }
         let Some(id) = broker else { return };
         let now = self.now;
-        if let What::WorkerDeath { slot, .. } | What::WorkerEnded { slot, .. } = what {
+        if let What::WorkerDeath { slot: Some(slot), .. } | What::WorkerEnded { slot: Some(slot), .. } = what
+        {
             self.brokers[id.0 as usize].count(*slot, now, self.proved, self.missed);
+        }
+        if let What::WorkerDeath { slot: None, .. } | What::WorkerEnded { slot: None, .. } = what
+            && self.standby_failed
+            && self.broker(id).is_open()
+        {
+            let healthy_after = target(self.broker(id), specs).backoff.healthy_after;
+            let proved = self.of(id).any(|(_, process)| process.has_stood(now, healthy_after));
+            self.brokers[id.0 as usize].count_standby(now, proved);
         }
         self.take_turns(id, what);
         if let What::RecycleStarted { total, .. } = what {
             let all = *total == self.broker(id).wanted;
             let to_go = self
                 .of(id)
-                .filter(|(_, process)| all && process.started.is_some() && process.leaving.is_none());
+                .filter(|(_, process)| process.slot.is_some() && process.leaving.is_none())
+                .filter(|(_, process)| all && process.started.is_some());
             let to_go = to_go.map(|(worker, _)| *worker).collect();
             let newest = self.newest;
             let broker = &mut self.brokers[id.0 as usize];
             (broker.to_go, broker.newest_before) = (to_go, newest);
+            // Standbys that do not run yet are stopped as soon as they do.
+            let unstarted = |process: &&mut Process| process.broker == id && process.started.is_none();
+            for process in self.living.values_mut().filter(unstarted) {
+                process.doubtful |= process.slot.is_none();
+            }
         }
-        self.brokers[id.0 as usize].take_event(now, step.input.as_ref(), what);
+        let broker = &mut self.brokers[id.0 as usize];
+        broker.take_event(now, step.input.as_ref(), what);
+        let standby = target(broker, specs).standby;
+        broker.wants_standbys(now, standby);
     }
 
     /// After some events nobody of a broker waits any longer, or in another order.
@@ -163,16 +199,16 @@ impl Facts {
             | What::RecycleFinished { .. }
             | What::BrokerScaled { .. }
             | What::BrokerDraining => self.queue.retain(|(broker, _)| *broker != id),
-            What::WorkerBackoff { slot, .. } => self.queue.retain(|waits| *waits != (id, *slot)),
+            What::WorkerBackoff { slot: Some(slot), .. } => self.queue.retain(|waits| *waits != (id, *slot)),
             _ => {}
         }
     }
 
     /// Who has lost its only worker in this step, and was told no back-off, waits from now on.
     pub(crate) fn take_turn(&mut self, claimed: &Status) {
-        let Some(End { slot, broker: id, .. }) = self.end else { return };
+        let Some(End { slot: Some(slot), broker: id, .. }) = self.end else { return };
         let broker = self.broker(id);
-        let empty = !self.of(id).any(|(_, process)| process.slot == slot);
+        let empty = !self.of(id).any(|(_, process)| process.slot == Some(slot));
         let waits = empty
             && self.missed
             && !broker.held
@@ -197,7 +233,10 @@ impl Facts {
             return;
         }
         for process in self.living.values_mut().filter(|process| Some(process.broker) == broker) {
-            let beyond = wanted.is_some_and(|wanted| process.slot.0 >= wanted);
+            let has_place = |wanted| process.slot.is_none_or(|slot| slot.0 < wanted);
+            let beyond = wanted.is_some_and(|wanted| !has_place(wanted));
+            // A failed recycle ends no standby; if one follows that goes back, that does.
+            let all = all && (process.slot.is_some() || matches!(what, What::BrokerDraining));
             process.doubtful |= process.started.is_none() && (all || beyond);
             process.dropped |= beyond;
         }

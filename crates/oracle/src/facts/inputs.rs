@@ -35,9 +35,21 @@ impl Facts {
                 let now = self.now;
                 if let Some(process) = self.living.get_mut(worker)
                     && process.is_starting()
+                    && process.slot.is_some()
                     && says_ready(&specs[&process.launch])
                 {
                     process.ready = Some(now);
+                }
+            }
+            Input::Standby { worker } => {
+                if let Some(process) = self.living.get_mut(worker)
+                    && process.is_starting()
+                    && process.slot.is_none()
+                {
+                    self.brokers[process.broker.0 as usize].standby_streak = None;
+                    // It runs, and nobody has stopped it.
+                    (process.at_door, process.doubtful) = (true, false);
+                    process.stood = Some(self.now);
                 }
             }
             Input::Opened { broker, round, result } => {
@@ -129,6 +141,8 @@ impl Facts {
     /// Nobody has gone in this step yet.
     pub(crate) fn forget_the_last_to_go(&mut self) {
         self.missed = false;
+        self.served = false;
+        self.standby_failed = false;
         self.end = None;
     }
 
@@ -162,7 +176,7 @@ impl Facts {
                             process.broker == *id
                                 && process.started.is_some()
                                 && process.stays()
-                                && slot.is_none_or(|slot| process.slot == slot)
+                                && slot.is_none_or(|slot| process.slot == Some(slot))
                         };
                         let to_replace = self.living.iter().filter(|(_, process)| asked(process));
                         self.to_replace.insert(request, to_replace.map(|(worker, _)| *worker).collect());
@@ -182,26 +196,34 @@ impl Facts {
         let reason = gone.leaving.as_ref().map(|(_, reason)| reason.as_str());
         let unready = reason.is_some_and(is_fault);
         let asked = reason.is_some() && !unready;
-        let alone = !self.of(gone.broker).any(|(_, other)| other.slot == gone.slot);
+        let others = |(_, other): (&WorkerId, &Process)| other.slot == gone.slot;
+        let alone = gone.slot.is_some() && !self.of(gone.broker).any(others);
         let home = self.broker(gone.broker).held;
         let healthy_after = target(self.broker(gone.broker), specs).backoff.healthy_after;
+        let now = self.now;
         let ready_for_long = gone.ready.is_some_and(|since| self.now.since(since) >= healthy_after);
         // Of one that was asked to leave counts what it had done by then.
         self.proved = if gone.leaving.is_some() { gone.proved } else { ready_for_long };
         let clean = exit == Some(Exit::Code(0)) && !unready;
         let failed = !(asked || home || clean && self.proved);
         self.missed = alone && failed && !gone.doubtful && !gone.dropped;
+        self.standby_failed = gone.slot.is_none() && failed && !gone.doubtful;
         let death = match exit {
             None => true,
             Some(exit) => unready || (!asked && !home && exit != Exit::Code(0)),
         };
         let broker = &mut self.brokers[gone.broker.0 as usize];
+        broker.standby_streak.take_if(|_| gone.has_stood(now, healthy_after));
         broker.deaths += u64::from(death);
         broker.cut_by_drain += u32::from(gone.killed);
-        let retired = reason == Some("recycled") && gone.left_in == broker.recycles && !gone.dropped;
+        let moved = gone.slot.is_some() && reason == Some("recycled");
+        let retired = moved && gone.left_in == broker.recycles && !gone.dropped;
         broker.cut_by_recycle += u32::from(gone.killed && retired);
         broker.cut_during_recycle += u32::from(gone.killed);
-        *broker.failures.entry(gone.slot).or_insert(0) += u32::from(!asked);
+        if let Some(slot) = gone.slot {
+            *broker.failures.entry(slot).or_insert(0) += u32::from(!asked);
+        }
+        self.served = alone && gone.serves();
         self.end = Some(End {
             worker,
             broker: gone.broker,

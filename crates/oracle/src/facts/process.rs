@@ -9,11 +9,18 @@ use shiftboss_core::{Exit, Time};
 #[derive(Clone)]
 pub(crate) struct Process {
     pub(crate) broker: BrokerId,
-    pub(crate) slot: Slot,
+    /// None of a standby.
+    pub(crate) slot: Option<Slot>,
     pub(crate) launch: LaunchId,
     pub(crate) generation: Generation,
     pub(crate) pid: Option<Pid>,
     pub(crate) started: Option<Time>,
+    /// A standby, fully started.
+    pub(crate) at_door: bool,
+    /// Since when.
+    pub(crate) stood: Option<Time>,
+    /// When it was told its slot, if it was a standby.
+    pub(crate) promoted: Option<Time>,
     pub(crate) ready: Option<Time>,
     /// Its time to become ready is over, whatever the clock says; for whoever explores all orders of deadlines.
     pub(crate) late: bool,
@@ -61,7 +68,7 @@ pub(crate) struct Asked {
 pub(crate) struct End {
     pub(crate) worker: WorkerId,
     pub(crate) broker: BrokerId,
-    pub(crate) slot: Slot,
+    pub(crate) slot: Option<Slot>,
     pub(crate) pid: Option<Pid>,
     pub(crate) death: bool,
     pub(crate) exit: Option<Exit>,
@@ -71,7 +78,22 @@ pub(crate) struct End {
 impl Process {
     /// Runs, and neither serves nor was asked to leave.
     pub(crate) fn is_starting(&self) -> bool {
-        self.started.is_some() && self.ready.is_none() && self.signalled.is_none()
+        self.started.is_some() && self.ready.is_none() && self.signalled.is_none() && !self.at_door
+    }
+
+    /// Since when it is waited for: to serve, or, a standby, to be at the door.
+    pub(crate) fn begun(&self) -> Option<Time> {
+        self.promoted.or(self.started)
+    }
+
+    /// A standby that has waited at the door for so long.
+    pub(crate) fn has_stood(&self, now: Time, healthy_after: Duration) -> bool {
+        self.slot.is_none() && self.stood.is_some_and(|since| now.since(since) >= healthy_after)
+    }
+
+    /// It could serve at once.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.at_door && self.leaving.is_none() && !self.is_lost()
     }
 
     pub(crate) fn serves(&self) -> bool {

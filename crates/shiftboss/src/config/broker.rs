@@ -36,6 +36,7 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
         said => said,
     };
     let workers = table.read("workers", findings, workers);
+    let standby = table.read("standby", findings, count(0..=MAX_WORKERS));
     let listens = table.read("listen", findings, |cell, findings| listen::read(cell, taken, findings));
     let ready = table.read("ready", findings, policy::ready);
     let recycle = table.read("recycle", findings, policy::recycle);
@@ -43,8 +44,10 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     check_ready(table, &kind, &listens, &ready, findings);
     check_recycle(table, &workers, &recycle, findings);
     check_lanes(table, &workers, &listens, findings);
+    check_door(table, &kind, &standby, findings);
     options.kind = kind.or(options.kind);
     options.workers = workers.or(options.workers);
+    options.standby = standby.or(options.standby);
     options.listen = listens.or(options.listen);
     options.ready = ready.value();
     options.recycle = recycle.or(options.recycle);
@@ -70,13 +73,17 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
         .or(options.serialization);
     options.preload = table.read("preload", findings, value::flag).or(options.preload);
     options.hung_after = table.read("hung_after", findings, hung_after).or(options.hung_after);
+    options.environment = table.read("environment", findings, environment).or(options.environment);
+    options.clean_environment =
+        table.read("clean_environment", findings, value::flag).or(options.clean_environment);
+    if options.standby > 0 && options.names_slot() {
+        let what = "a standby is started without a slot: `{slot}` cannot stand in command or environment";
+        findings.push(table.problem("standby", what));
+    }
     if table.cell("drained").is_some() && table.cell("listen").is_none() && options.kind != Kind::Node {
         let what = "`drained` has no effect without `listen`";
         findings.push(table.problem("drained", what).warning());
     }
-    options.environment = table.read("environment", findings, environment).or(options.environment);
-    options.clean_environment =
-        table.read("clean_environment", findings, value::flag).or(options.clean_environment);
     // Nobody waits for connections on UDP, so nobody would ever be seen to accept.
     if options.ready.is_none() && options.effective_ready() == Ready::Accepting && !has_stream(&options) {
         options.ready = (!options.listen.is_empty()).then_some(Ready::After(Duration::from_secs(1)));
@@ -170,6 +177,21 @@ fn check_ready(
         }
     };
     findings.push(problem);
+}
+
+/// Refuses standbys of workers that cannot wait at the door.
+fn check_door(table: &Table<'_>, kind: &Read<Kind>, standby: &Read<u32>, findings: &mut Findings) {
+    let plain = match (kind, table.cell("command"), findings.reader) {
+        (Read::Is(Kind::Plain), _, _) | (Read::Absent, _, Reader::Command) => true,
+        // Without a command it is the program itself.
+        (Read::Absent, command, Reader::Program) => command.is_some(),
+        (Read::Is(Kind::Node | Kind::Notify | Kind::Worker) | Read::Wrong, _, _) => false,
+    };
+    if matches!(standby, Read::Is(1..)) && plain {
+        let what =
+            "`standby` needs workers that wait at the door; plain ones serve as soon as they have started";
+        findings.push(table.problem("standby", what).help(DOOR));
+    }
 }
 
 fn no_stream(table: &Table<'_>) -> Problem {
@@ -381,4 +403,5 @@ const RESERVED: [&str; 8] = [
     "worker_type",
     "env",
 ];
+const DOOR: &str = "kind = \"notify\", with a program that says SHIFTBOSS_STANDBY on its channel and waits (docs/channel.md)";
 const COMMAND_EXAMPLE: &str = "[\"program\", \"argument\"]";

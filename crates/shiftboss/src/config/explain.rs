@@ -42,6 +42,7 @@ impl<'l> Page<'l> {
         self.line("command", &array(&options.command), "default");
         self.line("kind", kind(options.kind), "default, guessed from the command");
         self.line("workers", &options.workers.to_string(), "default");
+        self.line("standby", &options.standby.to_string(), "default");
         self.line("listen", &listen(options), "default");
         self.line("ready", &ready(options.effective_ready()), default_ready(options));
         self.recycle(options);

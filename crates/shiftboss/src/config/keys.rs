@@ -24,6 +24,7 @@ pub(super) const BROKER: Level = Level {
         "command",
         "kind",
         "workers",
+        "standby",
         "listen",
         "ready",
         "recycle",
@@ -42,7 +43,6 @@ pub(super) const BROKER: Level = Level {
         "clean_environment",
     ],
     later: &[
-        "standby",
         #[cfg(not(feature = "watch"))]
         "watch",
         #[cfg(not(feature = "schedule"))]

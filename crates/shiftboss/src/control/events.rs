@@ -121,7 +121,7 @@ struct Live<'a> {
     broker: &'a str,
     event: MessageName,
     worker: String,
-    slot: u32,
+    slot: Option<u32>,
     pid: u32,
     message: &'a RawValue,
 }
@@ -153,7 +153,7 @@ mod tests {
             message("7", Kind::Call(1)),
             message("{\"type\":\"ops\"}", Kind::Ops),
         ];
-        let said = Said { broker: BrokerId(1), worker: WorkerId(7), pid: 12, slot: 3, messages };
+        let said = Said { broker: BrokerId(1), worker: WorkerId(7), pid: 12, slot: Some(3), messages };
         let lines = said_lines(&said, &["api".to_owned(), "jobs".to_owned()]);
         let events: Vec<&str> = lines.split_terminator("\n\n").collect();
         assert_eq!(events.len(), 2);
@@ -162,7 +162,7 @@ mod tests {
         {
             let data = event.strip_prefix(&format!("event: {name}\ndata: ")).unwrap();
             let read: MessageEvent = serde_json::from_str(data).unwrap();
-            assert_eq!((read.broker.as_str(), read.worker.as_str(), read.slot), ("jobs", "7", 3));
+            assert_eq!((read.broker.as_str(), read.worker.as_str(), read.slot), ("jobs", "7", Some(3)));
             assert_eq!(read.message.get(), message);
         }
     }

@@ -58,7 +58,7 @@ impl Driver {
         let info = |id: WorkerId, slot, pid| WorkerInfo {
             worker_type: shell.name.to_string(),
             id: id.to_string(),
-            slot,
+            slot: Some(slot),
             pid,
         };
         let new = info(worker, slot, pid);
@@ -66,7 +66,7 @@ impl Driver {
         let workers = status.brokers.get(broker.0 as usize).map(|status| &status.workers);
         let old = workers.and_then(|workers| {
             let serves = |(id, one): &(&WorkerId, &shiftboss_core::status::WorkerStatus)| {
-                one.slot.0 == slot && **id != worker && one.state == WorkerState::Ready
+                one.slot.map(|slot| slot.0) == Some(slot) && **id != worker && one.state == WorkerState::Ready
             };
             workers.iter().find(serves).map(|(id, one)| info(*id, slot, one.pid.0))
         });

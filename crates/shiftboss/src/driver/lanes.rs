@@ -65,7 +65,7 @@ impl Driver {
         let can_wait =
             !matches!(effect, Effect::KillTree { .. } | Effect::Signal { signal: Signal::KILL, .. });
         let (broker, slot) = match self.workers.place(worker) {
-            Some(place) if can_wait => place,
+            Some((broker, Some(slot))) if can_wait => (broker, slot),
             _ => return Some(effect),
         };
         let shell = self.shells.get_mut(broker.0 as usize);

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use shiftboss_channel::node::{self, Query, Said};
 use shiftboss_core::Input;
-use shiftboss_core::id::{BrokerId, Slot, WorkerId};
+use shiftboss_core::id::{BrokerId, WorkerId};
 
 use super::Driver;
 use crate::node::{Grant, Owed, Peer, Place};
@@ -28,6 +28,7 @@ impl Driver {
                     self.workers.ask_event_loop(worker);
                 }
             }
+            Said::Query(query) if self.workers.is_standby(worker) => self.hold_query(worker, &query),
             Said::Query(query) => self.answer_query(worker, &query),
             Said::Listening(query) => {
                 let shells = &self.shells;
@@ -94,8 +95,36 @@ impl Driver {
         }
     }
 
+    /// A standby waits for its answer until it is promoted. What it asks for is bound now: that it cannot be is known while it
+    /// harms nobody.
+    fn hold_query(&mut self, worker: WorkerId, query: &Query) {
+        let Some((broker, _)) = self.workers.place(worker) else { return };
+        match Wish::of(query).and_then(|wish| self.find_listener(broker, wish)) {
+            Ok(_) => {
+                if let Some(peer) = self.workers.peer(worker) {
+                    peer.hold(query);
+                }
+            }
+            Err(errno) => {
+                self.workers.reply(worker, None, |number| node::refused(query, errno.raw_os_error(), number));
+            }
+        }
+    }
+
+    /// A standby has its slot: it is let in.
+    pub(super) fn open_door(&mut self, worker: WorkerId) {
+        let held = self.workers.peer(worker).map_or_else(Vec::new, |peer| peer.held());
+        for query in &held {
+            self.answer_query(worker, query);
+        }
+        if let Some(peer) = self.workers.peer(worker).filter(|_| !held.is_empty()) {
+            peer.was_let_in();
+        }
+        self.workers.judge(worker, clock::now(), &mut self.inputs);
+    }
+
     fn grant(&mut self, worker: WorkerId, query: &Query) -> Result<(), Errno> {
-        let (broker, slot, _) = self.workers.place_of(worker).ok_or(Errno::INVAL)?;
+        let (broker, slot) = self.workers.place(worker).ok_or(Errno::INVAL)?;
         let place = self.find_listener(broker, Wish::of(query)?)?;
         let shell = self.shells.get(place.broker as usize).ok_or(Errno::INVAL)?;
         let address = shell.sockets.at(place.place).ok_or(Errno::INVAL)?.address();
@@ -110,7 +139,7 @@ impl Driver {
         let by_turns = shell.sockets.is_by_turns(place.place);
         let listener = shell.sockets.at(place.place).ok_or(Errno::INVAL)?;
         let name = listener.name();
-        let socket = shell.sockets.given(place.place, Slot(slot)).ok_or(Errno::INVAL)?;
+        let socket = shell.sockets.given(place.place, slot).ok_or(Errno::INVAL)?;
         let socket = socket.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
         let data = query.data.as_ref().map(|data| data.0.get()).filter(|data| data.len() <= MOST_SHARED);
         let data = shell.sockets.share(place.place, data, keeper, owner);

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use shiftboss_api as api;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, RequestId, Slot, WorkerId};
+use shiftboss_core::spec::Ready;
 use shiftboss_core::{Effect, Input};
 
 use super::Driver;
@@ -30,6 +31,17 @@ impl Driver {
                             Input::SpawnFailed { worker, reason }
                         }
                     });
+                }
+                Effect::Promote { worker, slot } => {
+                    let broker = self.workers.owner_of(worker);
+                    let shell = broker.and_then(|broker| self.shells.get(broker.0 as usize));
+                    // If that is how it is seen to be ready.
+                    let sockets = shell.filter(|shell| shell.ready == Ready::Accepting);
+                    let sockets = sockets.map(|shell| &shell.sockets);
+                    kill_points::point("a standby is promoted");
+                    self.workers.promote(worker, slot, sockets);
+                    self.open_door(worker);
+                    kill_points::point("a standby was promoted");
                 }
                 Effect::Notice { worker, rung } => {
                     kill_points::point("a worker is told to leave");
@@ -156,12 +168,13 @@ impl Driver {
         &mut self,
         worker: WorkerId,
         broker: BrokerId,
-        slot: Slot,
+        slot: Option<Slot>,
         generation: Generation,
         launch: LaunchId,
     ) -> Result<Pid, String> {
         let shell = self.shells.get_mut(broker.0 as usize).ok_or("its broker is gone")?;
-        if shell.sockets.make_lanes(slot).map_err(|error| format!("no lane for it: {error}"))? {
+        let made = slot.map_or(Ok(false), |slot| shell.sockets.make_lanes(slot));
+        if made.map_err(|error| format!("no lane for it: {error}"))? {
             if let Some(keeper) = self.chief.keeper() {
                 let held = shell.sockets.deposit(keeper, broker);
                 held.map_err(|error| cannot("the keeper does not take its lane", &error))?;

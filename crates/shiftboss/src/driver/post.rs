@@ -178,6 +178,7 @@ impl Driver {
                 }
                 Word::Spoke
                 | Word::Ready
+                | Word::Standby
                 | Word::Numbers(_)
                 | Word::Node(_)
                 | Word::HungUp

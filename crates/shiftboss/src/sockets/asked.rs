@@ -203,7 +203,7 @@ impl Sockets {
     }
 
     /// What the worker of a slot is given of it.
-    pub(crate) fn given(&self, place: u32, slot: Slot) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn given(&self, place: u32, slot: Option<Slot>) -> Option<BorrowedFd<'_>> {
         let declared = usize::try_from(place).ok().and_then(|place| self.descriptor_for(place, slot));
         declared.or_else(|| self.asked.get(&place).map(|asked| asked.listener.as_fd()))
     }

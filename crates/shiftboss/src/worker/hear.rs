@@ -88,8 +88,10 @@ fn hear(context: &WorkerContext, messages: &mpsc::Sender<Message>, line: &[u8]) 
             let result = result.map(ToOwned::to_owned).map_err(|error| CallError::refused(error.get()));
             lock(&shared.calls).answer(id, result);
         }
+        Ok(channel::Message::Promoted { slot }) => context.take_slot(slot),
         Ok(
             channel::Message::Ready
+            | channel::Message::Standby
             | channel::Message::Numbers(_)
             | channel::Message::Node(_)
             | channel::Message::Unknown,

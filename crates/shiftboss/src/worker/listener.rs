@@ -15,11 +15,26 @@ pub struct Listener(OwnedFd);
 
 impl WorkerContext {
     /// The listener of this name: as in the broker's [`Listen`](crate::Listen), or its address if it has no other. None if there
-    /// is none of this name. It stays: who asks again gets another handle of the same socket.
+    /// is none of this name. It stays: who asks again gets another handle of the same socket. A standby waits here until it is
+    /// promoted: see [`WorkerContext::promoted`].
     ///
     /// # Errors
-    /// EMFILE at the limit of open files.
-    pub fn listener(&self, name: &str) -> io::Result<Option<Listener>> {
+    /// EMFILE at the limit of open files, `Interrupted` if it is to leave and was never promoted.
+    pub async fn listener(&self, name: &str) -> io::Result<Option<Listener>> {
+        self.promoted().await?;
+        self.find_listener(name)
+    }
+
+    /// The same, blocking: not to be called from asynchronous code.
+    ///
+    /// # Errors
+    /// Those of [`WorkerContext::listener`].
+    pub fn blocking_listener(&self, name: &str) -> io::Result<Option<Listener>> {
+        self.wait_until_promoted()?;
+        self.find_listener(name)
+    }
+
+    fn find_listener(&self, name: &str) -> io::Result<Option<Listener>> {
         let listeners = lock(&self.shared.listeners);
         let found = listeners.iter().find(|(known, _)| known == name || *known == name.replace(':', "_"));
         found.map(|(_, socket)| socket.try_clone().map(Listener)).transpose()

@@ -1,6 +1,7 @@
 //! The worker's side: what a process that a broker has started can say, ask and be told.
 
 mod calls;
+mod door;
 mod hear;
 mod listener;
 mod numbers;
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
     /// Somebody takes them.
     is_heard: AtomicBool,
     listeners: Mutex<Vec<(String, OwnedFd)>>,
+    door: door::Door,
     numbers: numbers::Numbers,
 }
 
@@ -124,6 +126,7 @@ impl WorkerContext {
             messages: Mutex::new(Some(receiver)),
             is_heard: AtomicBool::new(false),
             listeners: Mutex::new(listeners),
+            door: door::Door::from_environment(),
             numbers: numbers::Numbers::default(),
         };
         let context = WorkerContext { shared: Arc::new(shared) };
@@ -143,19 +146,14 @@ impl WorkerContext {
         env::var("SHIFTBOSS_WORKER_ID").unwrap_or_default()
     }
 
-    /// Its slot: a place from 0 that it has from its predecessor.
-    #[must_use]
-    pub fn slot(&self) -> u32 {
-        env::var("SHIFTBOSS_SLOT").ok().and_then(|slot| slot.parse().ok()).unwrap_or_default()
-    }
-
     /// The name of the environment that the app runs in.
     #[must_use]
     pub fn environment(&self) -> &str {
         &self.shared.environment
     }
 
-    /// Says that this worker serves from now on: only then its predecessor is asked to leave. Once is enough.
+    /// Says that this worker serves from now on: only then its predecessor is asked to leave. Once is enough. Of a standby it
+    /// is said when it is promoted.
     ///
     /// # Errors
     /// Those of [`WorkerContext::send`].
@@ -163,7 +161,7 @@ impl WorkerContext {
         if self.shared.is_ready.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        self.write(&channel::ready())
+        if self.may_be_ready()? { self.write(&channel::ready()) } else { Ok(()) }
     }
 
     /// Sends the broker a message: any value that serialises to JSON. When it returns the message is the operating system's,

@@ -37,6 +37,9 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub trait Worker: Send {
     /// Begins: launches the server, say, and returns. Then the worker counts as ready, and its predecessor is asked to
     /// leave. An error is reported and ends it, and counts as a failed start. What is to go on in the background is spawned.
+    ///
+    /// A standby goes as far as to [`WorkerContext::listener`], or to the end if it asks for none, and waits there until it is
+    /// promoted; what comes before is done ahead of time. One that is to leave instead goes no further.
     fn init(&mut self, context: &WorkerContext) -> impl Future<Output = Result<(), BoxError>> + Send {
         let _ = context;
         std::future::ready(Ok(()))
@@ -82,7 +85,16 @@ impl WorkerContext {
         self.take_name();
         // From the beginning: whoever has heard of this worker may send it messages.
         let mut messages = self.messages();
-        if let Err(error) = worker.init(self).await {
+        let begun = tokio::select! {
+            biased;
+            () = self.is_not_needed() => return ExitCode::SUCCESS,
+            begun = async {
+                worker.init(self).await?;
+                // One that never asked for a listener is fully started now.
+                self.promoted().await.map_err(BoxError::from)
+            } => begun,
+        };
+        if let Err(error) = begun {
             app.report(Report::new("the worker cannot begin").error(&*error));
             return ExitCode::FAILURE;
         }

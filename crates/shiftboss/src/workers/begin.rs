@@ -25,7 +25,8 @@ use crate::sockets::Sockets;
 /// Which worker is to be started, and with what.
 pub(crate) struct Order<'a> {
     pub(crate) worker: WorkerId,
-    pub(crate) slot: Slot,
+    /// None of a standby.
+    pub(crate) slot: Option<Slot>,
     pub(crate) generation: Generation,
     pub(crate) of: BrokerId,
     pub(crate) broker: &'a Arc<str>,
@@ -40,13 +41,16 @@ pub(crate) struct Order<'a> {
 /// A worker that another process has started.
 pub(crate) struct Found<'a> {
     pub(crate) worker: WorkerId,
-    pub(crate) slot: Slot,
+    /// None of a standby.
+    pub(crate) slot: Option<Slot>,
     pub(crate) of: BrokerId,
     pub(crate) broker: &'a Arc<str>,
     pub(crate) ready: Ready,
     pub(crate) launch: Option<&'a Launch>,
     /// It has not been ready yet.
     pub(crate) starting: bool,
+    /// It waits at the door.
+    pub(crate) at_door: bool,
     /// What it was given as a Node program.
     pub(crate) note: Option<OwnedFd>,
     /// It has said something on its channel.
@@ -70,6 +74,7 @@ impl Workers {
         let peer = match tongue {
             Tongue::Node | Tongue::NodeAdvanced => {
                 let mut peer = Peer::adopt(found.note, !starting)?;
+                peer.is_at_door = found.at_door;
                 peer.hung_after = found.launch.and_then(Launch::hung_after);
                 Some(peer)
             }
@@ -168,7 +173,7 @@ impl Workers {
         kill_points::point("a worker was cloned");
         let child = child?;
         let (worker, pid) = (order.worker, child.pid);
-        if order.ready == Ready::Accepting {
+        if order.ready == Ready::Accepting && order.slot.is_some() {
             self.probes.watch(clock::now(), worker, pid, order.sockets.keys(order.slot));
         }
         self.children.watch(worker, child);

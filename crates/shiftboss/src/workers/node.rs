@@ -63,6 +63,11 @@ impl Workers {
         self.stage.said.pop_front()
     }
 
+    /// Whether it has no slot yet.
+    pub(crate) fn is_standby(&self, worker: WorkerId) -> bool {
+        self.processes.get(&worker).is_some_and(|process| process.slot.is_none())
+    }
+
     pub(crate) fn peer(&mut self, worker: WorkerId) -> Option<&mut Peer> {
         self.processes.get_mut(&worker)?.peer.as_mut()
     }
@@ -190,6 +195,12 @@ impl Workers {
         if peer.is_leaving() {
             return;
         }
+        let Some(slot) = slot else {
+            if peer.waits() && !std::mem::replace(&mut peer.is_at_door, true) {
+                inputs.push_back(Input::Standby { worker });
+            }
+            return;
+        };
         if !peer.is_ready {
             if !peer.counts_as_ready(self.stage.habits.of(*of, *slot).as_ref(), now) {
                 return;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use shiftboss_api::Numbers;
 use shiftboss_channel::{QueueFull, Reading, Rest};
 use shiftboss_core::Input;
-use shiftboss_core::id::{BrokerId, WorkerId};
+use shiftboss_core::id::{BrokerId, Slot, WorkerId};
 use shiftboss_core::time::Time;
 
 use super::{Token, Workers};
@@ -19,6 +19,7 @@ use crate::mail::Untold;
 use crate::node::Peer;
 use crate::os::poll::{self, Interest};
 use crate::os::{clock, kill_points};
+use crate::sockets::Sockets;
 
 /// What is on its way between workers and subscribers.
 #[derive(Default)]
@@ -50,7 +51,8 @@ pub(crate) struct Mail {
     pub(crate) worker: WorkerId,
     pub(crate) broker: BrokerId,
     pub(crate) pid: u32,
-    pub(crate) slot: u32,
+    /// None of a standby.
+    pub(crate) slot: Option<u32>,
     pub(crate) words: Vec<Word>,
 }
 
@@ -96,9 +98,15 @@ impl Workers {
         std::mem::take(&mut self.post.cut)
     }
 
-    /// The broker, slot and process of a worker.
+    /// The broker, slot and process of a worker; none of a standby.
     pub(crate) fn place_of(&self, worker: WorkerId) -> Option<(BrokerId, u32, u32)> {
-        self.processes.get(&worker).map(|process| (process.of, process.slot.0, process.pid))
+        let process = self.processes.get(&worker)?;
+        Some((process.of, process.slot?.0, process.pid))
+    }
+
+    /// The broker of a worker.
+    pub(crate) fn owner_of(&self, worker: WorkerId) -> Option<BrokerId> {
+        self.processes.get(&worker).map(|process| process.of)
     }
 
     /// The type of a worker.
@@ -122,13 +130,14 @@ impl Workers {
         self.post.numbers.get(&worker)
     }
 
-    /// Those of a broker that can be spoken to, with their processes and slots.
+    /// Those of a broker that can be spoken to, with their processes and slots. A standby does not take messages: it is
+    /// told nothing but its slot.
     pub(crate) fn listeners(&self, broker: BrokerId) -> Vec<(WorkerId, u32, u32)> {
         let hears = |process: &&super::Process| {
             process.of == broker && process.channel.as_ref().is_some_and(|channel| !channel.has_ended())
         };
         let all = self.processes.iter().filter(|(_, process)| hears(process));
-        all.map(|(worker, process)| (*worker, process.pid, process.slot.0)).collect()
+        all.filter_map(|(worker, process)| Some((*worker, process.pid, process.slot?.0))).collect()
     }
 
     /// Tells a worker something: one line of JSON.
@@ -159,6 +168,20 @@ impl Workers {
             channel.tell_to_leave();
         }
         self.disconnect(worker);
+        self.wait_for_room(worker);
+    }
+
+    /// Tells a standby its slot, and watches it for its readiness. Told again it changes nothing.
+    pub(crate) fn promote(&mut self, worker: WorkerId, slot: Slot, probed: Option<&Sockets>) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        process.slot = Some(slot);
+        if let Some(sockets) = probed {
+            self.probes.watch(clock::now(), worker, process.pid, sockets.keys(Some(slot)));
+        }
+        if let Some(channel) = &mut process.channel {
+            // One whose queue is full is late, and that is its failure.
+            let _ = channel.say(shiftboss_channel::promoted(slot.0).as_bytes());
+        }
         self.wait_for_room(worker);
     }
 
@@ -237,6 +260,7 @@ impl Workers {
             match word {
                 Word::Spoke => inputs.push_back(Input::Spoke { worker }),
                 Word::Ready => inputs.push_back(Input::Ready { worker }),
+                Word::Standby => inputs.push_back(Input::Standby { worker }),
                 Word::HungUp if process.peer.as_ref().is_some_and(Peer::is_leaving) => {
                     self.stage.finishes(worker);
                 }
@@ -264,7 +288,7 @@ impl Workers {
             }
         }
         if !left.is_empty() {
-            let (broker, slot, pid) = (process.of, process.slot.0, process.pid);
+            let (broker, slot, pid) = (process.of, process.slot.map(|slot| slot.0), process.pid);
             self.post.mail.push(Mail { worker, broker, pid, slot, words: left });
         }
     }

@@ -27,6 +27,10 @@ impl Worker for Fixture {
                 }
                 std::process::exit(0);
             }
+            "opens" => {
+                context.listener("web").await?.ok_or("there is no listener")?;
+                context.send(&json!({ "open": context.slot() }))?;
+            }
             "fails" => return Err("it has no database".into()),
             _ => {}
         }
@@ -45,6 +49,7 @@ impl Worker for Fixture {
                 let answer = context.call::<_, String>("at once?").within(Duration::from_millis(20)).await;
                 let _ = context.send(&answer.unwrap_or_else(|error| error.to_string()));
             }
+            "\"slot\"" => drop(context.send(&context.slot())),
             "\"name\"" => {
                 let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap_or_default();
                 let _ = context.send(name.trim_end());

@@ -46,7 +46,7 @@ struct WorkerOutput<'a> {
     broker: &'a str,
     event: &'static str,
     worker: String,
-    slot: u32,
+    slot: Option<u32>,
     stream: &'static str,
     line: &'a str,
 }
@@ -122,11 +122,11 @@ impl Log for RunLog {
             }),
             Form::People { look, zone, name } => {
                 let head = format!(
-                    "{} {:name$} #{} slot {} │",
+                    "{} {:name$} #{} {} │",
                     Self::clock(zone),
                     line.broker,
                     line.worker,
-                    line.slot
+                    line.slot.map_or("standby".to_owned(), |slot| format!("slot {slot}"))
                 );
                 format!("{} {}", look.paint(&head, FAINT), printable(line.text))
             }

@@ -9,7 +9,7 @@ command = ["./server"]
 worker = 4
 ready = "notify"
 recycle = { surge = 0, unavailable = 0 }
-standby = 1
+nice = 1
 [broker.jobs]
 command = "node jobs.js"
 workers = 0
@@ -33,10 +33,10 @@ error: broker `api`: surge and unavailable are both 0, so no recycle could start
   │                     ^
   └ help: surge = 1 starts a new worker before the old one leaves
 
-error: broker `api`: `standby` is known, but not in this version of shiftboss
+error: broker `api`: `nice` is known, but not in this version of shiftboss
   ┌ shiftboss.toml:7:1
-7 │ standby = 1
-  │ ^^^^^^^
+7 │ nice = 1
+  │ ^^^^
 
 error: broker `jobs`: `command`: expected an array of strings, found a string
   ┌ shiftboss.toml:9:11

@@ -48,6 +48,7 @@ fn every_key_means_what_it_says_and_brokers_keep_their_order() {
     let api = BrokerOptions {
         kind: Kind::Notify,
         workers: 4,
+        standby: 2,
         listen: vec![
             Listen::new("tcp://:3000", "tcp://:3000").unwrap(),
             Listen::new("web", "unix:///run/web.sock").unwrap(),
@@ -162,6 +163,7 @@ upgrade = \"asked\"                         # default
 command = [\"x\"]                           # line 2
 kind = \"plain\"                            # default, guessed from the command
 workers = 1                               # default
+standby = 0                               # default
 listen = [\"3000\"]                         # line 3
 ready = \"accepting\"                       # default with these listeners
 # recycle.every                           # default: only when asked

@@ -15,7 +15,7 @@ command = [\"./api\"]
 worker = 4
 recycle = { every = 30 }
 drained = \"hodl\"
-standby = 1
+nice = 1
 ";
     let expected = "\
 error: broker `web`: `command`: expected an array of strings, found a string
@@ -45,10 +45,10 @@ error: broker `api`: `drained`: expected \"refuse\" or \"hold\", found \"hodl\"
 9 │ drained = \"hodl\"
   │           ^^^^^^ did you mean \"hold\"?
 
-error: broker `api`: `standby` is known, but not in this version of shiftboss
+error: broker `api`: `nice` is known, but not in this version of shiftboss
    ┌ shop/shiftboss.toml:10:1
-10 │ standby = 1
-   │ ^^^^^^^";
+10 │ nice = 1
+   │ ^^^^";
     assert_eq!(errors(text), expected);
     assert_eq!(parse("shiftboss.toml", text).unwrap_err().count(), 6);
 }
@@ -77,7 +77,6 @@ error: unknown key `xyzzy` in `backoff` of broker `api`
 #[test]
 fn keys_of_later_versions_are_that_and_nothing_else() {
     for lines in [
-        "standby = { nonsense = 1 }",
         "env_file = 1",
         "user = 1",
         "group = 1",
@@ -474,4 +473,26 @@ error: not valid TOML: key with no value, expected `=`
 /// The errors of a broker `api` with a right command and these lines, which start at line 3.
 fn broker_errors(lines: &str) -> String {
     errors(&format!("[broker.api]\ncommand = [\"x\"]\n{lines}"))
+}
+
+#[test]
+fn standbys_are_workers_that_can_wait_at_the_door() {
+    let of = |lines: &str| format!("app = \"shop\"\n[broker.api]\ncommand = [\"x\"]\n{lines}\n");
+    for lines in ["standby = 0", "kind = \"notify\"\nstandby = 2"] {
+        let loaded = parse("shiftboss.toml", &of(lines)).unwrap();
+        assert_eq!(loaded.options.brokers[0].1.standby, u32::from(lines.contains('2')) * 2);
+    }
+    let expected = "\
+error: broker `api`: `standby` needs workers that wait at the door; plain ones
+       serve as soon as they have started
+  ┌ shop/shiftboss.toml:4:11
+4 │ standby = 1
+  │           ^
+  └ help: kind = \"notify\", with a program that says SHIFTBOSS_STANDBY on its
+          channel and waits (docs/channel.md)";
+    assert_eq!(errors(&of("standby = 1")), expected);
+    assert_eq!(errors(&of("standby = 1\nkind = \"plain\"")), expected);
+    let told = errors(&of("kind = \"notify\"\nstandby = 1\nenvironment = { PORT = \"80{slot}\" }"));
+    assert!(told.contains("a standby is started without a slot"), "{told}");
+    assert!(errors(&of("standby = true")).contains("expected an integer"));
 }

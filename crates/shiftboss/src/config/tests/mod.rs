@@ -16,7 +16,8 @@ app = "shop"
 command   = ["node", "server.js", "é"]
 kind      = "notify"
 workers   = 4
-listen    = ["tcp://:3000", { name = "web", address = "unix:///run/web.sock" }, { address = "tcp://:3001", balance = "lanes" }]
+standby   = 2
+listen    = ["tcp://:3000", { name = "web", address = "unix:///run/web.sock" }]
 ready     = "notify"
 recycle   = { every = "1h", jitter = "20%", surge = 2, unavailable = 1, min_ready = "1s", deadline = "90s" }
 stop      = [{ signal = "INT", wait = "20s" }, { signal = "sigterm", wait = "5s" }, { signal = "KILL" }]

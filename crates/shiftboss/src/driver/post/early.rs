@@ -162,7 +162,7 @@ mod tests {
     fn says(early: &mut Early, kind: Kind, bytes: usize, now: Time) -> Vec<Asked> {
         let letter = RawValue::from_string(format!("\"{}\"", "x".repeat(bytes))).unwrap();
         let messages = vec![Message { letter, kind }];
-        let said = Arc::new(Said { broker: BROKER, worker: WORKER, pid: 1, slot: 0, messages });
+        let said = Arc::new(Said { broker: BROKER, worker: WORKER, pid: 1, slot: Some(0), messages });
         let refused = early.keep_questions(&said, now);
         early.keep(BROKER, &Happening::Said(said));
         refused
