@@ -76,7 +76,7 @@ fn killed_again_and_again_under_load_it_loses_no_request() {
         let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 2, &balance.of(port));
         let before = cluster.app.pids();
         let mut load = Load::on(port, &["--rate", "50", "--no-keep-alive"]);
-        for times in 1..=5 {
+        for times in 1..=3 {
             // One that dies within a second of its beginning is slowed down by its keeper.
             load.a_second();
             load.a_second();

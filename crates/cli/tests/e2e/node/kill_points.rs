@@ -24,10 +24,10 @@ fn run(node: &Node, balance: Balance, kill_at: Option<usize>) -> Vec<String> {
         }
     });
     app.until_event("app_ready", 1);
-    get(("127.0.0.1", port), "/").unwrap();
+    is_served(port, balance);
     let said = app.does(&["recycle", "web"]);
     assert!(said.contains("2 of 2"), "{node}, killed at {kill_at:?}: {said}");
-    get(("127.0.0.1", port), "/").unwrap();
+    is_served(port, balance);
     app.does(&["stop", "--all"]);
     assert!(app.ended().success());
     let log_of_app = app.log();
@@ -45,6 +45,15 @@ fn run(node: &Node, balance: Balance, kill_at: Option<usize>) -> Vec<String> {
     }
     let points = std::fs::read_to_string(&log).unwrap();
     points.lines().filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect()
+}
+
+/// A connection that was accepted and not yet handed over dies with the broker process; shared, none does.
+fn is_served(port: u16, balance: Balance) {
+    let get = || get(("127.0.0.1", port), "/");
+    if balance == ROUND_ROBIN && get().is_ok() {
+        return;
+    }
+    get().unwrap();
 }
 
 #[test]
