@@ -15,12 +15,12 @@
 //! | 38 | `tls` |
 //! | 39 | 2 in `listens`, 16 and 19 in `talks`, 24 in `leaves`; all values in `crates/channel/tests/node.rs` |
 //! | 40, 41 | `okanjo` |
-//! | 42, 43 | with standby, which is to come |
+//! | 42, 43 | `standby` |
 //!
 //! What differs from Node's own primary on purpose: a listener stays open when nobody holds it (7, 15), and workers outlive
 //! the broker process, not its keeper (30). Beyond the checks: `adoption` (the broker process is killed in the midst of it),
-//! `kill_points` (at each point of its own), `recycles` (under load), `hung` (event loops that do not turn), `hostile` (what cannot be said), `starts` (programs that
-//! cannot start, and what a command is taken for).
+//! `kill_points` (at each point of its own), `recycles` (under load), `hung` (event loops that do not turn), `hostile` (what
+//! cannot be said), `starts` (programs that cannot start, and what a command is taken for).
 
 mod adoption;
 mod handles;
@@ -32,6 +32,7 @@ mod listens;
 mod okanjo;
 mod paths;
 mod recycles;
+mod standby;
 mod starts;
 mod talks;
 mod tls;

@@ -62,7 +62,13 @@ fn unix(line: &str, paths: &BTreeSet<String>) -> Option<u64> {
     let (state, inode) = (words.next()?, words.next()?);
     let path = line.splitn(8, ' ').nth(7).unwrap_or_default().trim_start();
     let path = path.strip_prefix(inode).map_or(path, str::trim_start);
-    if state == "03" && paths.contains(path) { inode.parse().ok() } else { None }
+    // One too long for the kernel was bound through its folder.
+    let name =
+        path.strip_prefix("/proc/self/fd/").and_then(|rest| rest.split_once('/')).map(|(_, name)| name);
+    let is_through_folder =
+        name.is_some_and(|name| paths.iter().any(|path| path.rsplit('/').next() == Some(name)));
+    let is_door = paths.contains(path) || is_through_folder;
+    if state == "03" && is_door { inode.parse().ok() } else { None }
 }
 
 #[cfg(test)]
