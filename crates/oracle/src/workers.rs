@@ -146,6 +146,15 @@ pub(crate) fn i11_nobody_waits_for_one_that_is_lost(oracle: &Oracle, step: &Step
         if process.garbled && process.leaving.is_none() {
             return broken(format!("worker {worker} talks nonsense and stays"));
         }
+        // Of one that hangs nothing more is to be hoped.
+        let asked = process.rungs.last().filter(|_| process.is_given_up() && !process.killed);
+        if let Some(until) = asked.map(|asked| asked.until) {
+            any = true;
+            let over = step.input == Some(Input::Tick) && facts.now >= until;
+            if over || step.deadline.is_none_or(|at| at > until.max(facts.now)) {
+                return broken(format!("worker {worker} hangs and is waited for beyond {until}"));
+            }
+        }
         let Some(since) = process.hung_up else { continue };
         let due = match process.rungs.last() {
             None if process.leaving.is_none() => since + LEAVES_WITHIN,

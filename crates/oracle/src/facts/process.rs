@@ -154,7 +154,7 @@ impl Process {
     }
 
     /// It is asked to leave because it hangs.
-    fn is_given_up(&self) -> bool {
+    pub(crate) fn is_given_up(&self) -> bool {
         self.leaving.as_ref().is_some_and(|(_, reason)| reason.starts_with(HUNG))
     }
 
