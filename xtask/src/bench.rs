@@ -13,6 +13,7 @@ mod handle;
 mod idle;
 mod load;
 mod messages;
+mod node;
 mod peers;
 mod proc;
 mod recycle;
@@ -62,7 +63,7 @@ pub(crate) fn run(words: &[OsString]) -> Result<bool> {
 type Measure = fn(&Bench) -> Result<Vec<Figure>>;
 
 /// In the order in which they are run.
-const ROWS: [(&str, Measure); 16] = [
+const ROWS: [(&str, Measure); 17] = [
     ("handle", handle::measure),
     ("crash", crash::measure),
     ("start", start::measure),
@@ -73,6 +74,7 @@ const ROWS: [(&str, Measure); 16] = [
     ("messages", messages::measure),
     ("messages-kept", messages::kept),
     ("call", call::measure),
+    ("node", node::measure),
     ("recycle", recycle::kept_connections),
     ("recycle-new", recycle::new_connections),
     ("recycle-full", recycle::saturated),
