@@ -121,6 +121,45 @@ fn has_script(arguments: &[String]) -> bool {
     false
 }
 
+/// What a Node says of itself: "v20.1.0".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    line: u32,
+    said: String,
+}
+
+impl Version {
+    /// What is driven here has not changed since.
+    pub(crate) fn is_too_old(&self) -> bool {
+        self.line < 18
+    }
+
+    fn of(said: &str) -> Option<Version> {
+        let said = said.trim().strip_prefix('v')?;
+        let line = said.split('.').next()?.parse().ok()?;
+        Some(Version { line, said: said.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.said)
+    }
+}
+
+/// The version of a program that is called as Node is; none of others, and of what says none.
+pub(crate) fn version(program: &Path) -> Option<Version> {
+    let name = program.file_name()?.to_str()?;
+    if name != "node" && name != "nodejs" {
+        return None;
+    }
+    let mut command = std::process::Command::new(program);
+    command.arg("--version").stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    // As it is run itself, without what is ours.
+    command.env_remove("NODE_OPTIONS").env_remove("NODE_CHANNEL_FD").env_remove("NODE_UNIQUE_ID");
+    Version::of(&String::from_utf8_lossy(&command.output().ok()?.stdout))
+}
+
 fn is_script(name: &str) -> bool {
     Path::new(name)
         .extension()
@@ -156,6 +195,15 @@ mod tests {
         for line in ["node -e 1", "node", "node --version", "python3 app.js.py", "./server", "npm ci"] {
             assert_eq!(of(line, None), Ok((Kind::Plain, line.to_owned())), "{line}");
         }
+    }
+
+    #[test]
+    fn a_version_is_what_node_says() {
+        let old = Version::of("v16.20.2\n").unwrap();
+        assert!(old.is_too_old() && old.to_string() == "16.20.2");
+        assert!(!Version::of("v18.0.0").unwrap().is_too_old());
+        assert_eq!((Version::of("20"), Version::of("deno 1")), (None, None));
+        assert_eq!(version(Path::new("/bin/true")), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use shiftboss_core::id::{Generation, Slot, WorkerId};
 
 use crate::channel::Tongue;
 use crate::extend::{Execution, Launcher, WorkerInfo};
+use crate::guess;
 use crate::options::{BrokerOptions, Kind, Ready, Serialization};
 use crate::os::leftovers;
 use crate::os::rlimit::Nofile;
@@ -113,6 +114,16 @@ pub enum LaunchError {
         /// Whose.
         broker: String,
     },
+    /// Node is too old to be driven.
+    #[error("broker `{broker}`: `{program}` is Node {version}: 18 or newer is needed")]
+    OldNode {
+        /// Whose.
+        broker: String,
+        /// Which program.
+        program: String,
+        /// As it says itself.
+        version: String,
+    },
     /// A text holds a NUL byte, which no argument or variable can.
     #[error("broker `{broker}`: `{what}` holds a NUL byte")]
     Nul {
@@ -156,6 +167,12 @@ impl Launch {
         let path = options.environment.get("PATH").map(OsString::from).or_else(|| std::env::var_os("PATH"));
         let program = spawn::look_up(program, path.as_deref(), options.cwd.as_deref())
             .map_err(|source| LaunchError::Program { broker: name(), source })?;
+        if options.kind == Kind::Node
+            && let Some(version) = guess::version(&program).filter(|version| version.is_too_old())
+        {
+            let program = program.display().to_string();
+            return Err(LaunchError::OldNode { broker: name(), program, version: version.to_string() });
+        }
         let mut environment = if options.clean_environment { BTreeMap::new() } else { inherited() };
         environment.retain(|key, _| key.to_str().is_none_or(|key| !options.environment.contains_key(key)));
         environment.insert("worker_type".into(), broker.into());

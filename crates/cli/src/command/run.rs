@@ -140,6 +140,7 @@ fn unlaunched(error: &LaunchError, exit: Exit) -> Trouble {
         },
         LaunchError::ServesAtOnce { .. } => trouble
             .help("kind = \"notify\", with a program that says SHIFTBOSS_STANDBY on its channel and waits"),
+        LaunchError::OldNode { .. } => trouble.help("name a newer one in `command`, by its path"),
         LaunchError::Empty { .. }
         | LaunchError::Directory { .. }
         | LaunchError::NeedsSlot { .. }

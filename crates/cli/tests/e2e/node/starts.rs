@@ -165,3 +165,15 @@ fn a_command_is_taken_for_what_it_is_and_that_is_said() {
         assert!(app.stop().0.success());
     }
 }
+
+#[test]
+fn a_node_that_is_too_old_is_refused_before_anything_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("node");
+    std::fs::write(&old, "#!/bin/sh\necho v16.20.2\n").unwrap();
+    std::fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let output = Command::new(BIN).args(["run", "--", old.to_str().unwrap(), "server.js"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("is Node 16.20.2: 18 or newer is needed") && said.contains("help:"), "{said}");
+}
