@@ -168,7 +168,7 @@ impl Launch {
         let program = spawn::look_up(program, path.as_deref(), options.cwd.as_deref())
             .map_err(|source| LaunchError::Program { broker: name(), source })?;
         if options.kind == Kind::Node
-            && let Some(version) = guess::version(&program).filter(|version| version.is_too_old())
+            && let Some(version) = guess::version(&program).filter(guess::Version::is_too_old)
         {
             let program = program.display().to_string();
             return Err(LaunchError::OldNode { broker: name(), program, version: version.to_string() });
