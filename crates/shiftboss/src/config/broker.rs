@@ -44,7 +44,7 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     check_ready(table, &kind, &listens, &ready, findings);
     check_recycle(table, &workers, &recycle, findings);
     check_lanes(table, &workers, &listens, findings);
-    check_door(table, &kind, &standby, findings);
+    check_door(table, &kind, &standby, &listens, findings);
     options.kind = kind.or(options.kind);
     options.workers = workers.or(options.workers);
     options.standby = standby.or(options.standby);
@@ -180,17 +180,31 @@ fn check_ready(
 }
 
 /// Refuses standbys of workers that cannot wait at the door.
-fn check_door(table: &Table<'_>, kind: &Read<Kind>, standby: &Read<u32>, findings: &mut Findings) {
-    let plain = match (kind, table.cell("command"), findings.reader) {
-        (Read::Is(Kind::Plain), _, _) | (Read::Absent, _, Reader::Command) => true,
+fn check_door(
+    table: &Table<'_>,
+    kind: &Read<Kind>,
+    standby: &Read<u32>,
+    listens: &Read<Vec<crate::address::Listen>>,
+    findings: &mut Findings,
+) {
+    if !matches!(standby, Read::Is(1..)) {
+        return;
+    }
+    let is_plain = match (kind, findings.reader) {
         // Without a command it is the program itself.
-        (Read::Absent, command, Reader::Program) => command.is_some(),
-        (Read::Is(Kind::Node | Kind::Notify | Kind::Worker) | Read::Wrong, _, _) => false,
+        (Read::Is(Kind::Plain), Reader::Program) => table.cell("command").is_some(),
+        (Read::Is(Kind::Plain) | Read::Absent, _) => true,
+        (Read::Is(Kind::Node | Kind::Notify | Kind::Worker) | Read::Wrong, _) => false,
     };
-    if matches!(standby, Read::Is(1..)) && plain {
+    if is_plain {
         let what =
             "`standby` needs workers that wait at the door; plain ones serve as soon as they have started";
         findings.push(table.problem("standby", what).help(DOOR));
+    }
+    let has_lanes = matches!(listens, Read::Is(all) if all.iter().any(|one| one.balance == Balance::Lanes));
+    if has_lanes && !is_plain && !matches!(kind, Read::Is(Kind::Node)) {
+        let what = "a standby has no slot yet, so it cannot be given the lane of one when it is started";
+        findings.push(table.problem("standby", what).help("balance = \"shared\", or kind = \"node\""));
     }
 }
 
@@ -403,5 +417,5 @@ const RESERVED: [&str; 8] = [
     "worker_type",
     "env",
 ];
-const DOOR: &str = "kind = \"notify\", with a program that says SHIFTBOSS_STANDBY on its channel and waits (docs/channel.md)";
+const DOOR: &str = "kind = \"node\", or kind = \"notify\" with a program that says SHIFTBOSS_STANDBY on its channel and waits (docs/channel.md)";
 const COMMAND_EXAMPLE: &str = "[\"program\", \"argument\"]";

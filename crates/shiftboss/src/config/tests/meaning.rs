@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::{parse, read};
 use super::{WHOLE, errors};
-use crate::address::{Balance, Listen};
+use crate::address::Listen;
 use crate::options::{
     BackoffSpec, BrokerOptions, Drained, Kind, Ready, RecycleSpec, Rung, Signal, StopLadder,
 };
@@ -52,7 +52,6 @@ fn every_key_means_what_it_says_and_brokers_keep_their_order() {
         listen: vec![
             Listen::new("tcp://:3000", "tcp://:3000").unwrap(),
             Listen::new("web", "unix:///run/web.sock").unwrap(),
-            Listen::new("tcp://:3001", "tcp://:3001").unwrap().balanced(Balance::Lanes),
         ],
         ready: Some(Ready::Notify),
         recycle: RecycleSpec {

@@ -478,7 +478,7 @@ fn broker_errors(lines: &str) -> String {
 #[test]
 fn standbys_are_workers_that_can_wait_at_the_door() {
     let of = |lines: &str| format!("app = \"shop\"\n[broker.api]\ncommand = [\"x\"]\n{lines}\n");
-    for lines in ["standby = 0", "kind = \"notify\"\nstandby = 2"] {
+    for lines in ["standby = 0", "kind = \"notify\"\nstandby = 2", "kind = \"node\"\nstandby = 2"] {
         let loaded = parse("shiftboss.toml", &of(lines)).unwrap();
         assert_eq!(loaded.options.brokers[0].1.standby, u32::from(lines.contains('2')) * 2);
     }
@@ -488,11 +488,15 @@ error: broker `api`: `standby` needs workers that wait at the door; plain ones
   ┌ shop/shiftboss.toml:4:11
 4 │ standby = 1
   │           ^
-  └ help: kind = \"notify\", with a program that says SHIFTBOSS_STANDBY on its
-          channel and waits (docs/channel.md)";
+  └ help: kind = \"node\", or kind = \"notify\" with a program that says
+          SHIFTBOSS_STANDBY on its channel and waits (docs/channel.md)";
     assert_eq!(errors(&of("standby = 1")), expected);
     assert_eq!(errors(&of("standby = 1\nkind = \"plain\"")), expected);
     let told = errors(&of("kind = \"notify\"\nstandby = 1\nenvironment = { PORT = \"80{slot}\" }"));
     assert!(told.contains("a standby is started without a slot"), "{told}");
+    let lanes = "standby = 1\nlisten = [{ address = \"tcp://:1\", balance = \"lanes\" }]\n";
+    let told = errors(&of(&format!("kind = \"notify\"\n{lanes}")));
+    assert!(told.contains("cannot be given the lane"), "{told}");
+    assert!(parse("shiftboss.toml", &of(&format!("kind = \"node\"\n{lanes}"))).is_ok());
     assert!(errors(&of("standby = true")).contains("expected an integer"));
 }
