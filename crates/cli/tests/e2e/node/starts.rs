@@ -103,8 +103,8 @@ fn a_node_that_is_no_good_is_explained_by_what_it_says() {
     let folder = tempfile::tempdir().unwrap();
     let old = program(&folder, "node", "#!/bin/sh\necho v16.20.2 is too old for this >&2\nexit 9\n");
     is_explained(&[&old, "server.js"], &["v16.20.2 is too old for this", "exited with 9"]);
-    // Ended with success it has failed as well: it never was ready.
-    let old = program(&folder, "node", "#!/bin/sh\necho v16.20.2\n");
+    // Ended with success it has failed as well: it never was ready. By another name it is not asked for its version.
+    let old = program(&folder, "node16", "#!/bin/sh\necho v16.20.2\n");
     is_explained(&[&old, "server.js"], &["v16.20.2", "before it was ready"]);
 }
 
