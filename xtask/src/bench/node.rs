@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,8 +31,10 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 /// program until it answers is the baseline.
 fn crash(bench: &Bench) -> Result<Vec<Figure>> {
     let (alone, waited) = (port()?, port()?);
-    let plain = Ours::start(bench, alone, 1, "")?;
-    let ready = Ours::start(bench, waited, 1, "standby = 1\nbackoff = { healthy_after = \"100ms\" }")?;
+    // One that is killed again and again is not to be a crash loop.
+    let healthy = "backoff = { healthy_after = \"100ms\" }";
+    let plain = Ours::start(bench, alone, 1, healthy)?;
+    let ready = Ours::start(bench, waited, 1, &format!("standby = 1\n{healthy}"))?;
     let (mut bare, mut ours, mut promoted) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.times(15, 3) {
         let at = port()?;
@@ -68,6 +71,7 @@ fn messages(bench: &Bench) -> Result<Figure> {
         let settings =
             format!("kind = \"node\"\nenvironment = {{ COUNT = \"{count}\", DONE = \"{}\" }}", shown(&done));
         let app = Supervisor::shiftboss_with(bench, &Broker { command, workers: 1, settings: &settings })?;
+        app.events("worker_started", 1, Duration::from_secs(20))?;
         let all = [app.pid(), app.broker()?];
         let used = || -> Result<f64> { all.into_iter().map(cpu_ms).sum() };
         // It begins a second after its start.
@@ -186,6 +190,7 @@ fn rate(bench: &Bench, port: u16) -> Result<f64> {
 }
 
 /// Asks until there is an answer, which it returns.
+#[track_caller]
 fn until_answered(port: u16) -> Result<String> {
     wait_for(Duration::from_secs(20), || {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
@@ -197,6 +202,7 @@ fn until_answered(port: u16) -> Result<String> {
     })
 }
 
+#[track_caller]
 fn wait_for<T>(at_most: Duration, mut is: impl FnMut() -> Option<T>) -> Result<T> {
     let end = Instant::now() + at_most;
     while Instant::now() < end {
@@ -205,7 +211,7 @@ fn wait_for<T>(at_most: Duration, mut is: impl FnMut() -> Option<T>) -> Result<T
         }
         thread::sleep(Duration::from_micros(500));
     }
-    bail!("waited in vain for {} s", at_most.as_secs())
+    bail!("waited in vain for {} s, in {}", at_most.as_secs(), std::panic::Location::caller())
 }
 
 /// A child that is killed and waited for when it is dropped, and with it its own.
@@ -243,8 +249,18 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
+/// A free one below those that the kernel gives to clients: whoever asks for a server that is not there yet could be
+/// connected to itself.
 fn port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 10_000).unwrap_or(0);
+    for _ in 0..1000 {
+        let port = 12_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 18_000;
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free")
 }
 
 fn ms(begun: Instant) -> f64 {
