@@ -6,7 +6,7 @@
 //!
 //! ```toml
 //! [dependencies]
-//! shiftboss = { path = "../shiftboss/crates/shiftboss" }   # not on crates.io yet; edition 2024, Rust 1.89
+//! shiftboss = { path = "../shiftboss/crates/shiftboss" }   # not published yet; edition 2024, Rust 1.89
 //! ```
 //!
 //! ```no_run
