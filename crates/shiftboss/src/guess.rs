@@ -1,6 +1,8 @@
 //! What kind of a worker a command is, where nobody has said.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::options::Kind;
 
@@ -153,11 +155,27 @@ pub(crate) fn version(program: &Path) -> Option<Version> {
     if name != "node" && name != "nodejs" {
         return None;
     }
-    let mut command = std::process::Command::new(program);
-    command.arg("--version").stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     // As it is run itself, without what is ours.
     command.env_remove("NODE_OPTIONS").env_remove("NODE_CHANNEL_FD").env_remove("NODE_UNIQUE_ID");
-    Version::of(&String::from_utf8_lossy(&command.output().ok()?.stdout))
+    let mut child = command.spawn().ok()?;
+    let said = child.stdout.take()?;
+    let until = Instant::now() + AT_MOST;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() > until {
+            // It is no Node, or one that does not answer when it is run either.
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // Whoever it has left behind may hold the pipe; a line has room in it.
+    let mut line = [0; 64];
+    rustix::io::ioctl_fionbio(&said, true).ok()?;
+    let count = rustix::io::read(&said, &mut line).ok()?;
+    Version::of(&String::from_utf8_lossy(&line[..count]))
 }
 
 fn is_script(name: &str) -> bool {
@@ -169,6 +187,9 @@ fn is_script(name: &str) -> bool {
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
+
+/// For a program to say its version.
+const AT_MOST: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -204,6 +225,15 @@ mod tests {
         assert!(!Version::of("v18.0.0").unwrap().is_too_old());
         assert_eq!((Version::of("20"), Version::of("deno 1")), (None, None));
         assert_eq!(version(Path::new("/bin/true")), None);
+        let folder = tempfile::tempdir().unwrap();
+        let node = folder.path().join("node");
+        let said = |script: &str| {
+            std::fs::write(&node, script).unwrap();
+            std::fs::set_permissions(&node, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            version(&node).map(|version| version.to_string())
+        };
+        assert_eq!(said("#!/bin/sh\nsleep 3 & echo v16.1.0\n"), Some("16.1.0".to_owned()));
+        assert_eq!(said("#!/bin/sh\nexec sleep 100\n"), None, "it is not waited for");
     }
 
     #[test]
