@@ -63,7 +63,7 @@ pub(crate) fn run(words: &[OsString]) -> Result<bool> {
 type Measure = fn(&Bench) -> Result<Vec<Figure>>;
 
 /// In the order in which they are run.
-const ROWS: [(&str, Measure); 17] = [
+const ROWS: [(&str, Measure); 18] = [
     ("handle", handle::measure),
     ("crash", crash::measure),
     ("start", start::measure),
@@ -75,6 +75,7 @@ const ROWS: [(&str, Measure); 17] = [
     ("messages-kept", messages::kept),
     ("call", call::measure),
     ("node", node::measure),
+    ("node-recycle", node::recycles),
     ("recycle", recycle::kept_connections),
     ("recycle-new", recycle::new_connections),
     ("recycle-full", recycle::saturated),

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::Bench;
 use super::figure::{Figure, Reach};
+use super::load::Load;
 use super::proc::{children, cpu_ms, pss_kb};
 use super::stats::median;
 use super::supervisor::{Broker, Supervisor};
@@ -25,6 +26,41 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     figures.extend(requests(bench)?);
     figures.push(memory(bench)?);
     Ok(figures)
+}
+
+/// Row `node-recycle`: four workers of a plain server are replaced every 3 s under 200 requests a second.
+pub(super) fn recycles(bench: &Bench) -> Result<Vec<Figure>> {
+    let [new, kept] = [&["--no-keep-alive"][..], &[]].map(|flags| recycled(bench, flags));
+    let ([new, _, replaced_new], [kept, crossed, replaced_kept]) = (new?, kept?);
+    let wanted = 4.0 * bench.times(10, 2) as f64;
+    Ok(vec![
+        Figure::alone("failed, new connections", "", new, Reach::Exactly(0.0)),
+        Figure::alone("failed, kept ones", "", kept, Reach::Exactly(0.0)),
+        Figure::alone("crossed a close, kept ones", "", crossed, Reach::AtMost(1.0)),
+        Figure::alone("replaced, new connections", "", replaced_new, Reach::Exactly(wanted)),
+        Figure::alone("replaced, kept ones", "", replaced_kept, Reach::Exactly(wanted)),
+    ])
+}
+
+/// Failed and crossed requests, and how many workers were replaced.
+fn recycled(bench: &Bench, flags: &[&str]) -> Result<[f64; 3]> {
+    let at = port()?;
+    let ours = Ours::start(bench, at, 4, "recycle = { surge = 4 }")?;
+    let flags = [flags, &["--slow-share", "0", "--trickle-share", "0"]].concat();
+    let load = Load::start(bench, at, &flags)?;
+    load.wait_answered()?;
+    let times = bench.times(10, 2);
+    for _ in 0..times {
+        let begun = Instant::now();
+        let done = ours.app.command(bench).args(["recycle", "web"]).status()?;
+        if !done.success() {
+            bail!("a recycle failed: {done}");
+        }
+        thread::sleep(Duration::from_secs(3).saturating_sub(begun.elapsed()));
+    }
+    let counted = load.finish()?;
+    let replaced = ours.app.events("worker_ended", 4 * times, Duration::from_secs(10))?.count("worker_ended");
+    Ok([counted.failed, counted.crossed, replaced as f64])
 }
 
 /// From the death of the only worker until its place answers, with and without somebody at the door; a bare start of the
