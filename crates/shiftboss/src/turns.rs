@@ -13,12 +13,14 @@ use shiftboss_core::time::Time;
 /// The workers of one listener, and connections of the kind `C` that none has taken yet.
 #[derive(Debug)]
 pub(crate) struct Turns<C> {
+    /// Who gets connections; others may still have to answer for one.
+    here: BTreeSet<WorkerId>,
     free: VecDeque<WorkerId>,
     /// Offered, and not answered for.
     offered: BTreeMap<WorkerId, Offer<C>>,
     /// For whoever has not refused them.
     left: VecDeque<Offer<C>>,
-    /// All have refused: until then nobody is asked again.
+    /// All have refused, or nothing can be accepted: until then nobody is asked again.
     again_at: Option<Time>,
 }
 
@@ -30,28 +32,34 @@ struct Offer<C> {
 
 impl<C> Default for Turns<C> {
     fn default() -> Self {
-        let (free, offered, left) = (VecDeque::new(), BTreeMap::new(), VecDeque::new());
-        Turns { free, offered, left, again_at: None }
+        let (here, free, left) = (BTreeSet::new(), VecDeque::new(), VecDeque::new());
+        Turns { here, free, offered: BTreeMap::new(), left, again_at: None }
     }
 }
 
 impl<C> Turns<C> {
     /// A worker has a server here.
     pub(crate) fn join(&mut self, worker: WorkerId) {
-        if !self.free.contains(&worker) && !self.offered.contains_key(&worker) {
+        if self.here.insert(worker) && !self.offered.contains_key(&worker) {
             self.free.push_back(worker);
         }
     }
 
-    /// It has none any more; what it has not answered for is somebody else's.
-    pub(crate) fn leave(&mut self, worker: WorkerId) {
+    /// It gets no more. What it was offered is its own until it has answered: it may be serving that.
+    pub(crate) fn retire(&mut self, worker: WorkerId) {
+        self.here.remove(&worker);
         self.free.retain(|other| *other != worker);
+    }
+
+    /// It has no server here any more, or is gone: what it has not answered for is somebody else's.
+    pub(crate) fn leave(&mut self, worker: WorkerId) {
+        self.retire(worker);
         self.left.extend(self.offered.remove(&worker));
     }
 
     /// Whether a new connection could be handed over at once.
     pub(crate) fn wants_connection(&self) -> bool {
-        !self.free.is_empty() && self.left.is_empty()
+        !self.free.is_empty() && self.left.is_empty() && self.again_at.is_none()
     }
 
     /// A connection that is offered to somebody once more: whom to hand it to.
@@ -66,7 +74,7 @@ impl<C> Turns<C> {
         let Some(at) = self.free.iter().position(|worker| !first.refused_by.contains(worker)) else {
             // Whoever is busy may take it later; if nobody is, all have refused.
             if self.offered.is_empty() && !self.free.is_empty() {
-                self.again_at = Some(now + REST);
+                self.rest(now);
             }
             return None;
         };
@@ -87,11 +95,23 @@ impl<C> Turns<C> {
     /// A worker has taken or refused what it was offered. One that has left meanwhile has no turn.
     pub(crate) fn answers(&mut self, worker: WorkerId, accepted: bool) {
         let Some(mut offer) = self.offered.remove(&worker) else { return };
-        self.free.push_back(worker);
+        if self.here.contains(&worker) {
+            self.free.push_back(worker);
+        }
         if !accepted {
             offer.refused_by.insert(worker);
             self.left.push_back(offer);
         }
+    }
+
+    /// Nothing can be had for a while.
+    pub(crate) fn rest(&mut self, now: Time) {
+        self.again_at = Some(now + REST);
+    }
+
+    /// Whether a connection that is with nobody could be offered.
+    pub(crate) fn has_left(&self) -> bool {
+        !self.left.is_empty() && !self.free.is_empty() && self.again_at.is_none()
     }
 
     /// How many connections are with no worker.
@@ -106,7 +126,7 @@ impl<C> Turns<C> {
 
     /// Whether nobody and nothing is here.
     pub(crate) fn is_empty(&self) -> bool {
-        self.free.is_empty() && self.offered.is_empty() && self.left.is_empty()
+        self.here.is_empty() && self.offered.is_empty() && self.left.is_empty()
     }
 }
 
@@ -157,6 +177,30 @@ mod tests {
         assert!(at > START);
         assert_eq!(whom(turns.offer_again(at)), Some((A, 1)));
         turns.answers(A, true);
+        assert!(turns.wants_connection() && turns.deadline().is_none());
+    }
+
+    #[test]
+    fn whoever_is_told_to_leave_keeps_what_it_was_offered_and_nobody_else_has_it_too() {
+        let mut turns = of(&[A, B]);
+        assert_eq!(whom(turns.offer(1)), Some((A, 1)));
+        turns.retire(A);
+        assert_eq!(whom(turns.offer_again(START)), None);
+        turns.answers(A, true);
+        assert_eq!((whom(turns.offer(2)), turns.wants_connection()), (Some((B, 2)), false));
+        turns.retire(B);
+        turns.answers(B, false);
+        turns.join(A);
+        assert_eq!(whom(turns.offer_again(START)), Some((A, 2)), "it did not take it");
+    }
+
+    #[test]
+    fn when_nothing_can_be_accepted_it_is_tried_again_after_a_while() {
+        let mut turns = of(&[A]);
+        turns.rest(START);
+        let at = turns.deadline().unwrap();
+        assert!(!turns.wants_connection());
+        assert_eq!(whom(turns.offer_again(at)), None);
         assert!(turns.wants_connection() && turns.deadline().is_none());
     }
 

@@ -17,6 +17,7 @@ impl Driver {
             self.take_said(worker, said);
             self.workers.judge(worker, clock::now(), &mut self.inputs);
         }
+        self.pass_on_left();
     }
 
     fn take_said(&mut self, worker: WorkerId, said: Said) {

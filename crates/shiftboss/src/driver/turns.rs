@@ -1,5 +1,6 @@
 //! Round-robin for Node programs: connections are accepted here and handed over one by one. Whose turn it is, is in `turns`.
 
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use shiftboss_channel::node;
@@ -22,6 +23,15 @@ impl Driver {
     pub(super) fn pass_on_all(&mut self, broker: BrokerId) {
         for place in self.workers.places_with_turns() {
             if place.broker == broker.0 {
+                self.pass_on(place);
+            }
+        }
+    }
+
+    /// What a worker that is gone has left behind is the next one's.
+    pub(super) fn pass_on_left(&mut self) {
+        for place in self.workers.places_with_turns() {
+            if self.workers.turns(place).has_left() {
                 self.pass_on(place);
             }
         }
@@ -66,8 +76,15 @@ impl Driver {
             let listener =
                 self.shells.get(place.broker as usize).and_then(|shell| shell.sockets.at(place.place));
             self.workers.holds_connections(1);
-            // None is there, or none can be had now: it is still in the queue then.
-            let Some(Ok(connection)) = listener.map(Listener::accept) else { return false };
+            let connection = match listener.map(Listener::accept) {
+                Some(Ok(connection)) => connection,
+                Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    // It would be told of without end; what waits stays in the queue.
+                    self.workers.turns(place).rest(now);
+                    return false;
+                }
+                Some(Err(_)) | None => return false,
+            };
             kill_points::point("a connection was accepted");
             let offered = self.workers.turns(place).offer(connection);
             offered.map(|(worker, connection)| (worker, connection.try_clone()))

@@ -240,7 +240,11 @@ impl Workers {
             self.reply(worker, None, node::disconnect);
             self.owe(worker, Owed::Disconnect);
             let places: Vec<Place> = self.peer(worker).map_or_else(Vec::new, |peer| peer.places().collect());
-            places.into_iter().for_each(|place| self.leaves_turns(worker, place));
+            for place in places {
+                if let Some(turns) = self.stage.turns.get_mut(&place) {
+                    turns.retire(worker);
+                }
+            }
             // Only now: one that is told twice has no worse fate than a wrong exit code, one that is not told stays.
             if let Some(peer) = self.peer(worker) {
                 peer.disconnects();
