@@ -23,9 +23,9 @@ function heard(message) {
         // What has connections does not end before; what has none does not wait for it.
         setTimeout(close, IDLE_MS).unref();
     };
-    for (const module of [http, require('https')]) {
-        module.Server.prototype.closeIdleConnections = closeSoon;
-    }
+    http.Server.prototype.closeIdleConnections = closeSoon;
+    // A Node without OpenSSL has none.
+    try { require('https').Server.prototype.closeIdleConnections = closeSoon; } catch {}
     const { channel } = require('diagnostics_channel');
     channel('http.server.request.start').subscribe(({ response }) => { response.shouldKeepAlive = false; });
     channel('http.server.response.finish').subscribe(({ server }) => closeSoon.call(server));
