@@ -113,7 +113,7 @@ impl<'a> Life<'a> {
 
     fn input(&mut self) -> Input {
         let bytes = &mut self.bytes;
-        let kind = bytes.below(24);
+        let kind = bytes.below(28);
         let worker = WorkerId(u64::from(bytes.one() % 24));
         let broker = BrokerId(u32::from(worker.0 as u8 & 1));
         let round = u32::from(kind as u8 % 4);
@@ -147,6 +147,16 @@ impl<'a> Life<'a> {
             17 => Input::Window { broker, open: bytes.flag() },
             18 => Input::Changed { broker },
             19 if bytes.one() > 240 => Input::Stop { now: bytes.flag() },
+            24 | 25 => Input::Standby { worker },
+            26 => Input::Hung { worker },
+            27 => {
+                let address = format!("tcp://:{}", bytes.one() % 4);
+                if bytes.flag() {
+                    Input::Bound { broker, address }
+                } else {
+                    Input::Unbound { broker, address }
+                }
+            }
             _ => self.command(broker),
         }
     }
@@ -204,6 +214,7 @@ fn spec(bytes: &mut Bytes<'_>) -> BrokerSpec {
         drained: if policy & 64 != 0 { Drained::Hold } else { Drained::Refuse },
         scheduled: policy & 128 != 0,
         watch: (shape & 128 != 0).then_some(waits[1]),
+        standby: u32::from(bytes.one() % 3),
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::OnceLock;
 
 use rustix::net::SendFlags;
-use shiftboss_keeper::link::{Heard, Link};
+use shiftboss_keeper::link::Link;
 use shiftboss_keeper::wire::{Item, MOST_DESCRIPTORS, MOST_ITEMS};
 
 /// Any packet is words and descriptors, none of them lost or made up; what is said in words comes as it was said.
@@ -55,10 +55,12 @@ fn said_again(from: &Link, to: &Link, items: &[Item], descriptors: &[BorrowedFd<
 
 /// Each word with the number of its descriptors.
 fn hear(link: &Link, items: usize, descriptors: usize) -> Vec<(Item, usize)> {
-    let Heard::Packet(packet) = link.hear(false).expect("it can be heard") else { panic!("nothing came") };
-    assert_eq!((packet.items.len(), packet.descriptors.len()), (items.min(MOST_ITEMS), descriptors));
+    let packet = link.hear(false).expect("it can be heard").expect("something was said");
+    let words: Vec<(Item, usize)> = packet.words.iter().map(|(item, own)| (*item, own.len())).collect();
+    assert_eq!(words.len(), items.min(MOST_ITEMS));
+    assert!(words.iter().map(|(_, own)| own).sum::<usize>() <= descriptors);
     assert!(!packet.cut);
-    packet.words().map(|(item, own)| (item, own.len())).collect()
+    words
 }
 
 fn send(socket: BorrowedFd<'_>, packet: &[u8]) {
