@@ -54,6 +54,10 @@ fn all(steps: &mut Steps) -> Result<()> {
         true => Ok(()),
         false => bail!("a planted bug was not caught"),
     })?;
+    steps.run("fuzz targets: what their corpora hold", || {
+        let words = ["test", "--manifest-path", "fuzz/Cargo.toml", "--no-default-features", "--lib"];
+        succeed(cargo(words).args(["--target-dir", "target/fuzz-tests"]))
+    })?;
     steps.run("tests of the app with Sentry", || {
         succeed(&mut cargo(["test", "-p", "shiftboss", "--features", "sentry", "--test", "app"]))
     })?;
