@@ -23,6 +23,7 @@ use shiftboss_keeper::{CODE, LINK, STATE, STATE_FORMAT, command, link};
 
 use crate::adopt;
 use crate::keys::Key;
+use crate::os::code;
 use crate::os::kill_points::{self, Part};
 use crate::os::rlimit::{self, Nofile};
 use crate::os::signals;
@@ -115,6 +116,8 @@ fn become_keeper() -> io::Result<Infallible> {
     signals::restore_child_signal();
     let nofile = rlimit::raise_nofile()?;
     let soft = std::env::var_os(NOFILE).unwrap_or_else(|| nofile.soft.to_string().into());
+    // What has led here is not needed again.
+    code::let_go();
     let code = shiftboss_keeper::keep(vec![(NOFILE.into(), soft)])?;
     std::process::exit(i32::from(code))
 }

@@ -12,7 +12,7 @@ use super::hear::Taken;
 use super::post;
 use crate::convert;
 use crate::os::spawn::cannot;
-use crate::os::{clock, kill_points};
+use crate::os::{clock, code, kill_points};
 use crate::workers;
 
 impl Driver {
@@ -114,6 +114,11 @@ impl Driver {
                         }
                         (shiftboss_core::What::ListenerClosed { address }, Some(broker)) => {
                             self.close_listener(broker, address);
+                        }
+                        (shiftboss_core::What::AppReady | shiftboss_core::What::BrokerAdopted { .. }, _)
+                            if self.chief.keeper().is_some() =>
+                        {
+                            tokio::spawn(code::let_go_later());
                         }
                         _ => {}
                     }

@@ -5,6 +5,7 @@
 pub mod accepting;
 pub mod activation;
 pub mod clock;
+pub mod code;
 pub mod connections;
 #[cfg(feature = "watch")]
 pub mod file_watch;
