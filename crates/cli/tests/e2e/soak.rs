@@ -11,6 +11,7 @@ mod memory;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use self::faults::{Fault, after_death, alive};
@@ -21,7 +22,7 @@ use crate::load::*;
 use crate::nothing_is_left_behind::descriptors;
 
 /// `calm`: nothing that is served by it may fail. `rough`: its workers are killed. `talk`: is told and asked. `part`:
-/// comes and goes. `sick`: never starts. `loud`: misbehaves.
+/// comes and goes. `sick`: never starts. `loud`: misbehaves. `door`: programs of Node's cluster, and one at the door.
 fn config(calm: u16, rough: u16) -> String {
     let talk = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/python/worker.py");
     format!(
@@ -60,8 +61,22 @@ fn config(calm: u16, rough: u16) -> String {
         kind = "notify"
         backoff = {{ base = "1s", cap = "5s" }}
         stop = [{{ signal = "TERM", wait = "1s" }}, {{ signal = "KILL" }}]
-        "#
+        [broker.door]
+        {door}
+        workers = 2
+        backoff = {{ base = "50ms", cap = "400ms", healthy_after = "1s" }}
+        "#,
+        door = door()
     )
+}
+
+/// Without Node, any worker will do.
+fn door() -> String {
+    if Command::new("node").arg("--version").output().is_err() {
+        return "command = [\"WORKER\", \"--ready\", \"notify\"]\nkind = \"notify\"".to_owned();
+    }
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/programs/node/web.js");
+    format!("command = [\"node\", {program:?}, \"{}\"]\nkind = \"node\"\nstandby = 1", free_port())
 }
 
 /// The app under fire, and what has been done to it.
@@ -92,7 +107,7 @@ impl Soak {
 
     /// Whatever has been done: soon all that should serve does.
     fn settles(&self) {
-        for broker in ["calm", "rough", "talk"] {
+        for broker in ["calm", "rough", "talk", "door"] {
             self.app.does(&["wait", broker, "--for", "ready", "--timeout", "60s"]);
         }
     }
@@ -166,7 +181,7 @@ fn ends_well(soak: Soak, [calm, rough]: [Load; 2], before: &[Vec<String>; 2]) {
     );
     assert!(rough["failed"].as_u64().unwrap() <= 60 * killed, "more than a worker can have in hand: {rough}");
     // Those that come and go have a few more or less; without them there is one count.
-    for broker in ["part", "sick", "loud"] {
+    for broker in ["part", "sick", "loud", "door"] {
         app.does(&["drain", broker]);
     }
     for (broker, workers) in [("calm", "3"), ("rough", "3"), ("talk", "2")] {

@@ -28,6 +28,12 @@ const FAULTS: &[Fault] = &[
     ("a worker is killed", |soak| soak.kill("rough", 1)),
     ("all workers of a broker are killed", |soak| soak.kill("rough", usize::MAX)),
     ("a worker that speaks is killed", |soak| soak.kill("talk", 1)),
+    ("a worker is killed that has one behind it", |soak| soak.kill("door", 1)),
+    ("who waits at the door is killed", |soak| {
+        let pids = soak.pids_of("door", WorkerState::Standby);
+        soak.kill_those("door", &pids);
+    }),
+    ("recycle what has one at the door", |soak| soak.asks(&["recycle", "door", "--no-wait"])),
     ("a worker is stopped", |soak| soak.signal_some("loud", Signal::STOP)),
     ("a worker is stopped for a while", |soak| {
         soak.signal_some("rough", Signal::STOP);
@@ -147,10 +153,14 @@ impl Soak {
     }
 
     fn pids(&self, broker: &str) -> Vec<u32> {
+        self.pids_of(broker, WorkerState::Ready)
+    }
+
+    fn pids_of(&self, broker: &str, state: WorkerState) -> Vec<u32> {
         let status = self.app.status();
         let broker = status.brokers.into_iter().find(|other| other.name == broker).unwrap();
-        let ready = broker.workers.into_iter().filter(|worker| worker.state == WorkerState::Ready);
-        ready.filter_map(|worker| worker.pid).collect()
+        let those = broker.workers.into_iter().filter(|worker| worker.state == state);
+        those.filter_map(|worker| worker.pid).collect()
     }
 
     fn kill(&mut self, broker: &str, most: usize) {
