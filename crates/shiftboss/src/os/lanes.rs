@@ -117,7 +117,7 @@ impl Lanes {
         self.grow(slot.saturating_add(1))?;
         let is_new = self.lanes.len() > known;
         if is_new && is_open {
-            self.reopen().map_err(|source| BindError::Other { address: self.address.clone(), source })?;
+            self.listen().map_err(|source| BindError::Other { address: self.address.clone(), source })?;
         }
         Ok(is_new)
     }
@@ -135,6 +135,11 @@ impl Lanes {
     /// Those of listen(2) and of `SO_ATTACH_REUSEPORT_CBPF`.
     pub fn reopen(&mut self) -> io::Result<()> {
         self.quiet = false;
+        self.listen()
+    }
+
+    /// Sees to it that all of them listen; new clients are let in, or kept waiting as before.
+    fn listen(&mut self) -> io::Result<()> {
         self.settle()?;
         // Those that are attended come first: nobody is sent to another one before there is a program.
         let mut lanes: Vec<u32> = (0..).take(self.lanes.len()).collect();
@@ -145,7 +150,9 @@ impl Lanes {
                 self.order.joins(lane)?;
                 kill_points::point("a lane is to listen");
             }
-            if let Err(error) = self.lanes[lane as usize].reopen() {
+            let listener = &mut self.lanes[lane as usize];
+            let listens = if self.quiet { listener.listen_quietly() } else { listener.reopen() };
+            if let Err(error) = listens {
                 self.settle()?;
                 return Err(error);
             }
@@ -184,7 +191,7 @@ impl Lanes {
         let queued = self.lanes.get(lane as usize).map_or(Ok(0), Listener::queued)?;
         if queued > 0 {
             self.shut_one(lane)?;
-            self.reopen()?;
+            self.listen()?;
         }
         Ok(queued)
     }
@@ -197,16 +204,12 @@ impl Lanes {
         if !self.is_open() {
             return Ok(());
         }
-        let (known, quiet) = (self.order.lanes.len(), self.quiet);
+        let known = self.order.lanes.len();
         self.settle()?;
         if self.order.lanes.len() == known {
             return self.lanes.iter_mut().try_for_each(Listener::assert_backlog);
         }
-        self.reopen()?;
-        if quiet {
-            self.refuse_new();
-        }
-        Ok(())
+        self.listen()
     }
 
     /// From now on new connections come to the lanes of these slots only; to all if these are none.

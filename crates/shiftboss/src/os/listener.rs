@@ -261,6 +261,15 @@ impl Listener {
         Ok(())
     }
 
+    /// A TCP socket that listens no more does so again, and keeps new clients waiting all the while.
+    pub(super) fn listen_quietly(&mut self) -> io::Result<()> {
+        filter::drop_new_connections(&self.socket)?;
+        self.socket.set_reuse_address(true)?;
+        self.socket.listen(BACKLOG)?;
+        self.state = State::Quiet;
+        Ok(())
+    }
+
     /// Connections that wait to be accepted. Only known for TCP: `tcpi_unacked` of a listening socket
     /// (`tcp_get_info` in net/ipv4/tcp.c); others 0.
     ///

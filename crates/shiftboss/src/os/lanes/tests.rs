@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::address::Host;
@@ -174,6 +175,39 @@ fn lanes_are_quieted_shut_and_opened_like_one_socket() {
     let outcome = outside.join().unwrap();
     assert!(outcome.is_ok() || outcome.unwrap_err().kind() == ErrorKind::ConnectionRefused);
     (0..3).for_each(|lane| drop(take(&lanes, lane)));
+    each_gets_its_own(&mut lanes);
+}
+
+/// New clients knock all the while: each begins with a SYN of its own.
+#[test]
+fn lanes_that_are_quiet_stay_so_while_workers_shut_some_and_others_are_made() {
+    let mut lanes = bind("127.0.0.1:0", 3);
+    let to = to(&lanes);
+    lanes.refuse_new();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let client =
+                    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                client.set_nonblocking(true).unwrap();
+                client.connect(&to.into()).unwrap_err();
+            }
+        });
+        for round in 0..5_000 {
+            rustix::net::shutdown(worker(&lanes, 1), rustix::net::Shutdown::Both).unwrap();
+            if round % 2 == 0 {
+                rustix::net::shutdown(worker(&lanes, 2), rustix::net::Shutdown::Both).unwrap();
+            }
+            lanes.assert_backlog().unwrap();
+            if round % 500 == 0 {
+                lanes.make(3 + round / 500).unwrap();
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!((lanes.queued(), lanes.all().len()), (0, 13));
+    lanes.reopen().unwrap();
     each_gets_its_own(&mut lanes);
 }
 
