@@ -333,6 +333,9 @@ impl Broker {
         }
         let reason = if death { reason } else { exit.to_string() };
         let reason = if unready { format!("{reason} before it was ready") } else { reason };
+        if unready && failed && !death {
+            self.note_failure(id, slot, &reason);
+        }
         self.gone(cx, id, slot, failed.then_some(Failure { reason, proved }).as_ref(), forced);
     }
 
@@ -343,6 +346,10 @@ impl Broker {
 
     fn note_death(&mut self, id: WorkerId, slot: Option<Slot>, reason: &str) {
         self.deaths += 1;
+        self.note_failure(id, slot, reason);
+    }
+
+    fn note_failure(&mut self, id: WorkerId, slot: Option<Slot>, reason: &str) {
         self.last_failure = Some(LastFailure { worker: id, slot, reason: reason.to_owned() });
     }
 

@@ -35,7 +35,7 @@ pub struct BrokerStatus {
     pub recycling: bool,
     /// Deaths so far.
     pub deaths: u64,
-    /// Why a worker last died.
+    /// Why a worker last died, or left before it was ready.
     pub last_failure: Option<String>,
     /// Addresses as bound.
     pub listen: Vec<String>,
@@ -204,8 +204,15 @@ impl BrokerStatus {
                     status.state = WorkerState::Stopping;
                 }
             }
-            What::WorkerEnded { worker, .. } => {
-                self.workers.remove(worker);
+            What::WorkerEnded { worker, slot, exit, .. } => {
+                let unready = |status: WorkerStatus| status.state == WorkerState::Starting;
+                // No death, and not what it was started for, unless all go home.
+                if self.workers.remove(worker).is_some_and(unready)
+                    && !matches!(self.state, BrokerState::Draining | BrokerState::Drained)
+                {
+                    let reason = format!("{exit} before it was ready");
+                    self.last_failure = Some(last_failure(*worker, *slot, &reason));
+                }
             }
             What::WorkerDeath { worker, slot, reason, .. } => {
                 self.workers.remove(worker);

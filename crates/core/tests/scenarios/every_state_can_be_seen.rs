@@ -86,3 +86,13 @@ fn the_last_failure_says_who_and_why() {
     let told = format!("worker {worker} (slot 0) ended by SIGSEGV");
     assert_eq!((world.status().deaths, world.status().last_failure), (1, Some(told)));
 }
+
+/// As a program that puts itself into the background: no death, and nothing that serves either.
+#[test]
+fn who_leaves_before_it_was_ready_is_the_last_failure_without_a_death() {
+    let mut world = World::of([spec(1)]);
+    let worker = world.newest(0);
+    world.exit(worker, Exit::Code(0));
+    let told = format!("worker {worker} (slot 0) exited with 0 before it was ready");
+    assert_eq!((world.status().deaths, world.status().last_failure), (0, Some(told)));
+}
