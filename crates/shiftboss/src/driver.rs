@@ -12,6 +12,7 @@ mod node;
 mod outside;
 mod perform;
 mod post;
+mod starts;
 mod succession;
 mod turns;
 
@@ -74,9 +75,9 @@ pub(crate) struct Driver {
     own_requests: u64,
     /// What hooks are asked.
     checks: Checks,
-    /// The program around is about to end: nobody is started, and who is to be.
+    starts: starts::Starts,
+    /// The program around is about to end: nobody is started.
     is_ending: bool,
-    withheld: Vec<Effect>,
     /// Words to workers whose lanes are to be empty first.
     held_back: Vec<lanes::HeldBack>,
     own_orders: mpsc::Sender<Order>,
@@ -170,7 +171,7 @@ impl Driver {
             own_requests: 0,
             checks: Checks::default(),
             is_ending: false,
-            withheld: Vec::new(),
+            starts: starts::Starts::default(),
             held_back: Vec::new(),
             own_orders: parts.own_orders,
             post: post::Post::default(),
@@ -199,6 +200,7 @@ impl Driver {
                 self.adopt(how, inherited, told, events)?;
             }
         }
+        self.begin_round();
         self.feed_core()?;
         if let Some(keeper) = self.chief.keeper() {
             keeper.ready()?;
@@ -209,6 +211,7 @@ impl Driver {
             self.take_order(order);
         }
         loop {
+            self.begin_round();
             self.feed_core()?;
             // After the effects: a successor is started before its predecessor's death is written down.
             self.flush_log();
@@ -220,7 +223,8 @@ impl Driver {
             // Whoever asks gets an answer, however much the workers have to say.
             tokio::task::yield_now().await;
             let now = clock::now();
-            match self.deadline() {
+            let due = if self.has_starts() { Some(now) } else { self.deadline() };
+            match due {
                 Some(at) if at <= now => {
                     // What has happened meanwhile comes first.
                     let events = self.workers.events()?;
@@ -342,7 +346,7 @@ impl Driver {
 
     fn next_input(&mut self) -> Option<Input> {
         if self.inputs.is_empty() {
-            self.release();
+            self.start_next();
         }
         self.inputs.pop_front()
     }

@@ -72,3 +72,25 @@ fn a_crash_loop_backs_off_turns_degraded_and_recovers() {
     }
     assert!(!counts["by_kind"].as_object().unwrap().contains_key("refused"), "{counts}");
 }
+
+#[test]
+fn a_thousand_that_start_keep_neither_whoever_asks_nor_another_broker_waiting() {
+    let many = "[broker.many]\ncommand = [\"WORKER\"]\nready = { after = \"0s\" }\n";
+    let app = App::ready(&format!("{}{many}", web(free_port())));
+    let of = |name: &str| app.status().brokers.into_iter().find(|broker| broker.name == name).unwrap();
+    let victim = of("web").workers[0].pid.unwrap();
+    app.does(&["scale", "many", "1000", "--no-wait"]);
+    signal_process(victim, Signal::KILL);
+    assert!(of("many").workers.len() < 1000, "asked amid of it");
+    let log = app.until("all have started", |log| started(log, "many").len() == 1000);
+    let successor = started(&log, "web").last().copied().unwrap();
+    let before = started(&log, "many").iter().filter(|seq| **seq < successor).count();
+    assert!(before < 900, "{before} came before it");
+    assert!(app.stop().0.success());
+}
+
+/// The numbers of the events that tell of a start.
+fn started(log: &[Value], broker: &str) -> Vec<u64> {
+    let of = log.iter().filter(|event| event["event"] == "worker_started" && event["broker"] == broker);
+    of.map(|event| event["seq"].as_u64().unwrap()).collect()
+}

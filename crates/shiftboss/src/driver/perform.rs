@@ -3,17 +3,15 @@
 use std::collections::VecDeque;
 
 use shiftboss_api as api;
-use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, RequestId, Slot, WorkerId};
+use shiftboss_core::id::RequestId;
 use shiftboss_core::spec::Ready;
 use shiftboss_core::{Effect, Input};
 
 use super::Driver;
-use super::hear::Taken;
 use super::post;
+use super::starts::Start;
 use crate::convert;
-use crate::os::spawn::cannot;
 use crate::os::{clock, code, kill_points};
-use crate::workers;
 
 impl Driver {
     pub(super) fn perform(&mut self, effects: Vec<Effect>, mut events: VecDeque<api::Event>) {
@@ -21,16 +19,8 @@ impl Driver {
         for effect in effects {
             let Some(effect) = self.hold_back(effect) else { continue };
             match effect {
-                Effect::Spawn { .. } if self.is_ending => self.withheld.push(effect),
                 Effect::Spawn { worker, broker, slot, generation, launch } => {
-                    let result = self.spawn(worker, broker, slot, generation, launch);
-                    self.inputs.push_back(match result {
-                        Ok(pid) => Input::Spawned { worker, pid },
-                        Err(reason) => {
-                            self.taken.push(Taken::End(worker));
-                            Input::SpawnFailed { worker, reason }
-                        }
-                    });
+                    self.starts.add(broker, Start { worker, slot, generation, launch });
                 }
                 Effect::Promote { worker, slot } => {
                     let broker = self.workers.owner_of(worker);
@@ -140,25 +130,6 @@ impl Driver {
         }
     }
 
-    /// Starts whoever was not to be started while the program around seemed about to end; if the app itself ends, says that
-    /// nobody was.
-    pub(super) fn release(&mut self) {
-        if self.withheld.is_empty() || self.is_ending && !self.core.is_stopping() {
-            return;
-        }
-        let withheld = std::mem::take(&mut self.withheld);
-        if !self.is_ending {
-            return self.perform(withheld, VecDeque::new());
-        }
-        for effect in withheld {
-            if let Effect::Spawn { worker, .. } = effect {
-                self.taken.push(Taken::End(worker));
-                let reason = "the program is about to end".to_owned();
-                self.inputs.push_back(Input::SpawnFailed { worker, reason });
-            }
-        }
-    }
-
     pub(super) fn reply(&mut self, request: RequestId, outcome: shiftboss_core::Outcome) {
         let outcome = convert::outcome(outcome, |worker| self.workers.last_lines(worker));
         for reply in self.waiting.remove(&request).unwrap_or_default() {
@@ -167,33 +138,6 @@ impl Driver {
             let _ = reply.send(outcome.clone());
             kill_points::point("a reply was sent");
         }
-    }
-
-    pub(super) fn spawn(
-        &mut self,
-        worker: WorkerId,
-        broker: BrokerId,
-        slot: Option<Slot>,
-        generation: Generation,
-        launch: LaunchId,
-    ) -> Result<Pid, String> {
-        let shell = self.shells.get_mut(broker.0 as usize).ok_or("its broker is gone")?;
-        let made = slot.map_or(Ok(false), |slot| shell.sockets.make_lanes(slot));
-        if made.map_err(|error| format!("no lane for it: {error}"))? {
-            if let Some(keeper) = self.chief.keeper() {
-                let held = shell.sockets.deposit(keeper, broker);
-                held.map_err(|error| cannot("the keeper does not take its lane", &error))?;
-            }
-            self.workers.watch_listeners(broker, &shell.sockets);
-        }
-        let launch = self.launches.get(&launch).ok_or("its specification is gone")?;
-        let of = broker;
-        let (broker, ready, sockets) = (&shell.name, shell.ready, &shell.sockets);
-        let word = self.recorder.as_mut().and_then(|recorder| recorder.word(worker));
-        let launcher = shell.extensions.launcher.as_deref();
-        let order =
-            workers::Order { launcher, worker, slot, generation, of, broker, ready, launch, sockets, word };
-        self.workers.start(&order)
     }
 }
 

@@ -1,0 +1,105 @@
+//! Workers that are to be started. Of many at once, some in each round of the loop: whatever else happens is not kept
+//! waiting for them, nor is a broker by the many of another one.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, Slot, WorkerId};
+use shiftboss_core::{Input, Time};
+
+use super::Driver;
+use super::hear::Taken;
+use crate::os::clock;
+use crate::os::spawn::cannot;
+use crate::workers;
+
+/// Those that wait to be started: of each broker in order, and the brokers by turns.
+#[derive(Default)]
+pub(super) struct Starts {
+    waiting: VecDeque<(BrokerId, VecDeque<Start>)>,
+    /// When this round is to end.
+    until: Time,
+}
+
+/// What is to be started for a broker.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    pub(super) worker: WorkerId,
+    pub(super) slot: Option<Slot>,
+    pub(super) generation: Generation,
+    pub(super) launch: LaunchId,
+}
+
+impl Starts {
+    pub(super) fn add(&mut self, broker: BrokerId, start: Start) {
+        match self.waiting.iter_mut().find(|(other, _)| *other == broker) {
+            Some((_, starts)) => starts.push_back(start),
+            None => self.waiting.push_back((broker, VecDeque::from([start]))),
+        }
+    }
+
+    fn next(&mut self) -> Option<(BrokerId, Start)> {
+        let (broker, mut starts) = self.waiting.pop_front()?;
+        let start = starts.pop_front()?;
+        if !starts.is_empty() {
+            self.waiting.push_back((broker, starts));
+        }
+        Some((broker, start))
+    }
+}
+
+impl Driver {
+    pub(super) fn begin_round(&mut self) {
+        self.starts.until = clock::now() + ROUND;
+    }
+
+    /// Whether some can be started in another round.
+    pub(super) fn has_starts(&self) -> bool {
+        !self.starts.waiting.is_empty() && (!self.is_ending || self.core.is_stopping())
+    }
+
+    /// Starts the next one, if the round has time for it. Nobody is started while the program around seems about to end; if
+    /// the app itself ends then, says that nobody was.
+    pub(super) fn start_next(&mut self) {
+        if !self.has_starts() || clock::now() >= self.starts.until {
+            return;
+        }
+        let Some((broker, start)) = self.starts.next() else { return };
+        let worker = start.worker;
+        let started = if self.is_ending {
+            Err("the program is about to end".to_owned())
+        } else {
+            self.spawn(broker, start)
+        };
+        self.inputs.push_back(match started {
+            Ok(pid) => Input::Spawned { worker, pid },
+            Err(reason) => {
+                self.taken.push(Taken::End(worker));
+                Input::SpawnFailed { worker, reason }
+            }
+        });
+    }
+
+    fn spawn(&mut self, of: BrokerId, start: Start) -> Result<Pid, String> {
+        let Start { worker, slot, generation, launch } = start;
+        let shell = self.shells.get_mut(of.0 as usize).ok_or("its broker is gone")?;
+        let made = slot.map_or(Ok(false), |slot| shell.sockets.make_lanes(slot));
+        if made.map_err(|error| format!("no lane for it: {error}"))? {
+            if let Some(keeper) = self.chief.keeper() {
+                let held = shell.sockets.deposit(keeper, of);
+                held.map_err(|error| cannot("the keeper does not take its lane", &error))?;
+            }
+            self.workers.watch_listeners(of, &shell.sockets);
+        }
+        let launch = self.launches.get(&launch).ok_or("its specification is gone")?;
+        let (broker, ready, sockets) = (&shell.name, shell.ready, &shell.sockets);
+        let word = self.recorder.as_mut().and_then(|recorder| recorder.word(worker));
+        let launcher = shell.extensions.launcher.as_deref();
+        let order =
+            workers::Order { launcher, worker, slot, generation, of, broker, ready, launch, sockets, word };
+        self.workers.start(&order)
+    }
+}
+
+/// How long a round may take for starts: a start takes a fraction of a millisecond.
+const ROUND: Duration = Duration::from_millis(5);
