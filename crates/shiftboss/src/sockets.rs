@@ -223,15 +223,17 @@ impl Sockets {
         declared + asked == 0
     }
 
-    /// The sockets that a worker can shut for everybody, and we can open again.
-    pub(crate) fn mendable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let asked = self.asked.values().map(|asked| &asked.listener);
-        self.bound
-            .iter()
-            .flat_map(Bound::all)
+    /// The sockets of which something is to be heard, with their places: that a worker has shut one for everybody that can
+    /// listen again, or that there is a connection to hand over.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
+        let declared = (0..).zip(&self.bound);
+        let declared =
+            declared.flat_map(|(place, bound)| bound.all().iter().map(move |listener| (place, listener)));
+        let asked = self.asked.iter().map(|(place, asked)| (*place, &asked.listener));
+        declared
             .chain(asked)
-            .filter(|listener| listener.can_be_mended())
-            .map(AsFd::as_fd)
+            .filter(|(place, listener)| listener.can_be_mended() || self.is_by_turns(*place))
+            .map(|(place, listener)| (place, listener.as_fd()))
     }
 
     /// What the worker of a slot is given, in the order of the specification.

@@ -72,8 +72,8 @@ impl<C> Turns<C> {
         }
         let first = self.left.front()?;
         let Some(at) = self.free.iter().position(|worker| !first.refused_by.contains(worker)) else {
-            // Whoever is busy may take it later; if nobody is, all have refused.
-            if self.offered.is_empty() && !self.free.is_empty() {
+            // Whoever is busy may take it, or be busy for long: those who have refused are asked again after a while.
+            if !self.free.is_empty() {
                 self.rest(now);
             }
             return None;

@@ -147,21 +147,16 @@ impl Workers {
         Ok(self.poller.get_mut().wait_now()?.to_vec())
     }
 
-    /// Hears of it when a worker has shut one of these for everybody.
+    /// Hears of it when a worker has shut one of these for everybody, and of connections that could be handed over.
     pub(crate) fn watch_listeners(&self, broker: BrokerId, sockets: &Sockets) {
-        for listener in sockets.mendable() {
-            // There already is as good; what cannot be watched is mended when the next worker is ready.
-            let _ = self.poller.get_ref().add(
-                listener,
-                Token::LISTENER | u64::from(broker.0) << 3,
-                Interest::NONE,
-            );
+        for (place, listener) in sockets.watched() {
+            self.watch_listener(broker, place, listener);
         }
     }
 
     /// The opposite, before they are shut by ourselves.
     pub(crate) fn leave_listeners(&self, sockets: &Sockets) {
-        sockets.mendable().for_each(|listener| self.leave_poller(listener));
+        sockets.watched().for_each(|(_, listener)| self.leave_poller(listener));
     }
 
     /// Whether the event is of a kind that is told again until it is dealt with, and is no news of life or death.

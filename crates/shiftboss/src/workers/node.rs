@@ -298,15 +298,22 @@ impl Workers {
         }
     }
 
-    /// Hears of new connections as long as somebody could be given one.
+    /// Hears of new connections at this listener as long as somebody could be given one.
     pub(crate) fn wait_for_connections(&mut self, broker: BrokerId, place: Place, listener: BorrowedFd<'_>) {
-        let Some(turns) = self.stage.turns.get(&place) else { return };
-        let interest = if turns.wants_connection() { Interest::READ } else { Interest::NONE };
-        if turns.is_empty() {
+        if self.stage.turns.get(&place).is_some_and(Turns::is_empty) {
             self.stage.turns.remove(&place);
         }
-        // One that cannot be waited for is looked at whenever somebody answers.
-        let _ = self.poller.get_ref().modify(listener, Token::LISTENER | u64::from(broker.0) << 3, interest);
+        self.watch_listener(broker, place.place, listener);
+    }
+
+    pub(super) fn watch_listener(&self, broker: BrokerId, place: u32, listener: BorrowedFd<'_>) {
+        let turns = self.stage.turns.get(&Place { broker: broker.0, place });
+        let interest =
+            if turns.is_some_and(Turns::wants_connection) { Interest::READ } else { Interest::NONE };
+        let (poller, token) = (self.poller.get_ref(), Token::LISTENER | u64::from(broker.0) << 3);
+        // There already, it is changed. One that cannot be watched is mended when the next worker is ready, and looked at
+        // whenever somebody answers.
+        let _ = poller.add(listener, token, interest).or_else(|_| poller.modify(listener, token, interest));
     }
 
     /// Whether any worker has this listener and has not closed it.
@@ -335,9 +342,20 @@ impl Workers {
         }
     }
 
-    /// What was on its way to or from a worker that is gone is of no use.
+    /// What was on its way to or from a worker that is gone is of no use. But a connection that it has taken is nobody
+    /// else's: it may have read of it.
     pub(super) fn forget_peer(&mut self, worker: WorkerId) {
-        self.stage.said.retain(|(other, _)| *other != worker);
+        for (other, said) in std::mem::take(&mut self.stage.said) {
+            match said {
+                _ if other != worker => self.stage.said.push_back((other, said)),
+                Said::Answer { ack, accepted: true } => {
+                    if let Some(place) = self.take_handed(worker, ack) {
+                        self.turns(place).answers(worker, true);
+                    }
+                }
+                _ => {}
+            }
+        }
         self.stage.turns.values_mut().for_each(|turns| turns.leave(worker));
         self.stage.handed.retain(|(other, _), _| *other != worker);
         self.stage.silent.retain(|(_, other)| *other != worker);

@@ -1,5 +1,9 @@
 //! Connections that the broker accepts and hands over in turn: what becomes of those that a worker does not take.
 
+use std::io::Read as _;
+
+use rustix::process::Signal;
+
 use super::*;
 
 /// Check 36: whoever is closed meanwhile refuses, and another one serves.
@@ -51,6 +55,109 @@ fn a_server_that_is_full_takes_the_next_connection_when_it_has_room() {
         first.write_all(b"\r\n").unwrap();
         assert_eq!(body(&mut first).unwrap(), "worker 1", "{node}");
         assert_eq!(second.join().unwrap().unwrap(), "worker 1", "{node}");
+    });
+}
+
+/// Who is at its `maxConnections` refuses, and is asked again, also while another one has not answered.
+#[test]
+fn a_connection_that_one_refuses_does_not_wait_for_another_that_is_busy() {
+    each(|node| {
+        let port = free_port();
+        let cluster = Cluster::asked(node, 2, &ROUND_ROBIN.of(port));
+        let full = format!("const web = kept.web(); web.maxConnections = 1; return kept.listen(web, {port})");
+        cluster.tell(0, &full);
+        let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        first.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n").unwrap();
+        cluster.tell(0, ONE_IS_THERE);
+        cluster.tell(1, &format!("return kept.listen(kept.web(), {port})"));
+        // One is with the worker that is stopped, one is refused by the other.
+        let stopped = cluster.app.pids()[1];
+        signal_process(stopped, Signal::STOP);
+        let mut clients: Vec<_> = (0..2).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+        for client in &mut clients {
+            client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+            let own = client.local_addr().unwrap().port();
+            eventually("it is accepted", || is_accepted(port, own));
+        }
+        // What it was handed before, it has refused by now.
+        cluster.tell(0, "return 1");
+        first.write_all(b"\r\n").unwrap();
+        assert_eq!(body(&mut first).unwrap(), "worker 1", "{node}");
+        let served = |client: &TcpStream| client.peek(&mut [0]).is_ok();
+        clients.iter().for_each(|client| client.set_nonblocking(true).unwrap());
+        eventually("the other one is served", || clients.iter().any(served));
+        signal_process(stopped, Signal::CONT);
+        eventually("both are served", || clients.iter().all(served));
+    });
+}
+
+/// It has its turn at what it was offered last, though it is dead when that is heard.
+#[test]
+fn a_connection_that_a_dead_worker_has_taken_is_nobody_elses() {
+    each(|node| {
+        let port = free_port();
+        let cluster = Cluster::asked(node, 2, &ROUND_ROBIN.of(port));
+        let deadly = "http.createServer(() => process.kill(process.pid, 'SIGKILL'))";
+        cluster.tell_all(2, &format!("return kept.listen({deadly}, {port})"));
+        let (workers, broker) = (cluster.app.pids(), cluster.app.broker_pid());
+        workers.iter().for_each(|worker| signal_process(*worker, Signal::STOP));
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let own = client.local_addr().unwrap().port();
+        eventually("it is accepted", || is_accepted(port, own));
+        signal_process(broker, Signal::STOP);
+        workers.iter().for_each(|worker| signal_process(*worker, Signal::CONT));
+        eventually("who has taken it is dead", || workers.iter().any(|worker| is_gone(*worker)));
+        signal_process(broker, Signal::CONT);
+        let got = client.read(&mut [0; 100]);
+        assert!(matches!(&got, Ok(0)) || got.as_ref().is_err_and(is_cut), "{node}: {got:?}");
+    });
+}
+
+fn is_cut(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionReset
+}
+
+/// Whether a connection from that port is more than one in a queue: then it has an inode (proc_net_tcp).
+fn is_accepted(port: u16, from: u16) -> bool {
+    let ends = (format!(":{port:04X}"), format!(":{from:04X}"));
+    ["tcp", "tcp6"].into_iter().any(|table| {
+        let table = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
+        table.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.len() > 9 && words[1].ends_with(&ends.0) && words[2].ends_with(&ends.1) && words[9] != "0"
+        })
+    })
+}
+
+#[test]
+fn a_path_is_served_in_turn() {
+    each(|node| {
+        let listen = "cwd = \"FOLDER\"\nlisten = [{ address = \"unix://FOLDER/web.sock\", balance = \"round-robin\" }]\n";
+        let cluster = Cluster::asked(node, 2, listen);
+        let path = cluster.app.path("web.sock");
+        cluster.tell_all(2, &format!("return kept.listen(kept.web(), {path:?})"));
+        let mut served: Vec<_> = (0..4).map(|_| super::paths::get_at(&path).unwrap()).collect();
+        served.sort();
+        assert_eq!(served, ["worker 1", "worker 1", "worker 2", "worker 2"], "{node}");
+    });
+}
+
+/// Nobody of the new shift asks for the other port when the old one has left, and it is closed.
+#[test]
+fn connections_are_heard_of_when_another_listener_was_closed() {
+    each(|node| {
+        let (port, other) = (free_port(), free_port());
+        let program = ["probes.js", &port.to_string(), &other.to_string()];
+        let cluster = Cluster::ready(node, &program, 2, &ROUND_ROBIN.of(port));
+        for closed in 1..=2 {
+            cluster.app.does(&["recycle", "web"]);
+            cluster.app.until_event("listener_closed", closed);
+            assert_eq!(get(("127.0.0.1", port), "/").unwrap(), "worker", "{node}");
+        }
     });
 }
 
