@@ -38,6 +38,10 @@ pub(crate) struct Peer {
     pub(crate) is_at_door: bool,
     /// When it is taken for one that never listens; none until its event loop has turned.
     silent_at: Option<Time>,
+    /// When it last asked to listen, or did.
+    changed_at: Option<Time>,
+    /// What it listens on since then is no part of its start.
+    is_steady: bool,
     /// The number of a question to which only a turning event loop has the answer.
     asked: Option<u64>,
     /// One whose event loop has not turned for so long hangs; none = that is not looked at.
@@ -108,7 +112,17 @@ impl Peer {
     }
 
     fn of(known: Known, note: Option<Note>, is_ready: bool) -> Peer {
-        Peer { known, note, is_ready, is_at_door: false, silent_at: None, asked: None, hung_after: None }
+        Peer {
+            known,
+            note,
+            is_ready,
+            is_at_door: false,
+            silent_at: None,
+            changed_at: None,
+            is_steady: false,
+            asked: None,
+            hung_after: None,
+        }
     }
 
     pub(crate) fn note(&self) -> Option<BorrowedFd<'_>> {
@@ -277,15 +291,36 @@ impl Peer {
         self.silent_at.is_some()
     }
 
-    /// Whether it counts as ready: as whoever was in its place before it, or as the first of its kind.
-    pub(crate) fn counts_as_ready(&self, before: Option<&BTreeSet<Place>>, now: Time) -> bool {
+    /// It asks to listen, or does.
+    pub(crate) fn changes(&mut self, now: Time) {
+        self.is_steady |= self.changed_at.is_some_and(|at| now.since(at) >= STEADY_AFTER);
+        self.changed_at = Some(now);
+    }
+
+    /// Whether it counts as ready: as whoever was in its place before it, which listened on these, or as the first there.
+    /// One that does otherwise does so as soon as it has settled for so long.
+    pub(crate) fn counts_as_ready(&self, before: &BTreeSet<Place>, otherwise: Duration, now: Time) -> bool {
         let listening = self.listening();
-        // One that has asked and not yet said that it listens is about to.
-        let is_silent = self.known.servers.is_empty() && self.silent_at.is_some_and(|at| at <= now);
-        match before {
-            Some(before) if !before.is_empty() => before.is_subset(&listening),
-            Some(_) | None => !listening.is_empty() || is_silent,
+        if before.is_empty() {
+            // One that has asked and not yet said that it listens is about to.
+            let is_silent = self.known.servers.is_empty() && self.silent_at.is_some_and(|at| at <= now);
+            return !listening.is_empty() || is_silent;
         }
+        before.is_subset(&listening) || self.settles_at(otherwise).is_some_and(|at| at <= now)
+    }
+
+    /// From when on it has listened on all that it has asked for, and on no more, for so long; none if that is not to be seen.
+    pub(crate) fn settles_at(&self, time: Duration) -> Option<Time> {
+        let servers = &self.known.servers;
+        let all_listen = !servers.is_empty() && servers.values().all(|server| server.listens);
+        let turned = self.silent_at.filter(|_| all_listen)?;
+        Some(self.changed_at.map_or(turned, |at| turned.max(at + time)))
+    }
+
+    /// Adds to what it is known to listen on what belongs to its start, and takes out what it has closed.
+    fn habit(&self, known: &BTreeSet<Place>) -> BTreeSet<Place> {
+        let listening = self.listening();
+        if self.is_steady { known & &listening } else { listening }
     }
 
     fn write_down(&mut self) {
@@ -296,24 +331,24 @@ impl Peer {
     }
 }
 
-/// On what the workers of each place have listened, once they were ready.
+/// On what the worker of each slot has listened at its start, once it was ready: the same is expected of the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Habits(BTreeMap<(BrokerId, Slot), BTreeSet<Place>>);
 
 impl Habits {
-    /// A ready worker of this place listens so.
-    pub(crate) fn are(&mut self, broker: BrokerId, slot: Slot, listening: BTreeSet<Place>) {
-        self.0.insert((broker, slot), listening);
+    /// A ready worker of this slot listens so.
+    pub(crate) fn are(&mut self, broker: BrokerId, slot: Slot, peer: &Peer) {
+        let known = self.0.entry((broker, slot)).or_default();
+        *known = peer.habit(known);
     }
 
-    /// What is expected of the next worker there: what its predecessor did, else what all others of its kind do.
-    pub(crate) fn of(&self, broker: BrokerId, slot: Slot) -> Option<BTreeSet<Place>> {
-        if let Some(own) = self.0.get(&(broker, slot)) {
-            return Some(own.clone());
-        }
-        let others =
-            self.0.range((broker, Slot(0))..=(broker, Slot(u32::MAX))).map(|(_, places)| places.clone());
-        others.reduce(|all, places| &all & &places)
+    pub(crate) fn of(&self, broker: BrokerId, slot: Slot) -> BTreeSet<Place> {
+        self.0.get(&(broker, slot)).cloned().unwrap_or_default()
+    }
+
+    /// Nothing is expected of the next worker there.
+    pub(crate) fn forget_slot(&mut self, broker: BrokerId, slot: Slot) {
+        self.0.remove(&(broker, slot));
     }
 
     /// Nobody is expected to listen there any more.
@@ -327,7 +362,11 @@ impl Habits {
 /// As many descriptors may wait to go out.
 const MOST_OWED: usize = 256;
 /// From when on a program whose event loop turns and that has not asked to listen is one that never does.
-const SILENT_FOR: Duration = Duration::from_secs(1);
+pub(crate) const SILENT_FOR: Duration = Duration::from_secs(1);
+/// What it begins to listen on after so long without anything new does not belong to its start.
+const STEADY_AFTER: Duration = Duration::from_secs(10);
+/// Who listens otherwise than its predecessor, which still serves, is given so long to do as that one did.
+pub(crate) const OTHERWISE_AFTER: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -354,38 +393,74 @@ mod tests {
         assert!(matches!(peer.grant(&query(3), AT, &at()), Grant::Key(other) if other != key));
     }
 
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn none() -> BTreeSet<Place> {
+        BTreeSet::new()
+    }
+
     #[test]
     fn a_worker_is_ready_when_it_listens_wherever_its_predecessor_did() {
         let mut peer = Peer::new(false).unwrap();
         let now = Time(0);
-        assert!(!peer.counts_as_ready(None, now));
+        assert!(!peer.counts_as_ready(&none(), SOON, now));
         peer.grant(&query(1), AT, &at());
         peer.grant(&query(2), ALSO, &at());
         peer.listens(|place| place == AT);
         let both = BTreeSet::from([AT, ALSO]);
-        assert!(peer.counts_as_ready(None, now) && !peer.counts_as_ready(Some(&both), now));
+        assert!(peer.counts_as_ready(&none(), SOON, now) && !peer.counts_as_ready(&both, SOON, now));
         peer.listens(|place| place == ALSO);
-        assert!(peer.counts_as_ready(Some(&both), now));
+        assert!(peer.counts_as_ready(&both, SOON, now));
+    }
+
+    #[test]
+    fn a_worker_that_listens_otherwise_is_ready_once_it_has_settled() {
+        let mut peer = Peer::new(false).unwrap();
+        let before = BTreeSet::from([AT]);
+        peer.grant(&query(1), ALSO, &at());
+        peer.changes(Time(0));
+        let turned = peer.turns(Time(0));
+        assert!(
+            turned < Time(0) + SOON && !peer.counts_as_ready(&before, SOON, Time(0) + SOON),
+            "it is about to"
+        );
+        peer.listens(|place| place == ALSO);
+        peer.changes(turned);
+        assert!(!peer.counts_as_ready(&before, SOON, Time(0) + SOON));
+        assert_eq!(peer.settles_at(SOON), Some(turned + SOON));
+        assert!(peer.counts_as_ready(&before, SOON, turned + SOON));
     }
 
     #[test]
     fn a_worker_that_never_listens_is_ready_a_second_after_its_event_loop_turns() {
         let mut peer = Peer::new(false).unwrap();
         let silent_at = peer.turns(Time(0));
-        assert!(!peer.counts_as_ready(None, Time(0)) && peer.counts_as_ready(None, silent_at));
-        assert!(!peer.counts_as_ready(Some(&BTreeSet::from([AT])), silent_at));
+        assert!(
+            !peer.counts_as_ready(&none(), SOON, Time(0)) && peer.counts_as_ready(&none(), SOON, silent_at)
+        );
+        assert!(!peer.counts_as_ready(&BTreeSet::from([AT]), SOON, silent_at + SOON));
         peer.grant(&query(1), AT, &at());
-        assert!(!peer.counts_as_ready(None, silent_at), "it is about to listen");
+        assert!(!peer.counts_as_ready(&none(), SOON, silent_at), "it is about to listen");
     }
 
     #[test]
-    fn what_is_expected_of_a_new_place_is_what_all_others_have_in_common() {
-        let (mut habits, broker) = (Habits::default(), BrokerId(0));
-        assert_eq!(habits.of(broker, Slot(0)), None);
-        habits.are(broker, Slot(0), BTreeSet::from([AT, ALSO]));
-        habits.are(broker, Slot(1), BTreeSet::from([AT]));
-        assert_eq!(habits.of(broker, Slot(0)), Some(BTreeSet::from([AT, ALSO])));
-        assert_eq!(habits.of(broker, Slot(2)), Some(BTreeSet::from([AT])));
-        assert_eq!(habits.of(BrokerId(1), Slot(0)), None);
+    fn what_is_expected_of_a_slot_is_what_its_last_worker_did_at_its_start() {
+        let (mut habits, broker, slot) = (Habits::default(), BrokerId(0), Slot(0));
+        let mut peer = Peer::new(false).unwrap();
+        let mut listens = |peer: &mut Peer, place, at_time| {
+            peer.grant(&query(at_time), place, &at());
+            peer.listens(|other| other == place);
+            peer.changes(Time(0) + Duration::from_secs(at_time));
+            habits.are(broker, slot, peer);
+            habits.of(broker, slot)
+        };
+        assert_eq!(listens(&mut peer, AT, 1), BTreeSet::from([AT]));
+        assert_eq!(listens(&mut peer, ALSO, 5), BTreeSet::from([AT, ALSO]));
+        let later = Place { broker: 0, place: 2 };
+        assert_eq!(listens(&mut peer, later, 30), BTreeSet::from([AT, ALSO]), "as long as it lives");
+        peer.closes(&peer.key_of(ALSO).unwrap());
+        habits.are(broker, slot, &peer);
+        assert_eq!(habits.of(broker, slot), BTreeSet::from([AT]));
+        assert_eq!((habits.of(broker, Slot(1)), habits.of(BrokerId(1), slot)), (none(), none()));
     }
 }

@@ -236,6 +236,11 @@ impl Sockets {
             .map(|(place, listener)| (place, listener.as_fd()))
     }
 
+    /// How many are declared: their places are below that.
+    pub(crate) fn declared_places(&self) -> u32 {
+        u32::try_from(self.bound.len()).unwrap_or(u32::MAX)
+    }
+
     /// What the worker of a slot is given, in the order of the specification.
     pub(crate) fn descriptors(&self, slot: Option<Slot>) -> Vec<BorrowedFd<'_>> {
         (0..self.bound.len()).filter_map(|place| self.descriptor_for(place, slot)).collect()

@@ -2,6 +2,7 @@
 
 mod begin;
 mod node;
+mod node_start;
 mod post;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +37,7 @@ use crate::readiness::Probes;
 use crate::sockets::Sockets;
 
 pub(crate) use begin::{Found, Order};
+pub(crate) use node_start::Started;
 pub(crate) use post::Mail;
 use post::Post;
 
@@ -361,6 +363,9 @@ impl Workers {
         }
         self.forget_post(worker);
         self.forget_peer(worker);
+        if let (Some(slot), Some(peer)) = (process.slot, process.peer) {
+            self.has_left(worker, process.of, slot, &peer);
+        }
     }
 
     /// Gives a pipe up; what was not yet a whole line is said as it is.

@@ -9,6 +9,7 @@ use super::Driver;
 use crate::node::{Grant, Owed, Peer, Place};
 use crate::os::{clock, kill_points};
 use crate::sockets::Wish;
+use crate::workers::Started;
 
 impl Driver {
     /// Answers what Node programs have said, before anything that came after it.
@@ -18,6 +19,51 @@ impl Driver {
             self.workers.judge(worker, clock::now(), &mut self.inputs);
         }
         self.pass_on_left();
+        while let Some(started) = self.workers.next_started() {
+            self.tell_of_start(&started);
+            if let Started::Settled { broker, .. } = started {
+                self.close_what_each_leaves(broker);
+            }
+        }
+    }
+
+    /// Says where nobody listens though somebody should.
+    fn tell_of_start(&mut self, started: &Started) {
+        let (Started::Otherwise { broker, .. } | Started::Settled { broker, .. }) = *started;
+        let Some(shell) = self.shells.get(broker.0 as usize) else { return };
+        let (name, declared) = (&shell.name, shell.sockets.declared_places());
+        let note = match started {
+            Started::Otherwise { worker, lacks, is_ready, .. } => {
+                let so = if *is_ready { "does not listen" } else { "was not ready: it did not listen" };
+                let lacks = self.addresses(lacks);
+                format!("{name}: worker {worker} {so} on {lacks}, as the one before it in its slot did")
+            }
+            Started::Settled { worker, .. } => {
+                let unserved = self.workers.unserved(broker, declared);
+                if unserved.is_empty() {
+                    return;
+                }
+                let unserved = self.addresses(&unserved);
+                let listening = self.workers.peer(*worker).map(|peer| peer.listening()).unwrap_or_default();
+                let instead = match &*self.addresses(&listening) {
+                    "" => "nowhere".to_owned(),
+                    places => format!("on {places}"),
+                };
+                format!(
+                    "{name}: nobody listens on {unserved}, and whoever connects there waits: worker {worker} listens \
+                     {instead}; correct `listen`, or the program"
+                )
+            }
+        };
+        self.log.note(&note);
+    }
+
+    fn addresses<'a>(&self, places: impl IntoIterator<Item = &'a Place>) -> String {
+        let address = |place: &Place| {
+            let sockets = &self.shells.get(place.broker as usize)?.sockets;
+            Some(sockets.at(place.place)?.address().to_string())
+        };
+        places.into_iter().filter_map(address).collect::<Vec<_>>().join(" and ")
     }
 
     fn take_said(&mut self, worker: WorkerId, said: Said) {
@@ -30,7 +76,10 @@ impl Driver {
                 }
             }
             Said::Query(query) if self.workers.is_standby(worker) => self.hold_query(worker, &query),
-            Said::Query(query) => self.answer_query(worker, &query),
+            Said::Query(query) => {
+                self.answer_query(worker, &query);
+                self.changes(worker);
+            }
             Said::Listening(query) => {
                 let shells = &self.shells;
                 let is_there = |place: Place| {
@@ -40,6 +89,7 @@ impl Driver {
                 if let Some(peer) = self.workers.peer(worker) {
                     peer.listens(is_there);
                 }
+                self.changes(worker);
             }
             Said::Close(key) => {
                 let peer = self.workers.peer(worker);
@@ -70,6 +120,12 @@ impl Driver {
             }
             // Answered where they are heard.
             Said::Handle { .. } | Said::Ack | Said::AllClosed(_) | Said::Count(_) => {}
+        }
+    }
+
+    fn changes(&mut self, worker: WorkerId) {
+        if let Some(peer) = self.workers.peer(worker) {
+            peer.changes(clock::now());
         }
     }
 
@@ -184,6 +240,14 @@ impl Driver {
         self.inputs.extend(unused.map(|(_, address)| Input::Unbound { broker, address }));
     }
 
+    /// A listener outlives its worker, for the next one; but some ask for another one each.
+    fn close_what_each_leaves(&mut self, broker: BrokerId) {
+        let asked = self.shells.get(broker.0 as usize).map_or(0, |shell| shell.sockets.asked().count());
+        if asked > MANY_ASKED {
+            self.close_unused_listeners(broker);
+        }
+    }
+
     pub(super) fn close_listener(&mut self, broker: BrokerId, address: &str) {
         let Some(shell) = self.shells.get_mut(broker.0 as usize) else { return };
         let found = shell.sockets.asked().find(|(_, other)| other == address);
@@ -215,3 +279,5 @@ impl Driver {
 
 /// Bytes of JSON that the workers at a listener may have in common: keys of tickets are a hundred.
 const MOST_SHARED: usize = 4096;
+/// More listeners of a broker than a program has by itself.
+const MANY_ASKED: usize = 32;

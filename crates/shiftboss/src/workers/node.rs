@@ -11,6 +11,7 @@ use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, WorkerId};
 use shiftboss_core::time::Time;
 
+use super::node_start::Started;
 use super::{Process, Token, Workers};
 use crate::node::{Habits, Owed, Peer, Place};
 use crate::os::clock;
@@ -25,13 +26,17 @@ pub(super) struct Stage {
     said: VecDeque<(WorkerId, Said)>,
     /// What Node programs load first, once it is written.
     preload: Option<PathBuf>,
-    habits: Habits,
+    pub(super) habits: Habits,
+    /// Whose start is over, or has failed: what is to be said of where they listen.
+    pub(super) started: Vec<Started>,
+    /// Declared listeners of which it was said that nobody listens there.
+    pub(super) unserved: BTreeSet<Place>,
     /// Who takes turns at which listener.
     turns: BTreeMap<Place, Turns<OwnedFd>>,
     /// Connections that were handed over under these numbers, and from where.
     handed: BTreeMap<(WorkerId, u64), Place>,
     /// When somebody's silence means that it never listens.
-    silent: BTreeSet<(Time, WorkerId)>,
+    pub(super) silent: BTreeSet<(Time, WorkerId)>,
     /// When it is looked at next whether somebody's event loop has turned.
     pulses: BTreeSet<(Time, WorkerId)>,
     /// When it is looked at whether somebody that has closed its channel still serves.
@@ -153,9 +158,7 @@ impl Workers {
         }
         let (hung_after, is_known) = (peer.hung_after, peer.has_turned());
         let silent_at = peer.turns(now);
-        if !peer.is_ready {
-            self.stage.silent.insert((silent_at, worker));
-        }
+        self.stage.silent.insert((silent_at, worker));
         // From the first time on: how long it takes to start is another matter.
         if let (Some(wait), false) = (hung_after, is_known) {
             self.stage.pulses.insert((now + wait, worker));
@@ -184,38 +187,6 @@ impl Workers {
                 self.ask_event_loop(worker);
             }
             self.stage.pulses.insert((now + wait, worker));
-        }
-    }
-
-    /// Tells core of a worker that has become ready, and remembers what those who are ready do.
-    pub(crate) fn judge(&mut self, worker: WorkerId, now: Time, inputs: &mut VecDeque<Input>) {
-        let Some(Process { of, slot, peer: Some(peer), .. }) = self.processes.get_mut(&worker) else {
-            return;
-        };
-        if peer.is_leaving() {
-            return;
-        }
-        let Some(slot) = slot else {
-            if peer.waits() && !std::mem::replace(&mut peer.is_at_door, true) {
-                inputs.push_back(Input::Standby { worker });
-            }
-            return;
-        };
-        if !peer.is_ready {
-            if !peer.counts_as_ready(self.stage.habits.of(*of, *slot).as_ref(), now) {
-                return;
-            }
-            peer.is_ready = true;
-            inputs.push_back(Input::Ready { worker });
-        }
-        self.stage.habits.are(*of, *slot, peer.listening());
-    }
-
-    /// Looks at those whose silence is long enough.
-    pub(super) fn look_at_silent(&mut self, now: Time, inputs: &mut VecDeque<Input>) {
-        while let Some((at, worker)) = self.stage.silent.first().copied().filter(|(at, _)| *at <= now) {
-            self.stage.silent.remove(&(at, worker));
-            self.judge(worker, now, inputs);
         }
     }
 

@@ -5,6 +5,8 @@ use std::net::{TcpListener, UdpSocket};
 
 use serde_json::json;
 
+use rustix::process::Signal;
+
 use super::*;
 use crate::nothing_is_left_behind::descriptors;
 
@@ -247,3 +249,59 @@ fn listening(pid: u32, port: u16) -> Vec<u32> {
 }
 
 const NONBLOCK: u32 = rustix::fs::OFlags::NONBLOCK.bits();
+
+fn more(node: &Node, who: &str, workers: u32, settings: &str) -> (Cluster, [u16; 2]) {
+    let ports = [free_port(), free_port()];
+    let words = ports.map(|port| port.to_string());
+    let settings = format!("{settings}cwd = \"FOLDER\"\nenvironment = {{ WHO = \"{who}\" }}\n");
+    (Cluster::of(node, &["more.js", &words[0], &words[1]], workers, &settings), ports)
+}
+
+/// Who listens on less than the one before it is ready, a second later, and that is said.
+#[test]
+fn a_successor_that_listens_on_less_serves_all_the_same() {
+    each(|node| {
+        let (cluster, [port, other]) = more(node, "all", 1, "");
+        cluster.app.until_event("app_ready", 1);
+        eventually("it listens on both", || get(("127.0.0.1", other), "/").is_ok());
+        std::fs::write(cluster.app.path("none"), "").unwrap();
+        for ready in 2..=3 {
+            signal_process(cluster.app.pids()[0], Signal::KILL);
+            cluster.app.until_event("worker_ready", ready);
+            get(("127.0.0.1", port), "/").unwrap();
+        }
+        let log = cluster.app.log();
+        assert_eq!(named(&log, "worker_death"), 2, "{node}: those that were killed");
+        let said = format!("does not listen on tcp://:{other}, as the one before it in its slot did");
+        assert_eq!(notes(&log, &said), 1, "{node}: {log:?}");
+    });
+}
+
+/// What one worker does is expected of no other.
+#[test]
+fn one_worker_may_listen_on_more_than_the_others() {
+    each(|node| {
+        let (cluster, [port, other]) = more(node, "one", 3, "");
+        cluster.app.until_event("app_ready", 1);
+        eventually("it listens on both", || get(("127.0.0.1", other), "/").is_ok());
+        cluster.app.does(&["scale", "web", "4"]);
+        get(("127.0.0.1", port), "/").unwrap();
+        assert_eq!(named(&cluster.app.log(), "worker_death"), 0, "{node}");
+    });
+}
+
+#[test]
+fn that_nobody_listens_where_it_is_declared_is_said() {
+    each(|node| {
+        let declared = free_port();
+        let (cluster, [port, _]) = more(node, "none", 2, &format!("listen = [\"tcp://:{declared}\"]\n"));
+        let said = format!("nobody listens on tcp://:{declared}, and whoever connects there waits");
+        let log = cluster.app.until("it is said", |log| notes(log, &said) > 0);
+        assert_eq!(notes(&log, &format!("listens on tcp://:{port}; correct `listen`, or the program")), 1);
+    });
+}
+
+fn notes(log: &[Value], words: &str) -> usize {
+    let said = |line: &&Value| line["event"] == "note" && line["text"].as_str().unwrap().contains(words);
+    log.iter().filter(said).count()
+}
