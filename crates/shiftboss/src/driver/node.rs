@@ -185,6 +185,8 @@ impl Driver {
         let place = self.find_listener(broker, Wish::of(query)?)?;
         let shell = self.shells.get(place.broker as usize).ok_or(Errno::INVAL)?;
         let address = shell.sockets.at(place.place).ok_or(Errno::INVAL)?.address();
+        let socket = shell.sockets.given(place.place, slot).ok_or(Errno::INVAL)?;
+        let socket = socket.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
         let peer = self.workers.peer(worker).ok_or(Errno::INVAL)?;
         let key = match peer.grant(query, place, address) {
             Grant::Key(key) => key,
@@ -196,8 +198,6 @@ impl Driver {
         let by_turns = shell.sockets.is_by_turns(place.place);
         let listener = shell.sockets.at(place.place).ok_or(Errno::INVAL)?;
         let name = listener.name();
-        let socket = shell.sockets.given(place.place, slot).ok_or(Errno::INVAL)?;
-        let socket = socket.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
         let data = query.data.as_ref().map(|data| data.0.get()).filter(|data| data.len() <= MOST_SHARED);
         let data = shell.sockets.share(place.place, data, keeper, owner);
         let data = data.and_then(|data| serde_json::from_str::<&serde_json::value::RawValue>(data).ok());

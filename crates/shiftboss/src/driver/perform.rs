@@ -24,6 +24,10 @@ impl Driver {
                 }
                 Effect::Promote { worker, slot } => {
                     let broker = self.workers.owner_of(worker);
+                    // Without one it is refused what it waits for, and ends.
+                    if let Some(Err(error)) = broker.map(|broker| self.make_lanes(broker, slot)) {
+                        self.log.note(&format!("worker {worker}, promoted to slot {slot}: {error}"));
+                    }
                     let shell = broker.and_then(|broker| self.shells.get(broker.0 as usize));
                     // If that is how it is seen to be ready.
                     let sockets = shell.filter(|shell| shell.ready == Ready::Accepting);

@@ -80,17 +80,25 @@ impl Driver {
         });
     }
 
-    fn spawn(&mut self, of: BrokerId, start: Start) -> Result<Pid, String> {
-        let Start { worker, slot, generation, launch } = start;
-        let shell = self.shells.get_mut(of.0 as usize).ok_or("its broker is gone")?;
-        let made = slot.map_or(Ok(false), |slot| shell.sockets.make_lanes(slot));
-        if made.map_err(|error| format!("no lane for it: {error}"))? {
+    /// Sees to it that a slot has its lanes before it has a worker.
+    pub(super) fn make_lanes(&mut self, broker: BrokerId, slot: Slot) -> Result<(), String> {
+        let shell = self.shells.get_mut(broker.0 as usize).ok_or("its broker is gone")?;
+        if shell.sockets.make_lanes(slot).map_err(|error| format!("no lane for it: {error}"))? {
             if let Some(keeper) = self.chief.keeper() {
-                let held = shell.sockets.deposit(keeper, of);
+                let held = shell.sockets.deposit(keeper, broker);
                 held.map_err(|error| cannot("the keeper does not take its lane", &error))?;
             }
-            self.workers.watch_listeners(of, &shell.sockets);
+            self.workers.watch_listeners(broker, &shell.sockets);
         }
+        Ok(())
+    }
+
+    fn spawn(&mut self, of: BrokerId, start: Start) -> Result<Pid, String> {
+        let Start { worker, slot, generation, launch } = start;
+        if let Some(slot) = slot {
+            self.make_lanes(of, slot)?;
+        }
+        let shell = self.shells.get(of.0 as usize).ok_or("its broker is gone")?;
         let launch = self.launches.get(&launch).ok_or("its specification is gone")?;
         let (broker, ready, sockets) = (&shell.name, shell.ready, &shell.sockets);
         let word = self.recorder.as_mut().and_then(|recorder| recorder.word(worker));

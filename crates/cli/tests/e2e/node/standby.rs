@@ -104,3 +104,26 @@ fn whoever_waits_at_the_door_leaves_when_it_is_told_to() {
         assert!(cluster.app.stop().0.success());
     });
 }
+
+/// A slot that no worker was started for has its lane all the same.
+#[test]
+fn more_workers_come_from_the_door_in_each_way() {
+    each_way(|node, balance| {
+        let port = free_port();
+        let more = "standby = 2\n".to_owned() + &balance.of(port);
+        let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 1, &more);
+        cluster.app.until_event("worker_standby", 2);
+        cluster.app.does(&["scale", "web", "3"]);
+        let log = cluster.app.log();
+        assert_eq!(
+            (named(&log, "worker_promoted"), named(&log, "worker_death")),
+            (2, 0),
+            "{node} {balance:?}"
+        );
+        let mut served = std::collections::BTreeSet::new();
+        eventually("each serves", || {
+            served.insert(get(("127.0.0.1", port), "/").unwrap());
+            served.len() == 3
+        });
+    });
+}
