@@ -54,6 +54,7 @@ pub(crate) struct Keeper {
     pub(crate) outbox: VecDeque<Item>,
     pub(crate) last_order: u64,
     stops: u32,
+    stopped_at: Option<Instant>,
     /// Broker processes in a row that ended before they had proved themselves.
     pub(crate) failures: u32,
     /// How long there is to be no broker process, if there is none.
@@ -105,6 +106,7 @@ impl Keeper {
             outbox: VecDeque::new(),
             last_order: 0,
             stops: 0,
+            stopped_at: None,
             failures: 0,
             pause: Duration::ZERO,
             waited: Duration::ZERO,
@@ -193,8 +195,13 @@ impl Keeper {
         }
     }
 
-    /// The first one asks, the second does not; if nobody is there to take it in, it ends everything here.
+    /// The first one asks, the second does not; if nobody is there to take it in, it ends everything here. One that comes at
+    /// the heels of another is the same: `timeout(1)` signals us and then our group.
     fn stop(&mut self) {
+        if self.stopped_at.is_some_and(|at| at.elapsed() < SAME_SIGNAL) {
+            return;
+        }
+        self.stopped_at = Some(Instant::now());
         self.stops += 1;
         self.order(if self.stops == 1 { ORDER_STOP } else { ORDER_STOP_NOW });
         let enough = if self.failures > 0 { 2 } else { 3 };
@@ -346,6 +353,8 @@ pub(crate) fn say(text: &str) {
 const HEARD: [i32; 6] =
     [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP, libc::SIGUSR2, libc::SIGCHLD];
 pub(crate) const FAILED: u8 = 1;
+/// Signals that ask to end, closer to each other than this, are one: nobody means that in so short a time.
+pub const SAME_SIGNAL: Duration = Duration::from_millis(200);
 /// Something owed for so long means that it hangs.
 const HUNG: Duration = Duration::from_secs(60);
 /// For a broker process that has said its last word to go, and for a new image to become ready.

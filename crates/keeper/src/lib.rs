@@ -23,7 +23,7 @@ mod table;
 pub mod wire;
 
 pub use inherit::link;
-pub use keeper::keep;
+pub use keeper::{SAME_SIGNAL, keep};
 pub use start::command;
 
 /// Which code this is: equal in images whose keepers are the same.

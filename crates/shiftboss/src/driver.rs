@@ -85,7 +85,7 @@ pub(crate) struct Driver {
     post: post::Post,
     succession: Succession,
     /// By a signal.
-    stop_asked: bool,
+    stop_asked: Option<Time>,
     hang_up_stops: bool,
     /// A keeper starts another process if this one fails.
     is_followed: bool,
@@ -176,7 +176,7 @@ impl Driver {
             own_orders: parts.own_orders,
             post: post::Post::default(),
             succession: parts.succession,
-            stop_asked: false,
+            stop_asked: None,
             hang_up_stops: parts.hang_up_stops,
             is_followed: false,
             ended: false,

@@ -200,6 +200,13 @@ impl App {
         (self.ended(), self.log())
     }
 
+    /// Another signal, which is not one with the last.
+    pub(crate) fn signal_again(&self, signal: Signal) {
+        let later = Instant::now() + SAME_SIGNAL + Duration::from_millis(50);
+        eventually("a moment passes", || Instant::now() >= later);
+        self.signal(signal);
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         signal_process(self.pid(), signal);
     }
@@ -356,3 +363,6 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_shiftboss");
 /// A machine under load is slow; nothing takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// As the keeper has it.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);

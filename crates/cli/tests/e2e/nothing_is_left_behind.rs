@@ -94,11 +94,30 @@ fn a_second_signal_ends_what_the_first_one_only_asked() {
     let workers = app.pids();
     app.signal(Signal::TERM);
     app.until_event("worker_stopping", 3);
-    app.signal(Signal::TERM);
+    app.signal_again(Signal::TERM);
     assert!(app.ended().success());
     let log = app.log();
     assert_eq!(log.iter().filter(|event| event["forced"] == true).count(), 3);
     assert!(workers.into_iter().all(is_gone));
+}
+
+/// As `timeout(1)` does it: to us, and then to the group that we are in.
+#[test]
+fn two_signals_at_once_are_one() {
+    for more in [&[][..], &["--no-keeper"]] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("shiftboss.toml");
+        let config = "app = \"e2e\"\n[broker.slow]\nkind = \"notify\"\n\
+             command = [\"WORKER\", \"--ready\", \"notify\", \"--stop-delay\", \"300\"]\n";
+        std::fs::write(&file, fill(config, folder.path())).unwrap();
+        let words = [&["run", "-c", file.to_str().unwrap()], more].concat();
+        let mut app = App::started(folder, &words, |_| {});
+        app.until_event("app_ready", 1);
+        app.signal(Signal::TERM);
+        app.signal(Signal::TERM);
+        assert!(app.ended().success());
+        assert!(app.log().iter().all(|event| event["forced"] != true), "it could finish");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use shiftboss_core::id::{BrokerId, RequestId, WorkerId};
 use shiftboss_core::spec::Signal;
 use shiftboss_core::{Command, Input, Verb};
+use shiftboss_keeper::SAME_SIGNAL;
 use shiftboss_keeper::wire::{ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE};
 use tokio::sync::oneshot;
 
@@ -138,9 +139,14 @@ impl Driver {
         }
     }
 
-    /// The first signal asks, whatever commands have asked before; the second does not.
+    /// The first signal asks, whatever commands have asked before; the second does not. At its heels it is the same one: a
+    /// terminal that is closed hangs up and may ask as well.
     pub(super) fn stop(&mut self) {
-        let now = std::mem::replace(&mut self.stop_asked, true);
+        let at = clock::now();
+        if self.stop_asked.is_some_and(|before| at.since(before) < SAME_SIGNAL) {
+            return;
+        }
+        let now = self.stop_asked.replace(at).is_some();
         if !now {
             self.log
                 .note("stopping: every worker finishes what it has; the same signal again ends them at once");

@@ -87,6 +87,6 @@ fn recycles_of_workers_that_never_leave_do_not_heap_up() {
     assert!(most <= 64, "{most}");
     app.signal(Signal::TERM);
     app.until("they are told", |log| named(log, "app_stopping") > 0);
-    app.signal(Signal::TERM);
+    app.signal_again(Signal::TERM);
     assert!(app.ended().success());
 }

@@ -64,7 +64,7 @@ fn damaged_records_are_refused_and_two_signals_end_everything() {
     app.signal(Signal::TERM);
     eventually("it is refused again", || app.stderr().matches("the app's record is damaged").count() >= 3);
     assert_eq!(all.iter().filter(|pid| !is_gone(**pid)).count(), 2);
-    app.signal(Signal::TERM);
+    app.signal_again(Signal::TERM);
     assert_eq!(app.ended().code(), Some(1), "{}", app.stderr());
     assert!(all.iter().all(|pid| is_gone(*pid)) && !app.stderr().contains("panicked"));
 }
