@@ -488,3 +488,28 @@ fn workers_that_cannot_wait_at_the_door_are_refused_as_standbys() {
     let error = Broker::start(&stage.app, "slotted", slotted).unwrap_err();
     assert!(error.to_string().contains("started without a slot"), "{error}");
 }
+
+/// It is we who do not listen.
+#[test]
+fn a_worker_whose_words_nobody_takes_does_not_hang() {
+    if std::process::Command::new("node").arg("--version").output().is_err() {
+        return println!("no node is there: nothing was tried");
+    }
+    let stage = Stage::new();
+    let talks = "const say = () => { while (process.send(0, undefined, {}, () => {})); setTimeout(say, 5) }; process.on('message', say)";
+    let script = stage._folder.path().join("talks.js");
+    std::fs::write(&script, talks).unwrap();
+    let mut options = BrokerOptions::new(["node", script.to_str().unwrap()]);
+    (options.kind, options.hung_after) = (Kind::Node, Some(Duration::from_secs(1)));
+    let (broker, mut events) = stage.start("talks", options);
+    let workers = broker.workers().wait().unwrap();
+    workers[0].send("go").wait().unwrap();
+    let before: Vec<_> = workers.iter().map(Member::id).collect();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(4) {
+        let now: Vec<_> = broker.workers().wait().unwrap().iter().map(Member::id).collect();
+        assert_eq!(now, before, "none was replaced");
+        std::thread::yield_now();
+    }
+    next(&mut events, said);
+}

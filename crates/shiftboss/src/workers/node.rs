@@ -178,8 +178,8 @@ impl Workers {
             self.stage.pulses.remove(&(at, worker));
             let Some(peer) = self.peer(worker).filter(|peer| !peer.is_leaving()) else { continue };
             let (Some(wait), owes) = (peer.hung_after, peer.owes_answer()) else { continue };
-            // Late ourselves, we have not heard what it said meanwhile.
-            if owes && now.since(at) < LATE {
+            // Late ourselves, or slow to hand on what workers say, we have not heard what it said meanwhile.
+            if owes && now.since(at) < LATE && !self.is_paused(worker) {
                 inputs.push_back(Input::Hung { worker });
                 continue;
             }

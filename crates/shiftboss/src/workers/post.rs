@@ -93,6 +93,11 @@ impl Workers {
         self.post.full = brokers;
     }
 
+    /// Whether it is not listened to.
+    pub(super) fn is_paused(&self, worker: WorkerId) -> bool {
+        self.post.paused.contains(&worker)
+    }
+
     /// Those that cannot be spoken to, since a process before this one has left half a line.
     pub(crate) fn take_cut(&mut self) -> Vec<WorkerId> {
         std::mem::take(&mut self.post.cut)
