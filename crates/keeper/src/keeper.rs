@@ -154,6 +154,8 @@ impl Keeper {
             (Some(_), None) => Some((AT_MOST, Keeper::is_not_ready)),
             (Some(_), Some(_)) => Some((PROOF, Keeper::has_proved_itself)),
             (None, Some(_)) if !self.table.is_owed() => None,
+            // It has an app to begin, when it likes to.
+            (None, None) if self.table.is_empty() => None,
             (None, _) => Some((hung(), Keeper::hangs)),
         }
     }

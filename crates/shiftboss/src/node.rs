@@ -155,12 +155,18 @@ impl Peer {
         Grant::Key(key)
     }
 
-    /// It is to wait for the answer until it is promoted.
-    pub(crate) fn hold(&mut self, query: &Query) {
-        if !self.known.held.iter().any(|held| held.seq == query.seq) {
-            self.known.held.push(query.clone());
+    /// It is to wait for the answer until it is promoted; false if it waits for too many.
+    pub(crate) fn hold(&mut self, query: &Query) -> bool {
+        let held = &mut self.known.held;
+        if held.iter().any(|held| held.seq == query.seq) {
+            return true;
+        }
+        let has_room = held.len() < MOST_OWED;
+        if has_room {
+            held.push(query.clone());
             self.write_down();
         }
+        has_room
     }
 
     /// Whether it waits at the door.
@@ -359,7 +365,7 @@ impl Habits {
     }
 }
 
-/// As many descriptors may wait to go out.
+/// As many answers may wait to go out, and as many be waited for at the door.
 const MOST_OWED: usize = 256;
 /// From when on a program whose event loop turns and that has not asked to listen is one that never does.
 pub(crate) const SILENT_FOR: Duration = Duration::from_secs(1);
@@ -391,6 +397,13 @@ mod tests {
         assert_eq!(peer.grant(&query(2), AT, &at()), Grant::Twice);
         peer.closes(&key);
         assert!(matches!(peer.grant(&query(3), AT, &at()), Grant::Key(other) if other != key));
+    }
+
+    #[test]
+    fn nobody_waits_at_the_door_for_more_answers_than_there_is_room_for() {
+        let mut peer = Peer::new(false).unwrap();
+        let held = (0..1000).filter(|seq| peer.hold(&query(*seq))).count();
+        assert_eq!((held, peer.held().len(), peer.hold(&query(7))), (MOST_OWED, MOST_OWED, true));
     }
 
     const SOON: Duration = Duration::from_secs(10);

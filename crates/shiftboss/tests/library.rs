@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use shiftboss::log::{Line, Log};
@@ -112,6 +113,31 @@ fn what_is_said_while_no_broker_process_is_there_is_heard_by_the_next_ones_subsc
         broker = lines.next().unwrap();
         assert_eq!(lines.by_ref().take(3).collect::<Vec<_>>(), ["0", "1", "2"]);
     }
+    kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
+    assert!(keeper.wait().unwrap().success());
+}
+
+/// Whoever has begun nothing owes nothing: it may connect to a database first, which may take its time.
+#[test]
+fn a_program_that_takes_its_time_to_begin_is_not_taken_for_one_that_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples/fixture");
+    let begin = folder.path().join("begin");
+    let mut keeper = Command::new(fixture)
+        .args(["keeps".as_ref(), folder.path().join("app.sock").as_os_str(), begin.as_os_str()])
+        .env("SHIFTBOSS_HUNG_MS", "1000")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(keeper.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let broker = lines.next().unwrap();
+    let later = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < later {
+        assert!(Path::new(&format!("/proc/{broker}")).exists());
+    }
+    std::fs::write(begin, "").unwrap();
+    assert_eq!(lines.next().unwrap(), broker);
     kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
     assert!(keeper.wait().unwrap().success());
 }

@@ -67,7 +67,7 @@ impl Driver {
     }
 
     fn take_said(&mut self, worker: WorkerId, said: Said) {
-        match said {
+        match brief(said) {
             Said::Online => {
                 let is_asked = |peer: &mut Peer| peer.owes_answer() || peer.has_turned();
                 // Said again it is no news.
@@ -157,13 +157,10 @@ impl Driver {
     fn hold_query(&mut self, worker: WorkerId, query: &Query) {
         let Some((broker, _)) = self.workers.place(worker) else { return };
         match Wish::of(query).and_then(|wish| self.find_listener(broker, wish)) {
-            Ok(_) => {
-                if let Some(peer) = self.workers.peer(worker) {
-                    peer.hold(query);
-                }
-            }
-            Err(errno) => {
-                self.workers.reply(worker, None, |number| node::refused(query, errno.raw_os_error(), number));
+            Ok(_) if self.workers.peer(worker).is_some_and(|peer| peer.hold(query)) => {}
+            refused => {
+                let errno = refused.err().unwrap_or(Errno::MFILE).raw_os_error();
+                self.workers.reply(worker, None, |number| node::refused(query, errno, number));
             }
         }
     }
@@ -198,7 +195,7 @@ impl Driver {
         let by_turns = shell.sockets.is_by_turns(place.place);
         let listener = shell.sockets.at(place.place).ok_or(Errno::INVAL)?;
         let name = listener.name();
-        let data = query.data.as_ref().map(|data| data.0.get()).filter(|data| data.len() <= MOST_SHARED);
+        let data = query.data.as_ref().map(|data| data.0.get());
         let data = shell.sockets.share(place.place, data, keeper, owner);
         let data = data.and_then(|data| serde_json::from_str::<&serde_json::value::RawValue>(data).ok());
         if by_turns {
@@ -277,7 +274,33 @@ impl Driver {
     }
 }
 
+/// Without what no worker at a listener needs: it may be kept for long.
+fn brief(said: Said) -> Said {
+    match said {
+        Said::Query(query) => {
+            let data = query.data.filter(|data| data.0.get().len() <= MOST_SHARED);
+            Said::Query(Query { data, ..query })
+        }
+        said => said,
+    }
+}
+
 /// Bytes of JSON that the workers at a listener may have in common: keys of tickets are a hundred.
 const MOST_SHARED: usize = 4096;
 /// More listeners of a broker than a program has by itself.
 const MANY_ASKED: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_to_be_in_common_is_not_kept() {
+        let query = |data: &str| {
+            let text = format!(r#"{{"seq":1,"port":1,"addressType":4,"data":"{data}"}}"#);
+            Said::Query(serde_json::from_str(&text).unwrap())
+        };
+        let kept = |data: &str| matches!(brief(query(data)), Said::Query(Query { data: Some(_), .. }));
+        assert!(kept("a hundred") && !kept(&"a".repeat(MOST_SHARED)));
+    }
+}

@@ -79,9 +79,16 @@ fn is_running(process: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Tells its worker its process id, and prints that, and what it hears.
-fn keep(socket: &str) -> ExitCode {
+/// Tells its worker its process id, and prints that, and what it hears. With a second argument it prints that first, and
+/// begins once there is such a file.
+fn keep(socket: &str, begin: Option<&str>) -> ExitCode {
     let app = App::builder("fixture").control_socket(socket).own_process().build().unwrap();
+    if let Some(begin) = begin {
+        println!("{}", std::process::id());
+        while !std::path::Path::new(begin).exists() {
+            std::thread::yield_now();
+        }
+    }
     let broker = Broker::start(&app, "keeps", BrokerOptions::default()).unwrap();
     let mut happens = broker.subscribe();
     broker.resume_workers().wait().unwrap();
@@ -98,7 +105,8 @@ fn keep(socket: &str) -> ExitCode {
 fn main() -> ExitCode {
     let role = std::env::args().nth(1).unwrap_or_default();
     if let ("keeps", None) = (role.as_str(), shiftboss::worker_type()) {
-        return keep(&std::env::args().nth(2).unwrap_or_default());
+        let more = std::env::args().nth(3);
+        return keep(&std::env::args().nth(2).unwrap_or_default(), more.as_deref());
     }
     let app = App::new("fixture");
     if role == "garbles" {
