@@ -157,12 +157,10 @@ impl Incoming {
     /// Notes that a line to the other side goes out in parts, or that it has.
     ///
     /// # Errors
-    /// ENOMEM.
+    /// ENOMEM; also if there is no place for the note, see [`Incoming::has_no_rest`].
     pub fn notes_writing(&mut self, writing: bool) -> io::Result<()> {
-        match self.heirs.as_mut().and_then(|heirs| heirs.rest.as_mut()) {
-            Some(rest) => rest.writes(writing),
-            None => Ok(()),
-        }
+        let Some(heirs) = &mut self.heirs else { return Ok(()) };
+        heirs.rest.as_mut().ok_or(io::ErrorKind::NotFound)?.writes(writing)
     }
 
     /// Whether such notes are kept, and there is no place for them yet.

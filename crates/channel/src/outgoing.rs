@@ -59,7 +59,18 @@ impl Outgoing {
     /// # Errors
     /// [`QueueFull`]: nothing was added. One line of any length always has room in an empty queue.
     pub fn push(&mut self, line: &[u8]) -> Result<(), QueueFull> {
+        self.push_if(line, || true)
+    }
+
+    /// The same, but of one that will go in parts it is asked whether it may.
+    ///
+    /// # Errors
+    /// [`QueueFull`], also if it may not.
+    pub fn push_if(&mut self, line: &[u8], may_be_long: impl FnOnce() -> bool) -> Result<(), QueueFull> {
         let framed = self.framed(line)?;
+        if framed.len() > WHOLE && !may_be_long() {
+            return Err(QueueFull);
+        }
         self.add(&framed, None)
     }
 

@@ -192,23 +192,18 @@ impl Channel {
         self.incoming.wants_rest()
     }
 
-    /// Whether there is none yet, and somebody may need it.
-    pub(crate) fn has_no_rest(&self) -> bool {
-        self.incoming.has_no_rest()
-    }
-
     pub(crate) fn keep_rest(&mut self, rest: Rest) {
         self.incoming.keep_rest(rest);
     }
 
     /// Tells the worker to leave.
-    pub(crate) fn tell_to_leave(&mut self) {
+    pub(crate) fn tell_to_leave(&mut self, mut rest: impl FnMut() -> Option<Rest>) {
         let notice = self.notice.clone();
         if self.tongue.is_node() {
-            let _ = self.say(node::is_to_leave(self.last_number).as_bytes());
+            let _ = self.say(node::is_to_leave(self.last_number).as_bytes(), &mut rest);
         }
         // One whose queue is full is signalled a little later.
-        let _ = self.say(notice.as_bytes());
+        let _ = self.say(notice.as_bytes(), rest);
     }
 
     /// The number of the next message of Node's primary.
@@ -227,12 +222,21 @@ impl Channel {
         Ok(())
     }
 
-    /// Adds a line, and writes what can be written.
-    pub(crate) fn say(&mut self, line: &[u8]) -> Result<(), QueueFull> {
+    /// Adds a line, and writes what can be written. One that goes in parts asks for `rest` first, if there is none yet: an
+    /// heir has to know whether it was cut.
+    pub(crate) fn say(&mut self, line: &[u8], rest: impl FnOnce() -> Option<Rest>) -> Result<(), QueueFull> {
         if self.ended {
             return Ok(());
         }
-        self.outgoing.push(line)?;
+        let Channel { incoming, outgoing, .. } = self;
+        outgoing.push_if(line, || {
+            if incoming.has_no_rest()
+                && let Some(rest) = rest()
+            {
+                incoming.keep_rest(rest);
+            }
+            !incoming.has_no_rest()
+        })?;
         self.write();
         Ok(())
     }
@@ -321,12 +325,13 @@ fn node_word(
             None
         }
         Some(Said::Nack) => (!outgoing.went_astray()).then_some(Word::Node(Said::Nack)),
+        // A key as long as that is none of ours.
         Some(Said::AllClosed(key)) => {
-            let _ = outgoing.push(node::all_closed(&key).as_bytes());
+            let _ = outgoing.push_if(node::all_closed(&key).as_bytes(), || false);
             None
         }
         Some(Said::Count(key)) => {
-            let _ = outgoing.push(node::none_open(&key).as_bytes());
+            let _ = outgoing.push_if(node::none_open(&key).as_bytes(), || false);
             None
         }
         Some(said) => Some(Word::Node(said)),
@@ -336,3 +341,67 @@ fn node_word(
 
 /// So many bad lines, and nobody listens any more.
 const MOST_BAD: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says something until nothing more fits into the socket.
+    fn fill(channel: &mut Channel) {
+        while !channel.waits() {
+            channel.say(b"1", || None).unwrap();
+        }
+        channel.outgoing = Outgoing::new(channel.tongue.framing());
+    }
+
+    /// A text that is so long as it goes out.
+    fn text(tongue: Tongue, length: usize) -> String {
+        match tongue {
+            // With quotes and a line feed.
+            Tongue::Ours | Tongue::Node => format!("\"{}\"", "x".repeat(length - 3)),
+            // With the frame's length, the header, the tag and the text's length, of which each character has two bytes.
+            Tongue::NodeAdvanced => format!("\"日{}\"", "x".repeat((length - 10) / 2 - 1)),
+        }
+    }
+
+    #[test]
+    fn an_heir_knows_of_a_line_that_was_cut_however_it_is_framed() {
+        for tongue in [Tongue::Ours, Tongue::Node, Tongue::NodeAdvanced] {
+            for length in [socket::WHOLE, socket::WHOLE + 2 - usize::from(tongue != Tongue::NodeAdvanced)] {
+                let (mut channel, theirs) = Channel::pair("", tongue, true).unwrap();
+                let mut kept = None;
+                channel
+                    .say(text(tongue, length).as_bytes(), || {
+                        let rest = Rest::new().ok()?;
+                        kept = rest.as_fd().try_clone_to_owned().ok();
+                        Some(rest)
+                    })
+                    .unwrap();
+                let is_long = length > socket::WHOLE;
+                assert_eq!(kept.is_some(), is_long, "{tongue:?}, {length}");
+                assert!(!channel.waits());
+                // One of which a part has gone.
+                fill(&mut channel);
+                let (mut buffer, mut none) = (vec![0; socket::WHOLE], Descriptors::new());
+                channel.say(text(tongue, length).as_bytes(), || None).unwrap();
+                while channel.waiting() >= length {
+                    socket::take(theirs.as_fd(), &mut buffer, &mut none, false).unwrap();
+                    channel.write();
+                }
+                let Channel { socket, .. } = channel;
+                let heir = Channel::adopt(socket, kept, "", tongue).unwrap();
+                assert_eq!(heir.is_cut(), is_long, "{tongue:?}, {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_may_be_cut_is_not_taken_if_nobody_would_know() {
+        let (mut channel, _theirs) = Channel::pair("", Tongue::Ours, true).unwrap();
+        let long = text(Tongue::Ours, socket::WHOLE + 1);
+        assert_eq!(channel.say(long.as_bytes(), || None), Err(QueueFull));
+        assert!(channel.say(b"1", || None).is_ok() && !channel.is_deaf());
+        let (mut alone, _theirs) = Channel::pair("", Tongue::Ours, false).unwrap();
+        assert!(alone.say(long.as_bytes(), || None).is_ok() && !alone.is_deaf());
+    }
+}
