@@ -43,6 +43,17 @@ struct Sent {
     tries: u32,
 }
 
+/// What an heir has to know of what goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Going {
+    /// A line does so in parts from now on.
+    InParts,
+    /// No line is cut any more.
+    Whole,
+    /// All that was to go at once has gone.
+    Answered,
+}
+
 /// The other side does not read: no more is held for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull;
@@ -156,16 +167,16 @@ impl Outgoing {
     }
 
     /// Writes as much as there is room for, many lines at once, each of up to [`WHOLE`] bytes whole or not at all. A longer
-    /// one goes in parts: `in_parts` is told before the first and after the last one.
+    /// one goes in parts: that is noted before the first and after the last one.
     ///
     /// # Errors
-    /// EPIPE if the other side is gone, and those of `in_parts`. No room is none.
+    /// EPIPE if the other side is gone, and those of `note`. No room is none.
     pub fn flush(
         &mut self,
         socket: BorrowedFd<'_>,
-        in_parts: impl FnMut(bool) -> io::Result<()>,
+        note: impl FnMut(Going) -> io::Result<()>,
     ) -> io::Result<()> {
-        match self.write(socket, in_parts) {
+        match self.write(socket, note) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             written => written,
         }
@@ -174,11 +185,14 @@ impl Outgoing {
     fn write(
         &mut self,
         socket: BorrowedFd<'_>,
-        mut in_parts: impl FnMut(bool) -> io::Result<()>,
+        mut note: impl FnMut(Going) -> io::Result<()>,
     ) -> io::Result<()> {
         loop {
             if self.gone == 0 && !self.at_once.is_empty() {
+                crate::step()?;
                 let sent = socket::write(socket, self.at_once.make_contiguous(), false)?;
+                // Whoever is killed between these two calls has an heir that answers twice: nothing tells whether it has gone.
+                note(Going::Answered)?;
                 self.at_once.drain(..sent);
                 continue;
             }
@@ -196,7 +210,7 @@ impl Outgoing {
             let is_long = length > WHOLE;
             let count = if is_long { (length - self.gone).min(WHOLE) } else { self.whole_lines() };
             if is_long && self.gone == 0 {
-                in_parts(true)?;
+                note(Going::InParts)?;
             }
             let sent = socket::write(socket, &self.bytes.make_contiguous()[..count], false)?;
             self.bytes.drain(..sent);
@@ -206,7 +220,7 @@ impl Outgoing {
                 self.gone -= self.lines.pop_front().map_or(0, |line| line.length);
             }
             if is_long && self.gone == 0 {
-                in_parts(false)?;
+                note(Going::Whole)?;
             }
         }
         if self.bytes.capacity() > KEPT && self.bytes.is_empty() {

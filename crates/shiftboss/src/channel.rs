@@ -9,7 +9,7 @@ use shiftboss_channel::{
     Descriptors, Framing, Heard, Incoming, LONGEST, Message, Outgoing, QueueFull, Reading, Rest, socket,
 };
 
-use crate::os::clock;
+use crate::os::{clock, kill_points};
 
 /// Our end of one.
 pub(crate) struct Channel {
@@ -107,7 +107,9 @@ impl Channel {
         tongue: Tongue,
     ) -> io::Result<Channel> {
         let (incoming, cut) = Incoming::adopt(socket.as_fd(), tongue.framing(), LONGEST, rest)?;
-        Ok(Channel::of(socket, incoming, notice, tongue, cut))
+        let mut channel = Channel::of(socket, incoming, notice, tongue, cut);
+        channel.answer();
+        Ok(channel)
     }
 
     fn of(socket: OwnedFd, incoming: Incoming, notice: &str, tongue: Tongue, cut: bool) -> Channel {
@@ -143,11 +145,12 @@ impl Channel {
             return Reading::Ended;
         }
         let Channel { socket, incoming, outgoing, tongue, spoke, bad, .. } = self;
+        let mut receipts = Vec::new();
         let reading = incoming.hear(socket.as_fd(), buffer, |heard, descriptors| {
             let word = match heard {
-                Heard::Line(line) if tongue.is_node() => {
-                    Message::of(line).ok().and_then(|message| node_word(message, descriptors, outgoing))
-                }
+                Heard::Line(line) if tongue.is_node() => Message::of(line)
+                    .ok()
+                    .and_then(|message| node_word(message, descriptors, outgoing, &mut receipts)),
                 Heard::Line(line) => {
                     // No message of ours has any.
                     descriptors.clear();
@@ -167,8 +170,11 @@ impl Channel {
         });
         // An error is the end of it as well.
         let reading = reading.unwrap_or(Reading::Ended);
-        if self.waits() {
-            self.write();
+        let is_owed = !receipts.is_empty();
+        incoming.owes(receipts);
+        self.answer();
+        if is_owed {
+            kill_points::point("a receipt is owed");
         }
         if self.bad >= MOST_BAD {
             words.push(Word::Garbled);
@@ -184,6 +190,26 @@ impl Channel {
     pub(crate) fn was_recorded(&mut self, buffer: &mut [u8]) {
         if self.incoming.read_what_was_heard(self.socket.as_fd(), buffer).is_err() {
             self.end();
+        }
+        self.answer();
+    }
+
+    /// Writes what waits, and before it what is due for descriptors that were read: who is killed earlier has an heir that
+    /// hears of them again.
+    fn answer(&mut self) {
+        if self.ended {
+            return;
+        }
+        let due = self.incoming.take_due();
+        if !due.is_empty() {
+            kill_points::point("a receipt goes out");
+        }
+        for came in due {
+            let receipt = if came { node::HANDLE_ACK } else { node::HANDLE_NACK };
+            let _ = self.outgoing.push_at_once(receipt.as_bytes());
+        }
+        if self.waits() {
+            self.write();
         }
     }
 
@@ -244,7 +270,7 @@ impl Channel {
     /// Writes as much as there is room for.
     pub(crate) fn write(&mut self) {
         let Channel { socket, incoming, outgoing, .. } = self;
-        if outgoing.flush(socket.as_fd(), |in_parts| incoming.notes_writing(in_parts)).is_err() {
+        if outgoing.flush(socket.as_fd(), |going| incoming.notes(going)).is_err() {
             // That it is closed is heard when it is read.
             self.outgoing = Outgoing::new(self.tongue.framing());
             self.deaf = true;
@@ -303,20 +329,20 @@ fn word_of(message: Message<'_>) -> Option<Option<Word>> {
     })
 }
 
-/// The same of a worker of Node's `cluster`. What has to be answered at once, whatever waits, is answered here.
+/// The same of a worker of Node's `cluster`. What has to be answered whatever waits is noted here.
 #[allow(clippy::unnecessary_wraps)]
 fn node_word(
     message: Message<'_>,
     descriptors: &mut Descriptors,
     outgoing: &mut Outgoing,
+    receipts: &mut Vec<bool>,
 ) -> Option<Option<Word>> {
     let Message::Node(raw) = message else { return word_of(message) };
     Some(match Said::of(raw) {
         Some(Said::Handle { message }) => {
             // Nobody but the worker knows what it is good for; that it came has to be said, or the worker says no more.
             let came = descriptors.pop_front().is_some();
-            let answer = if came { node::HANDLE_ACK } else { node::HANDLE_NACK };
-            let _ = outgoing.push_at_once(answer.as_bytes());
+            receipts.push(came);
             let inner = if came { Message::of(message.get().as_bytes()).ok() } else { None };
             inner.filter(|inner| !matches!(inner, Message::Node(_))).and_then(word_of).flatten()
         }

@@ -72,8 +72,9 @@ impl Post {
 
     /// Memory for what an heir has to know of a channel: the keeper has it before anything is in it.
     pub(super) fn rest(&mut self, keeper: Option<&Keeper>, worker: WorkerId) -> Option<Rest> {
+        let keeper = keeper?;
         let rest = Rest::new().ok()?;
-        keeper?.deposit(Key::Rest(worker), &[rest.as_fd()], 0).ok()?;
+        keeper.deposit(Key::Rest(worker), &[rest.as_fd()], 0).ok()?;
         self.rests.insert(worker);
         Some(rest)
     }
@@ -333,6 +334,9 @@ impl Workers {
                 kill_points::point("a message is taken off its channel");
                 channel.was_recorded(&mut self.post.buffer);
                 kill_points::point("a message was taken off its channel");
+                if channel.waits() {
+                    self.wait_for_room(worker);
+                }
             }
         }
     }
