@@ -212,7 +212,11 @@ impl Outgoing {
             if is_long && self.gone == 0 {
                 note(Going::InParts)?;
             }
-            let sent = socket::write(socket, &self.bytes.make_contiguous()[..count], false)?;
+            let sent = match socket::write(socket, &self.bytes.make_contiguous()[..count], false) {
+                // Nothing of it has gone: it is not cut.
+                Err(error) if is_long && self.gone == 0 => return note(Going::Whole).and(Err(error)),
+                sent => sent?,
+            };
             self.bytes.drain(..sent);
             self.gone += sent;
             while self.lines.front().is_some_and(|line| line.descriptor.is_none() && line.length <= self.gone)
@@ -292,18 +296,19 @@ mod tests {
             (Outgoing::default(), Framer::new(Framing::Lines, 1 << 20), Vec::new());
         let lines: Vec<Vec<u8>> =
             (0..500).map(|at| vec![b'a' + (at % 26) as u8; [1, 40, 5_000, 70_000][at % 4]]).collect();
-        let (mut parts, mut buffer) = (0, vec![0; 10_000]);
+        let (mut notes, mut buffer) = (Vec::new(), vec![0; 10_000]);
         let mut next = lines.iter().peekable();
         while seen.len() < lines.len() {
             while next.peek().is_some_and(|line| outgoing.push(line).is_ok()) {
                 next.next();
             }
             outgoing
-                .flush(ours.as_fd(), |_| {
-                    parts += 1;
+                .flush(ours.as_fd(), |going| {
+                    notes.push(going);
                     Ok(())
                 })
                 .unwrap();
+            assert_eq!(notes.last() == Some(&Going::InParts), outgoing.gone > 0);
             let got = socket::take(theirs.as_fd(), &mut buffer, &mut Descriptors::new(), true).unwrap();
             framer.feed(&buffer[..got], |heard| match heard {
                 Heard::Line(line) => seen.push(line.to_vec()),
@@ -311,7 +316,8 @@ mod tests {
             });
         }
         assert!(seen == lines && outgoing.is_empty());
-        assert_eq!(parts, 2 * lines.iter().filter(|line| line.len() >= WHOLE).count());
+        assert!(notes.chunks(2).all(|pair| pair == [Going::InParts, Going::Whole]));
+        assert!(notes.len() >= 2 * lines.iter().filter(|line| line.len() >= WHOLE).count());
     }
 
     #[test]

@@ -422,6 +422,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_has_not_begun_is_not_cut() {
+        let (mut channel, _theirs) = Channel::pair("", Tongue::Ours, true).unwrap();
+        fill(&mut channel);
+        let rest = Rest::new().unwrap();
+        let kept = rest.as_fd().try_clone_to_owned().ok();
+        channel.say(text(Tongue::Ours, socket::WHOLE + 1).as_bytes(), || Some(rest)).unwrap();
+        assert!(channel.waits());
+        assert!(!Channel::adopt(channel.socket, kept, "", Tongue::Ours).unwrap().is_cut());
+    }
+
+    #[test]
     fn a_line_that_may_be_cut_is_not_taken_if_nobody_would_know() {
         let (mut channel, _theirs) = Channel::pair("", Tongue::Ours, true).unwrap();
         let long = text(Tongue::Ours, socket::WHOLE + 1);
