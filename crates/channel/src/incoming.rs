@@ -1,7 +1,8 @@
 //! The reading end of a channel.
 //!
 //! A reader that has heirs looks, lets the caller act, notes what is left of an unfinished line, and only then reads: if
-//! it dies in between, whoever goes on finds every line, perhaps one that was acted on already, never half of one.
+//! it dies in between, whoever goes on finds every line, perhaps one that was acted on already, never half of one. What is
+//! owed for descriptors that have come is noted with that, and due once they are read: see [`Incoming::owes`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,6 +10,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::framer::{Framer, Framing, Heard};
 use crate::offset;
+use crate::outgoing::Going;
 use crate::rest::Rest;
 use crate::socket;
 
@@ -20,6 +22,9 @@ pub type Descriptors = VecDeque<OwnedFd>;
 pub struct Incoming {
     framer: Framer,
     descriptors: Descriptors,
+    /// Owed for what was looked at, and for what was read: whether each descriptor came.
+    receipts: Vec<bool>,
+    due: Vec<bool>,
     heirs: Option<Heirs>,
 }
 
@@ -56,8 +61,7 @@ impl Incoming {
         if has_heirs {
             offset::set(socket, 0)?;
         }
-        let heirs = has_heirs.then(Heirs::default);
-        Ok(Incoming { framer: Framer::new(framing, longest), descriptors: Descriptors::new(), heirs })
+        Ok(Incoming::of(Framer::new(framing, longest), Vec::new(), has_heirs.then(Heirs::default)))
     }
 
     /// Goes on where another reader ended; with what it has left, if it has left anything. Tells whether that one was in
@@ -78,8 +82,12 @@ impl Incoming {
             None => (None, Vec::new(), false),
         };
         let framer = Framer::resume(framing, longest, partial);
-        let heirs = Some(Heirs { rest, acted_on: 0 });
-        Ok((Incoming { framer, descriptors: Descriptors::new(), heirs }, writing))
+        let due = rest.as_ref().map_or_else(Vec::new, Rest::owed);
+        Ok((Incoming::of(framer, due, Some(Heirs { rest, acted_on: 0 })), writing))
+    }
+
+    fn of(framer: Framer, due: Vec<bool>, heirs: Option<Heirs>) -> Incoming {
+        Incoming { framer, descriptors: Descriptors::new(), receipts: Vec::new(), due, heirs }
     }
 
     /// One portion, of at most the buffer's length (shared by all channels). `hear` gets each line with the descriptors
@@ -125,9 +133,10 @@ impl Incoming {
             return Ok(());
         }
         let partial = self.framer.partial();
-        let rest = heirs.rest.as_mut().filter(|rest| !(rest.is_empty() && partial.is_empty()));
-        if let Some(rest) = rest {
-            rest.is_to_be(partial, left)?;
+        let receipts = &mut self.receipts;
+        let is_noted = |rest: &&mut Rest| !(rest.is_empty() && partial.is_empty() && receipts.is_empty());
+        if let Some(rest) = heirs.rest.as_mut().filter(is_noted) {
+            rest.is_to_be(partial, left, receipts)?;
         }
         // Duplicates of these came with the look.
         let mut duplicates = Descriptors::new();
@@ -138,30 +147,47 @@ impl Incoming {
         if let Some(rest) = heirs.rest.as_mut().filter(|rest| rest.is_reading()) {
             rest.is()?;
         }
+        self.due.append(receipts);
         Ok(())
+    }
+
+    /// These are owed for descriptors of the portion that was heard last, in order: whether each came.
+    pub fn owes(&mut self, mut receipts: Vec<bool>) {
+        let list = if self.heirs.is_some() { &mut self.receipts } else { &mut self.due };
+        list.append(&mut receipts);
+    }
+
+    /// Those that are to go out now, of which [`Outgoing`](crate::Outgoing) tells when they have.
+    pub fn take_due(&mut self) -> Vec<bool> {
+        std::mem::take(&mut self.due)
     }
 
     /// Whether an heir needs memory of ours that is not there yet: see [`Incoming::keep_rest`].
     #[must_use]
     pub fn wants_rest(&self) -> bool {
-        self.heirs.as_ref().is_some_and(|heirs| heirs.rest.is_none()) && !self.framer.partial().is_empty()
+        self.heirs.as_ref().is_some_and(|heirs| heirs.rest.is_none())
+            && !(self.framer.partial().is_empty() && self.receipts.is_empty())
     }
 
-    /// Keeps unfinished lines there from now on; an heir has it.
+    /// Keeps unfinished lines, and what is owed, there from now on; an heir has it.
     pub fn keep_rest(&mut self, rest: Rest) {
         if let Some(heirs) = &mut self.heirs {
             heirs.rest = Some(rest);
         }
     }
 
-    /// Notes that a line to the other side goes out in parts, or that it has.
+    /// Notes what goes out, for an heir.
     ///
     /// # Errors
-    /// ENOMEM.
-    pub fn notes_writing(&mut self, writing: bool) -> io::Result<()> {
-        match self.heirs.as_mut().and_then(|heirs| heirs.rest.as_mut()) {
-            Some(rest) => rest.writes(writing),
-            None => Ok(()),
+    /// ENOMEM; also if a line goes in parts and there is no place for the note, see [`Incoming::has_no_rest`].
+    pub fn notes(&mut self, going: Going) -> io::Result<()> {
+        let Some(heirs) = &mut self.heirs else { return Ok(()) };
+        match (going, &mut heirs.rest) {
+            (Going::InParts, Some(rest)) => rest.writes(true),
+            (Going::Whole, Some(rest)) => rest.writes(false),
+            (Going::Answered, Some(rest)) => rest.owes_nothing(),
+            (Going::InParts, None) => Err(io::ErrorKind::NotFound.into()),
+            (Going::Whole | Going::Answered, None) => Ok(()),
         }
     }
 

@@ -24,6 +24,7 @@ mod message;
 pub mod node;
 mod offset;
 mod outgoing;
+mod receipts;
 mod rest;
 pub mod socket;
 
@@ -40,7 +41,7 @@ pub use incoming::{Descriptors, Incoming, Reading};
 pub use message::{
     BadLine, Message, add_line, call, error_reply, numbers, one_line, promoted, ready, reply, standby,
 };
-pub use outgoing::{Outgoing, QueueFull};
+pub use outgoing::{Going, Outgoing, QueueFull};
 pub use rest::Rest;
 
 /// The longest line that is taken, its end not counted: 16 MiB.

@@ -43,6 +43,17 @@ struct Sent {
     tries: u32,
 }
 
+/// What an heir has to know of what goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Going {
+    /// A line does so in parts from now on.
+    InParts,
+    /// No line is cut any more.
+    Whole,
+    /// All that was to go at once has gone.
+    Answered,
+}
+
 /// The other side does not read: no more is held for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull;
@@ -59,7 +70,18 @@ impl Outgoing {
     /// # Errors
     /// [`QueueFull`]: nothing was added. One line of any length always has room in an empty queue.
     pub fn push(&mut self, line: &[u8]) -> Result<(), QueueFull> {
+        self.push_if(line, || true)
+    }
+
+    /// The same, but of one that will go in parts it is asked whether it may.
+    ///
+    /// # Errors
+    /// [`QueueFull`], also if it may not.
+    pub fn push_if(&mut self, line: &[u8], may_be_long: impl FnOnce() -> bool) -> Result<(), QueueFull> {
         let framed = self.framed(line)?;
+        if framed.len() > WHOLE && !may_be_long() {
+            return Err(QueueFull);
+        }
         self.add(&framed, None)
     }
 
@@ -145,16 +167,16 @@ impl Outgoing {
     }
 
     /// Writes as much as there is room for, many lines at once, each of up to [`WHOLE`] bytes whole or not at all. A longer
-    /// one goes in parts: `in_parts` is told before the first and after the last one.
+    /// one goes in parts: that is noted before the first and after the last one.
     ///
     /// # Errors
-    /// EPIPE if the other side is gone, and those of `in_parts`. No room is none.
+    /// EPIPE if the other side is gone, and those of `note`. No room is none.
     pub fn flush(
         &mut self,
         socket: BorrowedFd<'_>,
-        in_parts: impl FnMut(bool) -> io::Result<()>,
+        note: impl FnMut(Going) -> io::Result<()>,
     ) -> io::Result<()> {
-        match self.write(socket, in_parts) {
+        match self.write(socket, note) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             written => written,
         }
@@ -163,11 +185,14 @@ impl Outgoing {
     fn write(
         &mut self,
         socket: BorrowedFd<'_>,
-        mut in_parts: impl FnMut(bool) -> io::Result<()>,
+        mut note: impl FnMut(Going) -> io::Result<()>,
     ) -> io::Result<()> {
         loop {
             if self.gone == 0 && !self.at_once.is_empty() {
+                crate::step()?;
                 let sent = socket::write(socket, self.at_once.make_contiguous(), false)?;
+                // Whoever is killed between these two calls has an heir that answers twice: nothing tells whether it has gone.
+                note(Going::Answered)?;
                 self.at_once.drain(..sent);
                 continue;
             }
@@ -185,9 +210,13 @@ impl Outgoing {
             let is_long = length > WHOLE;
             let count = if is_long { (length - self.gone).min(WHOLE) } else { self.whole_lines() };
             if is_long && self.gone == 0 {
-                in_parts(true)?;
+                note(Going::InParts)?;
             }
-            let sent = socket::write(socket, &self.bytes.make_contiguous()[..count], false)?;
+            let sent = match socket::write(socket, &self.bytes.make_contiguous()[..count], false) {
+                // Nothing of it has gone: it is not cut.
+                Err(error) if is_long && self.gone == 0 => return note(Going::Whole).and(Err(error)),
+                sent => sent?,
+            };
             self.bytes.drain(..sent);
             self.gone += sent;
             while self.lines.front().is_some_and(|line| line.descriptor.is_none() && line.length <= self.gone)
@@ -195,7 +224,7 @@ impl Outgoing {
                 self.gone -= self.lines.pop_front().map_or(0, |line| line.length);
             }
             if is_long && self.gone == 0 {
-                in_parts(false)?;
+                note(Going::Whole)?;
             }
         }
         if self.bytes.capacity() > KEPT && self.bytes.is_empty() {
@@ -267,18 +296,19 @@ mod tests {
             (Outgoing::default(), Framer::new(Framing::Lines, 1 << 20), Vec::new());
         let lines: Vec<Vec<u8>> =
             (0..500).map(|at| vec![b'a' + (at % 26) as u8; [1, 40, 5_000, 70_000][at % 4]]).collect();
-        let (mut parts, mut buffer) = (0, vec![0; 10_000]);
+        let (mut notes, mut buffer) = (Vec::new(), vec![0; 10_000]);
         let mut next = lines.iter().peekable();
         while seen.len() < lines.len() {
             while next.peek().is_some_and(|line| outgoing.push(line).is_ok()) {
                 next.next();
             }
             outgoing
-                .flush(ours.as_fd(), |_| {
-                    parts += 1;
+                .flush(ours.as_fd(), |going| {
+                    notes.push(going);
                     Ok(())
                 })
                 .unwrap();
+            assert_eq!(notes.last() == Some(&Going::InParts), outgoing.gone > 0);
             let got = socket::take(theirs.as_fd(), &mut buffer, &mut Descriptors::new(), true).unwrap();
             framer.feed(&buffer[..got], |heard| match heard {
                 Heard::Line(line) => seen.push(line.to_vec()),
@@ -286,7 +316,8 @@ mod tests {
             });
         }
         assert!(seen == lines && outgoing.is_empty());
-        assert_eq!(parts, 2 * lines.iter().filter(|line| line.len() >= WHOLE).count());
+        assert!(notes.chunks(2).all(|pair| pair == [Going::InParts, Going::Whole]));
+        assert!(notes.len() >= 2 * lines.iter().filter(|line| line.len() >= WHOLE).count());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use shiftboss_channel::{
     Descriptors, Framing, Heard, Incoming, LONGEST, Message, Outgoing, QueueFull, Reading, Rest, socket,
 };
 
-use crate::os::clock;
+use crate::os::{clock, kill_points};
 
 /// Our end of one.
 pub(crate) struct Channel {
@@ -107,7 +107,9 @@ impl Channel {
         tongue: Tongue,
     ) -> io::Result<Channel> {
         let (incoming, cut) = Incoming::adopt(socket.as_fd(), tongue.framing(), LONGEST, rest)?;
-        Ok(Channel::of(socket, incoming, notice, tongue, cut))
+        let mut channel = Channel::of(socket, incoming, notice, tongue, cut);
+        channel.answer();
+        Ok(channel)
     }
 
     fn of(socket: OwnedFd, incoming: Incoming, notice: &str, tongue: Tongue, cut: bool) -> Channel {
@@ -143,11 +145,12 @@ impl Channel {
             return Reading::Ended;
         }
         let Channel { socket, incoming, outgoing, tongue, spoke, bad, .. } = self;
+        let mut receipts = Vec::new();
         let reading = incoming.hear(socket.as_fd(), buffer, |heard, descriptors| {
             let word = match heard {
-                Heard::Line(line) if tongue.is_node() => {
-                    Message::of(line).ok().and_then(|message| node_word(message, descriptors, outgoing))
-                }
+                Heard::Line(line) if tongue.is_node() => Message::of(line)
+                    .ok()
+                    .and_then(|message| node_word(message, descriptors, outgoing, &mut receipts)),
                 Heard::Line(line) => {
                     // No message of ours has any.
                     descriptors.clear();
@@ -167,8 +170,11 @@ impl Channel {
         });
         // An error is the end of it as well.
         let reading = reading.unwrap_or(Reading::Ended);
-        if self.waits() {
-            self.write();
+        let is_owed = !receipts.is_empty();
+        incoming.owes(receipts);
+        self.answer();
+        if is_owed {
+            kill_points::point("a receipt is owed");
         }
         if self.bad >= MOST_BAD {
             words.push(Word::Garbled);
@@ -185,6 +191,26 @@ impl Channel {
         if self.incoming.read_what_was_heard(self.socket.as_fd(), buffer).is_err() {
             self.end();
         }
+        self.answer();
+    }
+
+    /// Writes what waits, and before it what is due for descriptors that were read: who is killed earlier has an heir that
+    /// hears of them again.
+    fn answer(&mut self) {
+        if self.ended {
+            return;
+        }
+        let due = self.incoming.take_due();
+        if !due.is_empty() {
+            kill_points::point("a receipt goes out");
+        }
+        for came in due {
+            let receipt = if came { node::HANDLE_ACK } else { node::HANDLE_NACK };
+            let _ = self.outgoing.push_at_once(receipt.as_bytes());
+        }
+        if self.waits() {
+            self.write();
+        }
     }
 
     /// Memory that an heir must have before anything else is read.
@@ -192,23 +218,18 @@ impl Channel {
         self.incoming.wants_rest()
     }
 
-    /// Whether there is none yet, and somebody may need it.
-    pub(crate) fn has_no_rest(&self) -> bool {
-        self.incoming.has_no_rest()
-    }
-
     pub(crate) fn keep_rest(&mut self, rest: Rest) {
         self.incoming.keep_rest(rest);
     }
 
     /// Tells the worker to leave.
-    pub(crate) fn tell_to_leave(&mut self) {
+    pub(crate) fn tell_to_leave(&mut self, mut rest: impl FnMut() -> Option<Rest>) {
         let notice = self.notice.clone();
         if self.tongue.is_node() {
-            let _ = self.say(node::is_to_leave(self.last_number).as_bytes());
+            let _ = self.say(node::is_to_leave(self.last_number).as_bytes(), &mut rest);
         }
         // One whose queue is full is signalled a little later.
-        let _ = self.say(notice.as_bytes());
+        let _ = self.say(notice.as_bytes(), rest);
     }
 
     /// The number of the next message of Node's primary.
@@ -227,12 +248,21 @@ impl Channel {
         Ok(())
     }
 
-    /// Adds a line, and writes what can be written.
-    pub(crate) fn say(&mut self, line: &[u8]) -> Result<(), QueueFull> {
+    /// Adds a line, and writes what can be written. One that goes in parts asks for `rest` first, if there is none yet: an
+    /// heir has to know whether it was cut.
+    pub(crate) fn say(&mut self, line: &[u8], rest: impl FnOnce() -> Option<Rest>) -> Result<(), QueueFull> {
         if self.ended {
             return Ok(());
         }
-        self.outgoing.push(line)?;
+        let Channel { incoming, outgoing, .. } = self;
+        outgoing.push_if(line, || {
+            if incoming.has_no_rest()
+                && let Some(rest) = rest()
+            {
+                incoming.keep_rest(rest);
+            }
+            !incoming.has_no_rest()
+        })?;
         self.write();
         Ok(())
     }
@@ -240,7 +270,7 @@ impl Channel {
     /// Writes as much as there is room for.
     pub(crate) fn write(&mut self) {
         let Channel { socket, incoming, outgoing, .. } = self;
-        if outgoing.flush(socket.as_fd(), |in_parts| incoming.notes_writing(in_parts)).is_err() {
+        if outgoing.flush(socket.as_fd(), |going| incoming.notes(going)).is_err() {
             // That it is closed is heard when it is read.
             self.outgoing = Outgoing::new(self.tongue.framing());
             self.deaf = true;
@@ -299,20 +329,20 @@ fn word_of(message: Message<'_>) -> Option<Option<Word>> {
     })
 }
 
-/// The same of a worker of Node's `cluster`. What has to be answered at once, whatever waits, is answered here.
+/// The same of a worker of Node's `cluster`. What has to be answered whatever waits is noted here.
 #[allow(clippy::unnecessary_wraps)]
 fn node_word(
     message: Message<'_>,
     descriptors: &mut Descriptors,
     outgoing: &mut Outgoing,
+    receipts: &mut Vec<bool>,
 ) -> Option<Option<Word>> {
     let Message::Node(raw) = message else { return word_of(message) };
     Some(match Said::of(raw) {
         Some(Said::Handle { message }) => {
             // Nobody but the worker knows what it is good for; that it came has to be said, or the worker says no more.
             let came = descriptors.pop_front().is_some();
-            let answer = if came { node::HANDLE_ACK } else { node::HANDLE_NACK };
-            let _ = outgoing.push_at_once(answer.as_bytes());
+            receipts.push(came);
             let inner = if came { Message::of(message.get().as_bytes()).ok() } else { None };
             inner.filter(|inner| !matches!(inner, Message::Node(_))).and_then(word_of).flatten()
         }
@@ -321,12 +351,13 @@ fn node_word(
             None
         }
         Some(Said::Nack) => (!outgoing.went_astray()).then_some(Word::Node(Said::Nack)),
+        // A key as long as that is none of ours.
         Some(Said::AllClosed(key)) => {
-            let _ = outgoing.push(node::all_closed(&key).as_bytes());
+            let _ = outgoing.push_if(node::all_closed(&key).as_bytes(), || false);
             None
         }
         Some(Said::Count(key)) => {
-            let _ = outgoing.push(node::none_open(&key).as_bytes());
+            let _ = outgoing.push_if(node::none_open(&key).as_bytes(), || false);
             None
         }
         Some(said) => Some(Word::Node(said)),
@@ -336,3 +367,78 @@ fn node_word(
 
 /// So many bad lines, and nobody listens any more.
 const MOST_BAD: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says something until nothing more fits into the socket.
+    fn fill(channel: &mut Channel) {
+        while !channel.waits() {
+            channel.say(b"1", || None).unwrap();
+        }
+        channel.outgoing = Outgoing::new(channel.tongue.framing());
+    }
+
+    /// A text that is so long as it goes out.
+    fn text(tongue: Tongue, length: usize) -> String {
+        match tongue {
+            // With quotes and a line feed.
+            Tongue::Ours | Tongue::Node => format!("\"{}\"", "x".repeat(length - 3)),
+            // With the frame's length, the header, the tag and the text's length, of which each character has two bytes.
+            Tongue::NodeAdvanced => format!("\"日{}\"", "x".repeat((length - 10) / 2 - 1)),
+        }
+    }
+
+    #[test]
+    fn an_heir_knows_of_a_line_that_was_cut_however_it_is_framed() {
+        for tongue in [Tongue::Ours, Tongue::Node, Tongue::NodeAdvanced] {
+            for length in [socket::WHOLE, socket::WHOLE + 2 - usize::from(tongue != Tongue::NodeAdvanced)] {
+                let (mut channel, theirs) = Channel::pair("", tongue, true).unwrap();
+                let mut kept = None;
+                channel
+                    .say(text(tongue, length).as_bytes(), || {
+                        let rest = Rest::new().ok()?;
+                        kept = rest.as_fd().try_clone_to_owned().ok();
+                        Some(rest)
+                    })
+                    .unwrap();
+                let is_long = length > socket::WHOLE;
+                assert_eq!(kept.is_some(), is_long, "{tongue:?}, {length}");
+                assert!(!channel.waits());
+                // One of which a part has gone.
+                fill(&mut channel);
+                let (mut buffer, mut none) = (vec![0; socket::WHOLE], Descriptors::new());
+                channel.say(text(tongue, length).as_bytes(), || None).unwrap();
+                while channel.waiting() >= length {
+                    socket::take(theirs.as_fd(), &mut buffer, &mut none, false).unwrap();
+                    channel.write();
+                }
+                let Channel { socket, .. } = channel;
+                let heir = Channel::adopt(socket, kept, "", tongue).unwrap();
+                assert_eq!(heir.is_cut(), is_long, "{tongue:?}, {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_has_not_begun_is_not_cut() {
+        let (mut channel, _theirs) = Channel::pair("", Tongue::Ours, true).unwrap();
+        fill(&mut channel);
+        let rest = Rest::new().unwrap();
+        let kept = rest.as_fd().try_clone_to_owned().ok();
+        channel.say(text(Tongue::Ours, socket::WHOLE + 1).as_bytes(), || Some(rest)).unwrap();
+        assert!(channel.waits());
+        assert!(!Channel::adopt(channel.socket, kept, "", Tongue::Ours).unwrap().is_cut());
+    }
+
+    #[test]
+    fn a_line_that_may_be_cut_is_not_taken_if_nobody_would_know() {
+        let (mut channel, _theirs) = Channel::pair("", Tongue::Ours, true).unwrap();
+        let long = text(Tongue::Ours, socket::WHOLE + 1);
+        assert_eq!(channel.say(long.as_bytes(), || None), Err(QueueFull));
+        assert!(channel.say(b"1", || None).is_ok() && !channel.is_deaf());
+        let (mut alone, _theirs) = Channel::pair("", Tongue::Ours, false).unwrap();
+        assert!(alone.say(long.as_bytes(), || None).is_ok() && !alone.is_deaf());
+    }
+}

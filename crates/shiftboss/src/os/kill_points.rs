@@ -4,7 +4,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `SHIFTBOSS_KILL_LOG=FILE` | there are points: `number name` is written to FILE at each, by an adopter to `FILE.adopter`; neither may be there before |
-//! | `SHIFTBOSS_KILL_AT=K` | the first process that begins the app kills itself at its K-th point, from 1 |
+//! | `SHIFTBOSS_KILL_AT=K` | the first process that begins the app kills itself at its K-th point, from 1, or at the first of the name K |
 //! | `SHIFTBOSS_KILL_ADOPTER_AT=K` | so does the first one that goes on with it |
 
 #[cfg(debug_assertions)]
@@ -64,7 +64,7 @@ mod armed {
     use super::Part;
 
     struct Plan {
-        kill_at: Option<u64>,
+        kill_at: Option<String>,
         log: File,
         passed: u64,
     }
@@ -108,15 +108,14 @@ mod armed {
             };
             // Whoever finds it there is not the first.
             let log = OpenOptions::new().append(true).create_new(true).open(file).ok()?;
-            let kill_at = std::env::var(kill_at).ok().and_then(|number| number.parse().ok());
-            Some(Plan { kill_at, log, passed: 0 })
+            Some(Plan { kill_at: std::env::var(kill_at).ok(), log, passed: 0 })
         }
 
         fn pass(&mut self, name: &'static str) {
             self.passed += 1;
             // A point that is not in the log is still a point.
             let _ = self.log.write_all(format!("{} {name}\n", self.passed).as_bytes());
-            if self.kill_at == Some(self.passed) {
+            if self.kill_at.as_ref().is_some_and(|at| at == name || *at == self.passed.to_string()) {
                 // Nothing of this process runs after the call.
                 let _ = kill_process(getpid(), Signal::KILL);
             }

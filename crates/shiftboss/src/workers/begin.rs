@@ -123,7 +123,11 @@ impl Workers {
             }
         }
         self.register(worker, &process)?;
+        let waits = process.channel.as_ref().is_some_and(Channel::waits);
         self.processes.insert(worker, process);
+        if waits {
+            self.wait_for_room(worker);
+        }
         Ok(())
     }
 

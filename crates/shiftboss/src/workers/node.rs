@@ -90,7 +90,7 @@ impl Workers {
         let line = line(number);
         let said = match descriptor {
             Some(descriptor) => channel.say_with(line.as_bytes(), descriptor),
-            None => channel.say(line.as_bytes()),
+            None => channel.say(line.as_bytes(), || self.post.rest(self.keeper.as_ref(), worker)),
         };
         self.wait_for_room(worker);
         said.ok().map(|()| number)

@@ -13,6 +13,7 @@ use shiftboss_core::time::Time;
 
 use super::{Token, Workers};
 use crate::channel::Word;
+use crate::keeper::Keeper;
 use crate::keys::Key;
 use crate::log::Log;
 use crate::mail::Untold;
@@ -67,6 +68,15 @@ impl Post {
 
     pub(super) fn had_rest(&mut self, worker: WorkerId) -> bool {
         self.rests.remove(&worker)
+    }
+
+    /// Memory for what an heir has to know of a channel: the keeper has it before anything is in it.
+    pub(super) fn rest(&mut self, keeper: Option<&Keeper>, worker: WorkerId) -> Option<Rest> {
+        let keeper = keeper?;
+        let rest = Rest::new().ok()?;
+        keeper.deposit(Key::Rest(worker), &[rest.as_fd()], 0).ok()?;
+        self.rests.insert(worker);
+        Some(rest)
     }
 
     pub(super) fn is_cut(&mut self, worker: WorkerId) {
@@ -148,15 +158,11 @@ impl Workers {
     /// Tells a worker something: one line of JSON.
     pub(crate) fn tell(&mut self, worker: WorkerId, line: &[u8]) -> Result<(), Untold> {
         let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
-        if channel.is_none_or(|channel| channel.is_deaf()) {
+        if channel.as_ref().is_none_or(|channel| channel.is_deaf()) {
             return Err(Untold::Gone);
         }
-        if line.len() > shiftboss_channel::socket::WHOLE {
-            // It goes in parts, which an heir has to know.
-            self.provide_rest(worker);
-        }
-        let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
-        let said = channel.map_or(Err(Untold::Gone), |channel| match channel.say(line) {
+        let rest = || self.post.rest(self.keeper.as_ref(), worker);
+        let said = channel.map_or(Err(Untold::Gone), |channel| match channel.say(line, rest) {
             Err(QueueFull) => Err(Untold::Full),
             // That shows when it is written.
             Ok(()) if channel.is_deaf() => Err(Untold::Gone),
@@ -170,7 +176,7 @@ impl Workers {
     pub(crate) fn tell_to_leave(&mut self, worker: WorkerId) {
         let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
         if let Some(channel) = channel {
-            channel.tell_to_leave();
+            channel.tell_to_leave(|| self.post.rest(self.keeper.as_ref(), worker));
         }
         self.disconnect(worker);
         self.wait_for_room(worker);
@@ -185,7 +191,8 @@ impl Workers {
         }
         if let Some(channel) = &mut process.channel {
             // One whose queue is full is late, and that is its failure.
-            let _ = channel.say(shiftboss_channel::promoted(slot.0).as_bytes());
+            let rest = || self.post.rest(self.keeper.as_ref(), worker);
+            let _ = channel.say(shiftboss_channel::promoted(slot.0).as_bytes(), rest);
         }
         self.wait_for_room(worker);
     }
@@ -243,8 +250,11 @@ impl Workers {
         let mut words = Vec::new();
         let reading = channel.hear(&mut self.post.buffer, &mut words);
         kill_points::point("a message was heard");
-        if channel.wants_rest() {
-            self.provide_rest(worker);
+        // Without it a killed broker process costs the message.
+        if channel.wants_rest()
+            && let Some(rest) = self.post.rest(self.keeper.as_ref(), worker)
+        {
+            channel.keep_rest(rest);
         }
         self.post.unrecorded.push(worker);
         self.take_words(worker, words, log, inputs);
@@ -329,20 +339,10 @@ impl Workers {
                 kill_points::point("a message is taken off its channel");
                 channel.was_recorded(&mut self.post.buffer);
                 kill_points::point("a message was taken off its channel");
+                if channel.waits() {
+                    self.wait_for_room(worker);
+                }
             }
-        }
-    }
-
-    /// The keeper has the memory before anything is in it.
-    fn provide_rest(&mut self, worker: WorkerId) {
-        let Some(keeper) = &self.keeper else { return };
-        let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
-        let Some(channel) = channel.filter(|channel| channel.has_no_rest()) else { return };
-        // Without it a killed broker process costs the message.
-        let Ok(rest) = Rest::new() else { return };
-        if keeper.deposit(Key::Rest(worker), &[rest.as_fd()], 0).is_ok() {
-            channel.keep_rest(rest);
-            self.post.rests.insert(worker);
         }
     }
 
