@@ -13,7 +13,7 @@ use shiftboss_core::input::ListenFailure;
 use shiftboss_core::status::BrokerStatus;
 use shiftboss_core::time::Time;
 
-use crate::address::{Balance, Listen};
+use crate::address::{Address, Balance, Listen};
 use crate::attendance::Attendance;
 use crate::keeper::Keeper;
 use crate::keys::Key;
@@ -166,6 +166,35 @@ impl Sockets {
         Ok(self.addresses())
     }
 
+    /// Sees to it that clients find the UNIX listeners, which others can remove and workers can shut: those that are
+    /// open, or all if they are to be opened. Tells of each that was bound anew, with the socket from before.
+    pub(crate) fn mend(
+        &mut self,
+        opens: bool,
+        keeper: Option<&Keeper>,
+        broker: BrokerId,
+        mut mended: impl FnMut(&Address, OwnedFd),
+    ) -> Result<(), ListenFailure> {
+        let mut result = Ok(());
+        for (place, bound) in (0..).zip(&mut self.bound) {
+            let Kind::Shared(listener) = &mut bound.sockets else { continue };
+            if !opens && !listener.is_to_listen() {
+                continue;
+            }
+            let hold = |socket: BorrowedFd<'_>| {
+                let key = Key::Listener(broker, place);
+                keeper.map_or(Ok(()), |keeper| keeper.deposit(key, &[socket], 0))
+            };
+            match listener.mend(self.nonblocking, 0, hold) {
+                Ok(before) => before.into_iter().for_each(|before| mended(listener.address(), before)),
+                Err(error) => result = Err((listener.address().to_string(), error)),
+            }
+        }
+        // All of them, also after one that cannot.
+        let asked = self.mend_asked(opens, keeper, broker, &mut mended);
+        result.and(asked).map_err(|(address, error)| ListenFailure { address, reason: error.to_string() })
+    }
+
     /// The keeper could not hold them.
     pub(crate) fn not_held(&self, error: &io::Error) -> ListenFailure {
         let at = self.bound.iter().position(|bound| bound.kept < bound.count()).unwrap_or(0);
@@ -223,14 +252,14 @@ impl Sockets {
         declared + asked == 0
     }
 
-    /// The sockets that a worker can shut for everybody, and we can open again.
+    /// The open sockets that a worker can shut for everybody, and we can open again.
     pub(crate) fn mendable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let asked = self.asked.values().map(|asked| &asked.listener);
         self.bound
             .iter()
             .flat_map(Bound::all)
             .chain(asked)
-            .filter(|listener| listener.can_be_mended())
+            .filter(|listener| listener.tells_of_its_end())
             .map(AsFd::as_fd)
     }
 
@@ -372,3 +401,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A queue that has been empty this long has no handshake under way either.
 const EMPTY_FOR: Duration = Duration::from_millis(200);
 const AT_MOST: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_open_listeners_are_watched_for_their_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let unix = format!("unix://{}/s", folder.path().display());
+        let wanted = [unix.as_str(), "127.0.0.1:0"].map(|at| Listen::new("", at).unwrap()).to_vec();
+        let mut sockets = Sockets::new(wanted, 1, false);
+        assert_eq!((sockets.open().unwrap().len(), sockets.mendable().count()), (2, 2));
+        sockets.shut();
+        assert_eq!(sockets.mendable().count(), 0);
+        std::fs::remove_file(folder.path().join(".s.drained")).unwrap();
+        sockets.open().unwrap_err();
+        assert_eq!(sockets.mendable().count(), 0);
+        sockets.mend(true, None, BrokerId(0), |_, _| ()).unwrap();
+        assert_eq!((sockets.open().unwrap().len(), sockets.mendable().count()), (2, 2));
+    }
+}

@@ -378,7 +378,7 @@ impl Workers {
     }
 
     /// Before a descriptor is closed: its description may live on elsewhere, and would stay in the poller with it.
-    pub(super) fn leave_poller(&self, fd: BorrowedFd<'_>) {
+    pub(crate) fn leave_poller(&self, fd: BorrowedFd<'_>) {
         // Not registered is as good as removed.
         let _ = self.poller.get_ref().remove(fd);
     }

@@ -60,9 +60,10 @@ impl Driver {
                     kill_points::point("a tree was killed");
                 }
                 Effect::OpenListeners { broker, round } => {
-                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
                     kill_points::point("listeners are opened");
-                    let mut result = shell.sockets.open();
+                    let mended = self.mend_listeners(broker, true);
+                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
+                    let mut result = mended.and_then(|()| shell.sockets.open());
                     kill_points::point("listeners were opened");
                     if let (Ok(_), Some(keeper)) = (&result, self.chief.keeper())
                         && let Err(error) = shell.sockets.deposit(keeper, broker)
@@ -93,10 +94,12 @@ impl Driver {
                 Effect::Emit(event) => {
                     if let (shiftboss_core::What::WorkerReady { .. }, Some(broker)) =
                         (&event.what, event.broker)
-                        && let Some(shell) = self.shells.get_mut(broker.0 as usize)
                     {
-                        shell.sockets.assert_backlog();
-                        self.workers.watch_listeners(broker, &shell.sockets);
+                        self.mend_open_listeners(broker);
+                        if let Some(shell) = self.shells.get_mut(broker.0 as usize) {
+                            shell.sockets.assert_backlog();
+                            self.workers.watch_listeners(broker, &shell.sockets);
+                        }
                     }
                     match (&event.what, event.broker) {
                         (shiftboss_core::What::RecycleFinished { .. }, Some(broker)) => {

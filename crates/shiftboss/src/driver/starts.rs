@@ -82,6 +82,7 @@ impl Driver {
 
     fn spawn(&mut self, of: BrokerId, start: Start) -> Result<Pid, String> {
         let Start { worker, slot, generation, launch } = start;
+        self.mend_open_listeners(of);
         let shell = self.shells.get_mut(of.0 as usize).ok_or("its broker is gone")?;
         let made = slot.map_or(Ok(false), |slot| shell.sockets.make_lanes(slot));
         if made.map_err(|error| format!("no lane for it: {error}"))? {
