@@ -157,9 +157,10 @@ impl Sockets {
                 return Err(self.failure(at, error.to_string()));
             }
         }
-        for listener in self.asked_mut() {
-            if let Err(error) = listener.reopen() {
-                let address = listener.address().to_string();
+        for asked in self.asked.values_mut() {
+            asked.is_left = false;
+            if let Err(error) = asked.listener.reopen() {
+                let address = asked.listener.address().to_string();
                 return Err(ListenFailure { address, reason: error.to_string() });
             }
         }
@@ -206,8 +207,9 @@ impl Sockets {
         ListenFailure { address, reason }
     }
 
-    /// Holds new connections back; those in the queue are still taken by the workers.
-    pub(crate) fn quiet(&mut self, now: Time) -> Quieting {
+    /// Holds new connections back; those in the queue are still taken by the workers. What was asked for and is lent to
+    /// workers of other brokers stays open.
+    pub(crate) fn quiet(&mut self, now: Time, is_lent: impl Fn(u32) -> bool) -> Quieting {
         for bound in &mut self.bound {
             match &mut bound.sockets {
                 // A listener that cannot be filtered drains with its door open; what is queued then is counted by `shut`.
@@ -215,7 +217,9 @@ impl Sockets {
                 Kind::Lanes(lanes) => lanes.refuse_new(),
             }
         }
-        self.asked_mut().for_each(|listener| drop(listener.refuse_new()));
+        for (_, asked) in self.asked.iter_mut().filter(|(place, _)| !is_lent(**place)) {
+            let _ = asked.listener.refuse_new();
+        }
         Quieting::since(now)
     }
 
@@ -225,18 +229,20 @@ impl Sockets {
             Kind::Shared(listener) => listener.queued().unwrap_or(0),
             Kind::Lanes(lanes) => lanes.queued(),
         });
-        let asked = self.asked.values().map(|asked| asked.listener.queued().unwrap_or(0));
+        let asked = self.asked.values().filter(|asked| asked.listener.is_quiet());
+        let asked = asked.map(|asked| asked.listener.queued().unwrap_or(0));
         quieting.is_over(queued.chain(asked).sum(), now) || self.bound.is_empty() && self.asked.is_empty()
     }
 
-    /// Refuses new connections and resets what is queued; returns how many.
-    pub(crate) fn shut(&mut self) -> u64 {
+    /// Refuses new connections and resets what is queued; returns how many. What is lent stays open, as above.
+    pub(crate) fn shut(&mut self, is_lent: impl Fn(u32) -> bool) -> u64 {
         let shut = |bound: &mut Bound| match &mut bound.sockets {
             Kind::Shared(listener) => u64::from(listener.shut().unwrap_or(0)),
             Kind::Lanes(lanes) => u64::from(lanes.shut()),
         };
         let declared: u64 = self.bound.iter_mut().map(shut).sum();
-        declared + self.asked_mut().map(|listener| u64::from(listener.shut().unwrap_or(0))).sum::<u64>()
+        self.asked.values_mut().for_each(|asked| asked.is_left = true);
+        declared + self.shut_left(is_lent)
     }
 
     /// A worker may have called `listen` with a shorter queue on the shared socket, or shut it for everybody. Whether all
@@ -413,7 +419,7 @@ mod tests {
         let wanted = [unix.as_str(), "127.0.0.1:0"].map(|at| Listen::new("", at).unwrap()).to_vec();
         let mut sockets = Sockets::new(wanted, 1, false);
         assert_eq!((sockets.open().unwrap().len(), sockets.mendable().count()), (2, 2));
-        sockets.shut();
+        sockets.shut(|_| false);
         assert_eq!(sockets.mendable().count(), 0);
         std::fs::remove_file(folder.path().join(".s.drained")).unwrap();
         sockets.open().unwrap_err();

@@ -365,7 +365,7 @@ impl Workers {
             channel.end();
         }
         self.forget_post(worker);
-        self.forget_peer(worker);
+        self.forget_peer(worker, process.of, process.peer.as_ref());
     }
 
     /// Gives a pipe up; what was not yet a whole line is said as it is.

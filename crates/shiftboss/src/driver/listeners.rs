@@ -1,4 +1,5 @@
-//! UNIX listeners that somebody has removed, or a worker has shut for good, are bound anew before somebody is to use them.
+//! Listeners as a whole: UNIX ones that somebody has removed, or a worker has shut for good, are bound anew before somebody
+//! is to use them; those that several brokers use are shut with the last.
 
 use std::os::fd::AsFd as _;
 
@@ -6,6 +7,7 @@ use shiftboss_core::id::BrokerId;
 use shiftboss_core::input::ListenFailure;
 
 use super::Driver;
+use crate::node::Place;
 
 impl Driver {
     /// Sees to it that clients find the open ones of a broker; whether they do. That one cannot be had is said once.
@@ -38,5 +40,25 @@ impl Driver {
             self.pass_on_all(broker);
         }
         result
+    }
+
+    /// Shuts the listeners of a broker, and those that other drained brokers have left open for it; how many connections
+    /// were reset.
+    pub(super) fn shut_listeners(&mut self, broker: BrokerId) -> u64 {
+        let mut refused = 0;
+        for (owner, shell) in (0..).map(BrokerId).zip(&mut self.shells) {
+            let is_lent = |place| self.workers.is_lent(Place { broker: owner.0, place });
+            if owner == broker {
+                self.workers.leave_listeners(&shell.sockets);
+                refused += shell.sockets.shut(is_lent);
+            } else if shell.sockets.has_left() {
+                self.workers.leave_listeners(&shell.sockets);
+                refused += shell.sockets.shut_left(is_lent);
+            } else {
+                continue;
+            }
+            self.workers.watch_listeners(owner, &shell.sockets);
+        }
+        refused
     }
 }

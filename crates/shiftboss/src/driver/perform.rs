@@ -11,6 +11,7 @@ use super::Driver;
 use super::post;
 use super::starts::Start;
 use crate::convert;
+use crate::node::Place;
 use crate::os::{clock, code, kill_points};
 
 impl Driver {
@@ -77,16 +78,15 @@ impl Driver {
                 Effect::QuietListeners { broker, round } => {
                     let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
                     kill_points::point("listeners are quieted");
-                    let quieting = shell.sockets.quiet(clock::now());
+                    let is_lent = |place| self.workers.is_lent(Place { broker: broker.0, place });
+                    let quieting = shell.sockets.quiet(clock::now(), is_lent);
                     kill_points::point("listeners were quieted");
                     self.quieting.insert(broker, (round, quieting));
                 }
                 Effect::ShutListeners { broker, round } => {
-                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
                     self.quieting.remove(&broker);
-                    self.workers.leave_listeners(&shell.sockets);
                     kill_points::point("listeners are shut");
-                    let refused = shell.sockets.shut();
+                    let refused = self.shut_listeners(broker);
                     kill_points::point("listeners were shut");
                     self.inputs.push_back(Input::Shut { broker, round, refused });
                 }

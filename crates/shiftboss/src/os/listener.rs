@@ -211,6 +211,11 @@ impl Listener {
         self.socket.local_addr().ok()?.as_socket()
     }
 
+    /// Whether new clients are kept waiting.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.state == State::Quiet
+    }
+
     /// Takes a connection out of the queue, without waiting for one. It does not wait in turn (`SOCK_NONBLOCK`).
     ///
     /// # Errors

@@ -32,6 +32,8 @@ pub(crate) struct Wish {
 pub(crate) struct Asked {
     pub(super) wish: Wish,
     pub(super) listener: Listener,
+    /// Its broker is drained: it is open only as long as others use it.
+    pub(super) is_left: bool,
 }
 
 impl Wish {
@@ -156,7 +158,7 @@ impl Sockets {
             wish.deposit(place, listener.as_fd(), keeper, broker).map_err(io)?;
         }
         let address = listener.address().to_string();
-        self.asked.insert(place, Asked { wish, listener });
+        self.asked.insert(place, Asked { wish, listener, is_left: false });
         Ok((place, address))
     }
 
@@ -166,13 +168,32 @@ impl Sockets {
         let (Some(socket), Some(note)) = (descriptors.next(), descriptors.next()) else { return Ok(()) };
         let wish: Wish = serde_json::from_slice(&memory::read(note.as_fd())?)?;
         let listener = Listener::adopt(socket, &wish.address)?;
-        self.asked.insert(place, Asked { wish, listener });
+        self.asked.insert(place, Asked { wish, listener, is_left: false });
         Ok(())
     }
 
     /// Those that were asked for: their places and addresses.
     pub(crate) fn asked(&self) -> impl Iterator<Item = (u32, String)> {
         self.asked.iter().map(|(place, asked)| (*place, asked.listener.address().to_string()))
+    }
+
+    /// Whether any were left open for other brokers.
+    pub(crate) fn has_left(&self) -> bool {
+        self.asked.values().any(|asked| asked.is_left && asked.listener.is_to_listen())
+    }
+
+    /// Shuts what was left open for other brokers and is not lent any more; how many connections were reset.
+    pub(crate) fn shut_left(&mut self, is_lent: impl Fn(u32) -> bool) -> u64 {
+        let left = self.asked.iter_mut().filter(|(place, asked)| asked.is_left && !is_lent(**place));
+        left.map(|(_, asked)| u64::from(asked.listener.shut().unwrap_or(0))).sum()
+    }
+
+    /// Lends one to another broker: it is open, also if its own is drained.
+    pub(crate) fn lend(&mut self, place: u32) {
+        if let Some(asked) = self.asked.get_mut(&place) {
+            // What cannot be opened is opened with the next resume.
+            let _ = asked.listener.reopen();
+        }
     }
 
     /// Closes one of those.
@@ -224,7 +245,7 @@ impl Sockets {
         mended: &mut impl FnMut(&Address, OwnedFd),
     ) -> Result<(), (String, BindError)> {
         let mut result = Ok(());
-        for (place, Asked { wish, listener }) in &mut self.asked {
+        for (place, Asked { wish, listener, .. }) in &mut self.asked {
             if !opens && !listener.is_to_listen() {
                 continue;
             }
