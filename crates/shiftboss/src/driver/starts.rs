@@ -86,11 +86,12 @@ impl Driver {
         let shell = self.shells.get_mut(of.0 as usize).ok_or("its broker is gone")?;
         let made = slot.map_or(Ok(false), |slot| shell.sockets.make_lanes(slot));
         if made.map_err(|error| format!("no lane for it: {error}"))? {
-            if let Some(keeper) = self.chief.keeper() {
-                let held = shell.sockets.deposit(keeper, of);
-                held.map_err(|error| cannot("the keeper does not take its lane", &error))?;
-            }
             self.workers.watch_listeners(of, &shell.sockets);
+        }
+        // What is held already is not said again.
+        if let Some(keeper) = self.chief.keeper() {
+            let held = shell.sockets.deposit(keeper, of);
+            held.map_err(|error| cannot("the keeper does not take its lane", &error))?;
         }
         let launch = self.launches.get(&launch).ok_or("its specification is gone")?;
         let (broker, ready, sockets) = (&shell.name, shell.ready, &shell.sockets);
