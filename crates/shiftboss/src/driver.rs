@@ -8,6 +8,7 @@ mod chief;
 mod hear;
 mod join;
 mod lanes;
+mod listeners;
 mod node;
 mod outside;
 mod perform;
@@ -16,7 +17,7 @@ mod starts;
 mod succession;
 mod turns;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub(crate) struct Driver {
     outside: Outside,
     chief: Chief,
     quieting: BTreeMap<BrokerId, (u32, Quieting)>,
+    /// Of whom it was said that one of their listeners cannot be mended.
+    unmended: BTreeSet<BrokerId>,
     feed: Feed,
     names: Names,
     /// Makes the brokers that join.
@@ -159,6 +162,7 @@ impl Driver {
             outside,
             chief: parts.chief,
             quieting: BTreeMap::new(),
+            unmended: BTreeSet::new(),
             feed: parts.feed,
             names: parts.names,
             founder: parts.founder,

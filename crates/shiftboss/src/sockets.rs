@@ -13,7 +13,7 @@ use shiftboss_core::input::ListenFailure;
 use shiftboss_core::status::BrokerStatus;
 use shiftboss_core::time::Time;
 
-use crate::address::{Balance, Listen};
+use crate::address::{Address, Balance, Listen};
 use crate::attendance::Attendance;
 use crate::keeper::Keeper;
 use crate::keys::Key;
@@ -157,13 +157,43 @@ impl Sockets {
                 return Err(self.failure(at, error.to_string()));
             }
         }
-        for listener in self.asked_mut() {
-            if let Err(error) = listener.reopen() {
-                let address = listener.address().to_string();
+        for asked in self.asked.values_mut() {
+            asked.is_left = false;
+            if let Err(error) = asked.listener.reopen() {
+                let address = asked.listener.address().to_string();
                 return Err(ListenFailure { address, reason: error.to_string() });
             }
         }
         Ok(self.addresses())
+    }
+
+    /// Sees to it that clients find the UNIX listeners, which others can remove and workers can shut: those that are
+    /// open, or all if they are to be opened. Tells of each that was bound anew, with the socket from before.
+    pub(crate) fn mend(
+        &mut self,
+        opens: bool,
+        keeper: Option<&Keeper>,
+        broker: BrokerId,
+        mut mended: impl FnMut(&Address, OwnedFd),
+    ) -> Result<(), ListenFailure> {
+        let mut result = Ok(());
+        for (place, bound) in (0..).zip(&mut self.bound) {
+            let Kind::Shared(listener) = &mut bound.sockets else { continue };
+            if !opens && !listener.is_to_listen() {
+                continue;
+            }
+            let hold = |socket: BorrowedFd<'_>| {
+                let key = Key::Listener(broker, place);
+                keeper.map_or(Ok(()), |keeper| keeper.deposit(key, &[socket], 0))
+            };
+            match listener.mend(self.nonblocking, 0, hold) {
+                Ok(before) => before.into_iter().for_each(|before| mended(listener.address(), before)),
+                Err(error) => result = Err((listener.address().to_string(), error)),
+            }
+        }
+        // All of them, also after one that cannot.
+        let asked = self.mend_asked(opens, keeper, broker, &mut mended);
+        result.and(asked).map_err(|(address, error)| ListenFailure { address, reason: error.to_string() })
     }
 
     /// The keeper could not hold them.
@@ -177,8 +207,9 @@ impl Sockets {
         ListenFailure { address, reason }
     }
 
-    /// Holds new connections back; those in the queue are still taken by the workers.
-    pub(crate) fn quiet(&mut self, now: Time) -> Quieting {
+    /// Holds new connections back; those in the queue are still taken by the workers. What was asked for and is lent to
+    /// workers of other brokers stays open.
+    pub(crate) fn quiet(&mut self, now: Time, is_lent: impl Fn(u32) -> bool) -> Quieting {
         for bound in &mut self.bound {
             match &mut bound.sockets {
                 // A listener that cannot be filtered drains with its door open; what is queued then is counted by `shut`.
@@ -186,7 +217,9 @@ impl Sockets {
                 Kind::Lanes(lanes) => lanes.refuse_new(),
             }
         }
-        self.asked_mut().for_each(|listener| drop(listener.refuse_new()));
+        for (_, asked) in self.asked.iter_mut().filter(|(place, _)| !is_lent(**place)) {
+            let _ = asked.listener.refuse_new();
+        }
         Quieting::since(now)
     }
 
@@ -196,18 +229,20 @@ impl Sockets {
             Kind::Shared(listener) => listener.queued().unwrap_or(0),
             Kind::Lanes(lanes) => lanes.queued(),
         });
-        let asked = self.asked.values().map(|asked| asked.listener.queued().unwrap_or(0));
+        let asked = self.asked.values().filter(|asked| asked.listener.is_quiet());
+        let asked = asked.map(|asked| asked.listener.queued().unwrap_or(0));
         quieting.is_over(queued.chain(asked).sum(), now) || self.bound.is_empty() && self.asked.is_empty()
     }
 
-    /// Refuses new connections and resets what is queued; returns how many.
-    pub(crate) fn shut(&mut self) -> u64 {
+    /// Refuses new connections and resets what is queued; returns how many. What is lent stays open, as above.
+    pub(crate) fn shut(&mut self, is_lent: impl Fn(u32) -> bool) -> u64 {
         let shut = |bound: &mut Bound| match &mut bound.sockets {
             Kind::Shared(listener) => u64::from(listener.shut().unwrap_or(0)),
             Kind::Lanes(lanes) => u64::from(lanes.shut()),
         };
         let declared: u64 = self.bound.iter_mut().map(shut).sum();
-        declared + self.asked_mut().map(|listener| u64::from(listener.shut().unwrap_or(0))).sum::<u64>()
+        self.asked.values_mut().for_each(|asked| asked.is_left = true);
+        declared + self.shut_left(is_lent)
     }
 
     /// A worker may have called `listen` with a shorter queue on the shared socket, or shut it for everybody. Whether all
@@ -223,8 +258,8 @@ impl Sockets {
         declared + asked == 0
     }
 
-    /// The sockets of which something is to be heard, with their places: that a worker has shut one for everybody that can
-    /// listen again, or that there is a connection to hand over.
+    /// The open sockets of which something is to be heard, with their places: that a worker has shut one for everybody, or
+    /// that there is a connection to hand over.
     pub(crate) fn watched(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
         let declared = (0..).zip(&self.bound);
         let declared =
@@ -232,7 +267,7 @@ impl Sockets {
         let asked = self.asked.iter().map(|(place, asked)| (*place, &asked.listener));
         declared
             .chain(asked)
-            .filter(|(place, listener)| listener.can_be_mended() || self.is_by_turns(*place))
+            .filter(|(_, listener)| listener.tells_of_its_end())
             .map(|(place, listener)| (place, listener.as_fd()))
     }
 
@@ -379,3 +414,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A queue that has been empty this long has no handshake under way either.
 const EMPTY_FOR: Duration = Duration::from_millis(200);
 const AT_MOST: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_open_listeners_are_watched_for_their_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let unix = format!("unix://{}/s", folder.path().display());
+        let wanted = [unix.as_str(), "127.0.0.1:0"].map(|at| Listen::new("", at).unwrap()).to_vec();
+        let mut sockets = Sockets::new(wanted, 1, false);
+        assert_eq!((sockets.open().unwrap().len(), sockets.watched().count()), (2, 2));
+        sockets.shut(|_| false);
+        assert_eq!(sockets.watched().count(), 0);
+        std::fs::remove_file(folder.path().join(".s.drained")).unwrap();
+        sockets.open().unwrap_err();
+        assert_eq!(sockets.watched().count(), 0);
+        sockets.mend(true, None, BrokerId(0), |_, _| ()).unwrap();
+        assert_eq!((sockets.open().unwrap().len(), sockets.watched().count()), (2, 2));
+    }
+}

@@ -362,7 +362,7 @@ impl Workers {
             channel.end();
         }
         self.forget_post(worker);
-        self.forget_peer(worker);
+        self.forget_peer(worker, process.of, process.peer.as_ref());
         if let (Some(slot), Some(peer)) = (process.slot, process.peer) {
             self.has_left(worker, process.of, slot, &peer);
         }
@@ -378,7 +378,7 @@ impl Workers {
     }
 
     /// Before a descriptor is closed: its description may live on elsewhere, and would stay in the poller with it.
-    pub(super) fn leave_poller(&self, fd: BorrowedFd<'_>) {
+    pub(crate) fn leave_poller(&self, fd: BorrowedFd<'_>) {
         // Not registered is as good as removed.
         let _ = self.poller.get_ref().remove(fd);
     }

@@ -2,9 +2,12 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::app::*;
 use crate::ready_before_retire::web;
@@ -73,20 +76,95 @@ fn a_unix_path_is_served_drained_and_resumed() {
         "#,
     );
     let path = app.path("s.sock");
-    let connect = || std::os::unix::net::UnixStream::connect(&path);
-    let serves = || {
-        let mut stream = connect().unwrap();
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains("ok"), "{answer}");
-    };
-    serves();
+    is_served(&path);
     app.does(&["drain", "local"]);
-    assert!(connect().is_err());
+    assert!(UnixStream::connect(&path).is_err());
     app.does(&["resume", "local"]);
-    serves();
+    is_served(&path);
     let (status, _) = app.stop();
     assert!(status.success());
     assert!(!path.exists());
+}
+
+fn is_served(path: &Path) {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("ok"), "{answer}");
+}
+
+fn bound_anew(log: &[Value]) -> usize {
+    let is = |event: &&Value| event["text"].as_str().is_some_and(|text| text.contains("bound anew"));
+    log.iter().filter(is).count()
+}
+
+#[test]
+fn a_unix_path_that_somebody_removes_is_there_again_after_resume_and_recycle() {
+    let port = free_port();
+    let app = App::ready(&format!(
+        "app = \"e2e\"\n[broker.local]\ncommand = [\"WORKER\", \"--http\", \"--ready\", \"notify\"]\n\
+         kind = \"notify\"\nlisten = [\"unix://FOLDER/s.sock\", \"tcp://127.0.0.1:{port}\"]\n"
+    ));
+    let path = app.path("s.sock");
+    app.does(&["drain", "local"]);
+    std::fs::remove_file(app.path(".s.sock.drained")).unwrap();
+    app.does(&["resume", "local"]);
+    is_served(&path);
+    TcpStream::connect(("127.0.0.1", port)).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    app.does(&["recycle", "local"]);
+    is_served(&path);
+    // A successor has what was bound last.
+    app.kill_broker();
+    app.until_event("broker_adopted", 1);
+    is_served(&path);
+    app.does(&["recycle", "local"]);
+    is_served(&path);
+    // Nobody has it at once.
+    std::fs::remove_file(&path).unwrap();
+    app.does(&["drain", "local"]);
+    let stranger = UnixListener::bind(&path).unwrap();
+    assert!(!app.ask(&["resume", "local", "--timeout", "1s"]).status.success());
+    drop(stranger);
+    app.does(&["resume", "local"]);
+    is_served(&path);
+    assert_eq!(bound_anew(&app.stop().1), 3);
+    assert!(!path.exists());
+}
+
+/// It takes no connection, and does this when it is asked to leave.
+fn idle(leaving: &str) -> App {
+    let script = format!(
+        "import os, select, signal, socket\nlistener = socket.socket(fileno=3)\n\
+         def leave(*_):\n    {leaving}\n    os._exit(0)\nsignal.signal(signal.SIGTERM, leave)\n\
+         waits = select.epoll()\nwaits.register(3, select.EPOLLIN)\nwhile True: signal.pause()"
+    );
+    App::ready(&format!(
+        "app = \"e2e\"\n[broker.local]\ncommand = [\"python3\", \"-c\", {script:?}]\n\
+         listen = [\"unix://FOLDER/s.sock\"]\n"
+    ))
+}
+
+#[test]
+fn a_unix_socket_that_a_worker_shuts_is_bound_anew() {
+    let app = idle("listener.shutdown(socket.SHUT_RDWR)");
+    app.does(&["recycle", "local"]);
+    eventually("clients are let in", || UnixStream::connect(app.path("s.sock")).is_ok());
+    app.until("that is said", |log| bound_anew(log) == 1);
+    app.does(&["drain", "local"]);
+    app.does(&["resume", "local"]);
+    UnixStream::connect(app.path("s.sock")).unwrap();
+    assert_eq!(bound_anew(&app.until_event("worker_ready", 3)), 1);
+}
+
+#[test]
+fn whoever_waits_at_a_unix_path_that_is_drained_is_turned_away_and_counted() {
+    let app = idle("pass");
+    let mut client = UnixStream::connect(app.path("s.sock")).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    app.does(&["drain", "local"]);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    let log = app.until_event("broker_drained", 1);
+    assert_eq!(log.iter().find(|event| event["event"] == "broker_drained").unwrap()["refused"], 1);
 }

@@ -177,9 +177,14 @@ impl Cluster {
 
     /// What comes of this in the worker of that slot: what it returns, or the members of what it throws.
     pub(crate) fn told(&self, slot: u32, script: &str) -> Result<Value, Value> {
+        self.told_by(&format!("web/{slot}"), script)
+    }
+
+    /// The same in any worker.
+    pub(crate) fn told_by(&self, worker: &str, script: &str) -> Result<Value, Value> {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let message = json!({"number": number, "told": script}).to_string();
-        let sent = self.app.ask(&["send", &format!("web/{slot}"), &message]);
+        let sent = self.app.ask(&["send", worker, &message]);
         // Whoever kills the broker process was told, though nobody is left to say so.
         let said = text(&sent.stderr);
         assert!(sent.status.success() || said.contains("was lost before it said whom it has told"), "{said}");

@@ -37,8 +37,9 @@ impl Driver {
                 Some(News::Clock) => self.outside.clock_has_come(&mut self.inputs),
                 Some(News::Listener(broker)) if event.readable && !event.hangup => self.pass_on_all(broker),
                 Some(News::Listener(broker)) => {
+                    let mended = self.mend_open_listeners(broker);
                     if let Some(shell) = self.shells.get_mut(broker.0 as usize)
-                        && !shell.sockets.assert_backlog()
+                        && !(shell.sockets.assert_backlog() && mended)
                     {
                         // It would be told of without end. The next worker that becomes ready is the next try.
                         self.workers.leave_listeners(&shell.sockets);

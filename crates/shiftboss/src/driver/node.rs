@@ -99,6 +99,7 @@ impl Driver {
                     place
                 });
                 if let Some(place) = place {
+                    self.workers.has_used(worker, place);
                     self.workers.leaves_turns(worker, place);
                     self.pass_on_all(BrokerId(place.broker));
                 }
@@ -218,6 +219,12 @@ impl Driver {
             shell.sockets.asked_before(&wish).map(|place| Place { broker, place })
         });
         if let Some(place) = found {
+            if let Some(shell) =
+                self.shells.get_mut(place.broker as usize).filter(|_| place.broker != broker.0)
+            {
+                shell.sockets.lend(place.place);
+                self.workers.watch_listeners(BrokerId(place.broker), &shell.sockets);
+            }
             return Ok(place);
         }
         let keeper = self.chief.keeper();
@@ -228,13 +235,14 @@ impl Driver {
         Ok(Place { broker: broker.0, place })
     }
 
-    /// What nobody asks for any more is closed, once a recycle of all who did has ended.
+    /// What nobody asks for any more is closed, once a recycle of the last broker whose workers did has ended.
     pub(super) fn close_unused_listeners(&mut self, broker: BrokerId) {
-        let Some(shell) = self.shells.get(broker.0 as usize) else { return };
-        let is_used = |place| self.workers.is_used(Place { broker: broker.0, place });
-        let unused = shell.sockets.asked().filter(|(place, _)| !is_used(*place));
-        // Closed once that is recorded: a successor must have all that is.
-        self.inputs.extend(unused.map(|(_, address)| Input::Unbound { broker, address }));
+        for (owner, shell) in (0..).map(BrokerId).zip(&self.shells) {
+            let is_unused = |place| self.workers.was_last_used_by(broker, Place { broker: owner.0, place });
+            let unused = shell.sockets.asked().filter(|(place, _)| is_unused(*place));
+            // Closed once that is recorded: a successor must have all that is.
+            self.inputs.extend(unused.map(|(_, address)| Input::Unbound { broker: owner, address }));
+        }
     }
 
     /// A listener outlives its worker, for the next one; but some ask for another one each.

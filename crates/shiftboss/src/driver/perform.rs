@@ -11,6 +11,7 @@ use super::Driver;
 use super::post;
 use super::starts::Start;
 use crate::convert;
+use crate::node::Place;
 use crate::os::{clock, code, kill_points};
 
 impl Driver {
@@ -64,9 +65,10 @@ impl Driver {
                     kill_points::point("a tree was killed");
                 }
                 Effect::OpenListeners { broker, round } => {
-                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
                     kill_points::point("listeners are opened");
-                    let mut result = shell.sockets.open();
+                    let mended = self.mend_listeners(broker, true);
+                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
+                    let mut result = mended.and_then(|()| shell.sockets.open());
                     kill_points::point("listeners were opened");
                     if let (Ok(_), Some(keeper)) = (&result, self.chief.keeper())
                         && let Err(error) = shell.sockets.deposit(keeper, broker)
@@ -80,16 +82,15 @@ impl Driver {
                 Effect::QuietListeners { broker, round } => {
                     let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
                     kill_points::point("listeners are quieted");
-                    let quieting = shell.sockets.quiet(clock::now());
+                    let is_lent = |place| self.workers.is_lent(Place { broker: broker.0, place });
+                    let quieting = shell.sockets.quiet(clock::now(), is_lent);
                     kill_points::point("listeners were quieted");
                     self.quieting.insert(broker, (round, quieting));
                 }
                 Effect::ShutListeners { broker, round } => {
-                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
                     self.quieting.remove(&broker);
-                    self.workers.leave_listeners(&shell.sockets);
                     kill_points::point("listeners are shut");
-                    let refused = shell.sockets.shut();
+                    let refused = self.shut_listeners(broker);
                     kill_points::point("listeners were shut");
                     self.inputs.push_back(Input::Shut { broker, round, refused });
                 }
@@ -97,10 +98,12 @@ impl Driver {
                 Effect::Emit(event) => {
                     if let (shiftboss_core::What::WorkerReady { .. }, Some(broker)) =
                         (&event.what, event.broker)
-                        && let Some(shell) = self.shells.get_mut(broker.0 as usize)
                     {
-                        shell.sockets.assert_backlog();
-                        self.workers.watch_listeners(broker, &shell.sockets);
+                        self.mend_open_listeners(broker);
+                        if let Some(shell) = self.shells.get_mut(broker.0 as usize) {
+                            shell.sockets.assert_backlog();
+                            self.workers.watch_listeners(broker, &shell.sockets);
+                        }
                     }
                     match (&event.what, event.broker) {
                         (shiftboss_core::What::RecycleFinished { .. }, Some(broker)) => {

@@ -84,17 +84,19 @@ impl Driver {
     pub(super) fn make_lanes(&mut self, broker: BrokerId, slot: Slot) -> Result<(), String> {
         let shell = self.shells.get_mut(broker.0 as usize).ok_or("its broker is gone")?;
         if shell.sockets.make_lanes(slot).map_err(|error| format!("no lane for it: {error}"))? {
-            if let Some(keeper) = self.chief.keeper() {
-                let held = shell.sockets.deposit(keeper, broker);
-                held.map_err(|error| cannot("the keeper does not take its lane", &error))?;
-            }
             self.workers.watch_listeners(broker, &shell.sockets);
+        }
+        // What is held already is not said again.
+        if let Some(keeper) = self.chief.keeper() {
+            let held = shell.sockets.deposit(keeper, broker);
+            held.map_err(|error| cannot("the keeper does not take its lane", &error))?;
         }
         Ok(())
     }
 
     fn spawn(&mut self, of: BrokerId, start: Start) -> Result<Pid, String> {
         let Start { worker, slot, generation, launch } = start;
+        self.mend_open_listeners(of);
         if let Some(slot) = slot {
             self.make_lanes(of, slot)?;
         }

@@ -82,8 +82,9 @@ impl Driver {
         }
         // A worker may have shut them meanwhile; opened again they are as they should be.
         for broker in self.core.listening() {
+            let mended = self.mend_listeners(broker, true);
             if let Some(shell) = self.shells.get_mut(broker.0 as usize) {
-                if let Err(failure) = shell.sockets.open() {
+                if let Err(failure) = shell.sockets.open().and(mended) {
                     self.log.note(&format!("{}: {}: {}", shell.name, failure.address, failure.reason));
                 }
                 self.workers.watch_listeners(broker, &shell.sockets);

@@ -39,6 +39,8 @@ pub struct Lanes {
     order: Order,
     /// Lanes that are chosen; none = all.
     attended: Vec<u32>,
+    /// They are meant to listen.
+    open: bool,
     quiet: bool,
 }
 
@@ -58,7 +60,8 @@ impl Lanes {
         let first = Listener::lane(address, false)?;
         let address = first.address().clone();
         let order = Order::default();
-        let mut lanes = Lanes { lanes: vec![first], address, order, attended: Vec::new(), quiet: false };
+        let attended = Vec::new();
+        let mut lanes = Lanes { lanes: vec![first], address, order, attended, open: false, quiet: false };
         lanes.grow(count)?;
         lanes.reopen().map_err(|source| BindError::Other { address: lanes.address.clone(), source })?;
         Ok(lanes)
@@ -73,7 +76,8 @@ impl Lanes {
             lanes.into_iter().map(|lane| Listener::adopt(lane, address)).collect::<io::Result<_>>()?;
         let address = lanes.first().map_or_else(|| address.clone(), |lane| lane.address().clone());
         let order = Order::adopt(note.map(File::from))?;
-        let mut lanes = Lanes { lanes, address, order, attended: Vec::new(), quiet: false };
+        let open = lanes.iter().any(Listener::is_to_listen);
+        let mut lanes = Lanes { lanes, address, order, attended: Vec::new(), open, quiet: false };
         lanes.settle()?;
         Ok(lanes)
     }
@@ -111,15 +115,15 @@ impl Lanes {
     /// Sees to it that this slot has a lane, open if the others are; whether there is a new one.
     ///
     /// # Errors
-    /// [`BindError`]; those that were there remain.
+    /// [`BindError`]; those that were there remain, and the next call does the rest.
     pub fn make(&mut self, slot: u32) -> Result<bool, BindError> {
-        let (known, is_open) = (self.lanes.len(), self.is_open());
+        let known = self.lanes.len();
         self.grow(slot.saturating_add(1))?;
-        let is_new = self.lanes.len() > known;
-        if is_new && is_open {
+        let is_left = self.open && self.order.lanes.len() < self.lanes.len();
+        if is_left {
             self.listen().map_err(|source| BindError::Other { address: self.address.clone(), source })?;
         }
-        Ok(is_new)
+        Ok(is_left || self.lanes.len() > known)
     }
 
     fn grow(&mut self, count: u32) -> Result<(), BindError> {
@@ -134,7 +138,7 @@ impl Lanes {
     /// # Errors
     /// Those of listen(2) and of `SO_ATTACH_REUSEPORT_CBPF`.
     pub fn reopen(&mut self) -> io::Result<()> {
-        self.quiet = false;
+        (self.open, self.quiet) = (true, false);
         self.listen()
     }
 
@@ -180,6 +184,7 @@ impl Lanes {
 
     /// Refuses from now on and resets what is queued; returns how many that were.
     pub fn shut(&mut self) -> u32 {
+        self.open = false;
         (0..).take(self.lanes.len()).map(|lane| self.shut_one(lane).unwrap_or(0)).sum()
     }
 
@@ -201,7 +206,7 @@ impl Lanes {
     /// # Errors
     /// As for [`Lanes::reopen`].
     pub fn assert_backlog(&mut self) -> io::Result<()> {
-        if !self.is_open() {
+        if !self.open {
             return Ok(());
         }
         let known = self.order.lanes.len();
@@ -223,8 +228,13 @@ impl Lanes {
         if attended == self.attended {
             return Ok(());
         }
-        self.attended = attended;
-        self.choose()
+        let before = std::mem::replace(&mut self.attended, attended);
+        let chosen = self.choose();
+        if chosen.is_err() {
+            // It is tried again.
+            self.attended = before;
+        }
+        chosen
     }
 
     /// Puts the program in place that chooses the attended lanes.
@@ -252,11 +262,6 @@ impl Lanes {
         kill_points::point("a lane was shut");
         self.order.leaves(lane)?;
         Ok(queued)
-    }
-
-    /// Whether they are meant to listen.
-    fn is_open(&self) -> bool {
-        self.lanes.iter().any(Listener::is_to_listen)
     }
 
     /// Takes out of the order whoever has stopped to listen without us.

@@ -8,6 +8,8 @@
 //!
 //! Every operation may be repeated. Which of them when is decided by core.
 
+mod path;
+
 use std::fmt;
 use std::fs;
 use std::io;
@@ -25,6 +27,8 @@ use super::filter;
 use super::heirs;
 use super::holder::{self, Holder};
 use crate::address::{Address, Host};
+
+pub(crate) use path::allow;
 
 /// A bound socket and what it is for.
 #[derive(Debug)]
@@ -164,11 +168,12 @@ impl Listener {
 
     /// Whether it listens in fact: a worker may have shut it.
     pub(super) fn is_listening(&self) -> io::Result<bool> {
-        self.socket.is_listener()
+        let is_whole = !matches!(self.address, Address::Unix(_)) || self.is_whole()?;
+        Ok(is_whole && self.socket.is_listener()?)
     }
 
     /// Whether it is meant to.
-    pub(super) fn is_to_listen(&self) -> bool {
+    pub(crate) fn is_to_listen(&self) -> bool {
         self.state != State::Shut
     }
 
@@ -206,6 +211,11 @@ impl Listener {
         self.socket.local_addr().ok()?.as_socket()
     }
 
+    /// Whether new clients are kept waiting.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.state == State::Quiet
+    }
+
     /// Takes a connection out of the queue, without waiting for one. It does not wait in turn (`SOCK_NONBLOCK`).
     ///
     /// # Errors
@@ -223,7 +233,7 @@ impl Listener {
         self.socket.set_nonblocking(true).map_err(|error| explain(&self.address, error))
     }
 
-    /// Lets new connections in again.
+    /// Lets new connections in again; at a UNIX path once [`Listener::mend`] has seen to it.
     ///
     /// # Errors
     /// EADDRINUSE if a stranger listens there now; ENOENT if the UNIX path's other name has been removed.
@@ -284,12 +294,12 @@ impl Listener {
 
     /// Refuses from now on and resets what is queued; returns how many that were. An explicit port stays bound
     /// (`tcp_disconnect` keeps it), and without `SO_REUSEADDR` no stranger can listen there meanwhile.
-    /// Connections queued at a UNIX path stay there.
+    /// A UNIX path that is somebody else's by now is left alone.
     ///
     /// # Errors
     /// Those of shutdown(2) and rename(2); then it stays open.
     pub fn shut(&mut self) -> io::Result<u32> {
-        let queued = self.queued()?;
+        let mut queued = self.queued()?;
         match (&self.address, self.state) {
             (_, State::Shut) => {}
             (Address::Tcp(_), State::Open | State::Quiet) => {
@@ -301,20 +311,26 @@ impl Listener {
                 }
             }
             (Address::Udp(_), State::Open | State::Quiet) => filter::drop_everything(&self.socket)?,
-            (Address::Unix(path), State::Open | State::Quiet) => fs::rename(path, away(path))?,
+            (Address::Unix(path), State::Open | State::Quiet) => {
+                if self.is_at(path) {
+                    fs::rename(path, away(path))?;
+                }
+                queued = self.turn_away()?;
+            }
         }
         self.state = State::Shut;
         Ok(queued)
     }
 
-    /// Whether one that a worker has shut down can listen again: a TCP socket can, and says by EPOLLHUP that it has to.
+    /// Whether it says by EPOLLHUP that a worker has shut it and it is not meant to be.
     #[must_use]
-    pub fn can_be_mended(&self) -> bool {
-        matches!(self.address, Address::Tcp(_))
+    pub fn tells_of_its_end(&self) -> bool {
+        matches!(self.address, Address::Tcp(_) | Address::Unix(_)) && self.is_to_listen()
     }
 
     /// A worker may have shortened the queue by its own listen(2), or have shut the socket for everybody by
-    /// shutdown(2): both are one property of the shared socket, and both end here.
+    /// shutdown(2): both are one property of the shared socket, and both end here; for the latter a UNIX socket needs
+    /// [`Listener::mend`].
     ///
     /// # Errors
     /// Those of listen(2).
@@ -343,7 +359,7 @@ impl Drop for Listener {
             return;
         }
         let path = if self.state == State::Shut { away(path) } else { path.clone() };
-        if self.file.is_some() && self.file == file_of(&path).ok() {
+        if self.is_at(&path) {
             // Gone meanwhile is as good.
             let _ = fs::remove_file(path);
         }
@@ -410,6 +426,16 @@ fn bind_network(at: SocketAddr, host: Host, kind: Type, group: Group) -> io::Res
 
 fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindError> {
     let failed = |error| explain(address, error);
+    make_way(path, address)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+    at(path, |at| socket.bind(at)).map_err(failed)?;
+    socket.listen(BACKLOG).map_err(failed)?;
+    Ok((socket, file_of(path).map_err(failed)?))
+}
+
+/// Removes a socket at which nobody answers.
+fn make_way(path: &Path, address: &Address) -> Result<(), BindError> {
+    let failed = |error| explain(address, error);
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
@@ -429,10 +455,7 @@ fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindErro
             }
         },
     }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
-    at(path, |at| socket.bind(at)).map_err(failed)?;
-    socket.listen(BACKLOG).map_err(failed)?;
-    Ok((socket, file_of(path).map_err(failed)?))
+    Ok(())
 }
 
 /// Whether somebody answers, without waiting for one who is frozen with a full queue (`EAGAIN`: somebody is there).

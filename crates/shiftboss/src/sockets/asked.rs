@@ -1,12 +1,10 @@
 //! Listeners that workers have asked for: `listen` in a worker of Node's `cluster` asks its primary. Whoever asks for the
 //! same has the same socket, in whatever broker; it belongs to the broker whose worker was the first.
 
-use std::fs::Permissions;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -17,7 +15,7 @@ use super::Sockets;
 use crate::address::{Address, Balance, Host};
 use crate::keeper::Keeper;
 use crate::keys::Key;
-use crate::os::listener::{BindError, Listener};
+use crate::os::listener::{BindError, Listener, allow};
 use crate::os::memory;
 
 /// Where somebody wants to listen.
@@ -34,6 +32,8 @@ pub(crate) struct Wish {
 pub(crate) struct Asked {
     pub(super) wish: Wish,
     pub(super) listener: Listener,
+    /// Its broker is drained: it is open only as long as others use it.
+    pub(super) is_left: bool,
 }
 
 impl Wish {
@@ -64,6 +64,18 @@ impl Wish {
             address,
             mode: rights(query.readable_all, 0o444) | rights(query.writable_all, 0o222),
         })
+    }
+
+    /// Has the socket that was bound for it held, with itself.
+    fn deposit(
+        &self,
+        place: u32,
+        socket: BorrowedFd<'_>,
+        keeper: &Keeper,
+        broker: BrokerId,
+    ) -> io::Result<()> {
+        let note = memory::sealed("shiftboss-asked", &serde_json::to_vec(self)?)?;
+        keeper.deposit(Key::Listener(broker, place), &[socket, note.as_fd()], 0)
     }
 
     /// By which it is the same wish.
@@ -139,17 +151,14 @@ impl Sockets {
         let place = self.asked.keys().next_back().map_or(FIRST_ASKED, |last| last + 1);
         let listener = Listener::bind(&wish.address, true).map_err(|error| errno_of(&error))?;
         let io = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::NOBUFS);
-        if let (Address::Unix(path), 1..) = (&wish.address, wish.mode) {
-            allow_everybody(path, wish.mode).map_err(io)?;
+        if let Address::Unix(path) = &wish.address {
+            allow(path, wish.mode).map_err(io)?;
         }
         if let Some(keeper) = keeper {
-            let note = serde_json::to_vec(&wish).map_err(|_| Errno::INVAL)?;
-            let note = memory::sealed("shiftboss-asked", &note).map_err(io)?;
-            let key = Key::Listener(broker, place);
-            keeper.deposit(key, &[listener.as_fd(), note.as_fd()], 0).map_err(io)?;
+            wish.deposit(place, listener.as_fd(), keeper, broker).map_err(io)?;
         }
         let address = listener.address().to_string();
-        self.asked.insert(place, Asked { wish, listener });
+        self.asked.insert(place, Asked { wish, listener, is_left: false });
         Ok((place, address))
     }
 
@@ -159,13 +168,32 @@ impl Sockets {
         let (Some(socket), Some(note)) = (descriptors.next(), descriptors.next()) else { return Ok(()) };
         let wish: Wish = serde_json::from_slice(&memory::read(note.as_fd())?)?;
         let listener = Listener::adopt(socket, &wish.address)?;
-        self.asked.insert(place, Asked { wish, listener });
+        self.asked.insert(place, Asked { wish, listener, is_left: false });
         Ok(())
     }
 
     /// Those that were asked for: their places and addresses.
     pub(crate) fn asked(&self) -> impl Iterator<Item = (u32, String)> {
         self.asked.iter().map(|(place, asked)| (*place, asked.listener.address().to_string()))
+    }
+
+    /// Whether any were left open for other brokers.
+    pub(crate) fn has_left(&self) -> bool {
+        self.asked.values().any(|asked| asked.is_left && asked.listener.is_to_listen())
+    }
+
+    /// Shuts what was left open for other brokers and is not lent any more; how many connections were reset.
+    pub(crate) fn shut_left(&mut self, is_lent: impl Fn(u32) -> bool) -> u64 {
+        let left = self.asked.iter_mut().filter(|(place, asked)| asked.is_left && !is_lent(**place));
+        left.map(|(_, asked)| u64::from(asked.listener.shut().unwrap_or(0))).sum()
+    }
+
+    /// Lends one to another broker: it is open, also if its own is drained.
+    pub(crate) fn lend(&mut self, place: u32) {
+        if let Some(asked) = self.asked.get_mut(&place) {
+            // What cannot be opened is opened with the next resume.
+            let _ = asked.listener.reopen();
+        }
     }
 
     /// Closes one of those.
@@ -208,6 +236,30 @@ impl Sockets {
         declared.or_else(|| self.asked.get(&place).map(|asked| asked.listener.as_fd()))
     }
 
+    /// As [`Sockets::mend`], of those that were asked for.
+    pub(super) fn mend_asked(
+        &mut self,
+        opens: bool,
+        keeper: Option<&Keeper>,
+        broker: BrokerId,
+        mended: &mut impl FnMut(&Address, OwnedFd),
+    ) -> Result<(), (String, BindError)> {
+        let mut result = Ok(());
+        for (place, Asked { wish, listener, .. }) in &mut self.asked {
+            if !opens && !listener.is_to_listen() {
+                continue;
+            }
+            let hold = |socket: BorrowedFd<'_>| {
+                keeper.map_or(Ok(()), |keeper| wish.deposit(*place, socket, keeper, broker))
+            };
+            match listener.mend(true, wish.mode, hold) {
+                Ok(before) => before.into_iter().for_each(|before| mended(listener.address(), before)),
+                Err(error) => result = Err((listener.address().to_string(), error)),
+            }
+        }
+        result
+    }
+
     pub(super) fn asked_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
         self.asked.values_mut().map(|asked| &mut asked.listener)
     }
@@ -247,11 +299,6 @@ impl Sockets {
         self.shared.insert(place, data);
         Ok(())
     }
-}
-
-fn allow_everybody(path: &Path, mode: u32) -> io::Result<()> {
-    let before = std::fs::metadata(path)?.permissions().mode();
-    std::fs::set_permissions(path, Permissions::from_mode(before | mode))
 }
 
 /// What Node would have had from the kernel.

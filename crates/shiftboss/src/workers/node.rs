@@ -33,6 +33,8 @@ pub(super) struct Stage {
     pub(super) unserved: BTreeSet<Place>,
     /// Who takes turns at which listener.
     turns: BTreeMap<Place, Turns<OwnedFd>>,
+    /// Of which broker the last worker was that does not use it any more.
+    last_users: BTreeMap<Place, BrokerId>,
     /// Connections that were handed over under these numbers, and from where.
     handed: BTreeMap<(WorkerId, u64), Place>,
     /// When somebody's silence means that it never listens.
@@ -287,13 +289,34 @@ impl Workers {
         let _ = poller.add(listener, token, interest).or_else(|_| poller.modify(listener, token, interest));
     }
 
+    /// Whether no worker has this listener any more, and the last that had it was this broker's.
+    pub(crate) fn was_last_used_by(&self, broker: BrokerId, place: Place) -> bool {
+        let last = self.stage.last_users.get(&place).copied().unwrap_or(BrokerId(place.broker));
+        last == broker && !self.is_used(place)
+    }
+
     /// Whether any worker has this listener and has not closed it.
-    pub(crate) fn is_used(&self, place: Place) -> bool {
+    pub(super) fn is_used(&self, place: Place) -> bool {
         self.processes.values().any(|process| process.peer.as_ref().is_some_and(|peer| peer.uses(place)))
+    }
+
+    /// Whether a worker of another broker has it, and is to stay.
+    pub(crate) fn is_lent(&self, place: Place) -> bool {
+        let uses = |peer: &Peer| peer.uses(place) && !peer.is_leaving();
+        let mut others = self.processes.values().filter(|process| process.of.0 != place.broker);
+        others.any(|process| process.peer.as_ref().is_some_and(uses))
+    }
+
+    /// A worker has closed it.
+    pub(crate) fn has_used(&mut self, worker: WorkerId, place: Place) {
+        if let Some(process) = self.processes.get(&worker) {
+            self.stage.last_users.insert(place, process.of);
+        }
     }
 
     /// A listener is closed.
     pub(crate) fn is_closed(&mut self, broker: BrokerId, place: u32) {
+        self.stage.last_users.remove(&Place { broker: broker.0, place });
         self.stage.habits.forget(Place { broker: broker.0, place });
     }
 
@@ -315,7 +338,9 @@ impl Workers {
 
     /// What was on its way to or from a worker that is gone is of no use. But a connection that it has taken is nobody
     /// else's: it may have read of it.
-    pub(super) fn forget_peer(&mut self, worker: WorkerId) {
+    pub(super) fn forget_peer(&mut self, worker: WorkerId, of: BrokerId, peer: Option<&Peer>) {
+        let places = peer.into_iter().flat_map(Peer::places);
+        self.stage.last_users.extend(places.map(|place| (place, of)));
         for (other, said) in std::mem::take(&mut self.stage.said) {
             match said {
                 _ if other != worker => self.stage.said.push_back((other, said)),

@@ -1,7 +1,7 @@
 //! Where workers listen: they ask for it, and all who ask for the same have the same.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use serde_json::json;
 
@@ -185,6 +185,56 @@ fn clients_that_come_while_nobody_is_there_are_served_by_the_next_worker() {
         for client in clients {
             assert_eq!(client.join().unwrap().unwrap(), "worker 2", "{node}, {balance:?}");
         }
+    });
+}
+
+/// Brokers that listen at the same port have the same listener, whoever's it is.
+#[test]
+fn a_listener_serves_one_broker_while_another_that_uses_it_is_drained() {
+    each(|node| {
+        let port = free_port();
+        let script = programs().join("web.js");
+        let command = [node.path(), script.to_str().unwrap(), &port.to_string()];
+        let broker = |name| format!("[broker.{name}]\ncommand = {command:?}\nkind = \"node\"\n");
+        let app = App::ready(&format!("app = \"node\"\n{}{}", broker("one"), broker("two")));
+        let serves = || get(("127.0.0.1", port), "/").unwrap();
+        for (first, second) in [("one", "two"), ("two", "one")] {
+            app.does(&["drain", first]);
+            serves();
+            app.does(&["recycle", second]);
+            serves();
+            app.does(&["drain", second]);
+            let refused = TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "{node}: nobody is left");
+            app.does(&["resume", second]);
+            serves();
+            app.does(&["resume", first]);
+            serves();
+        }
+        assert_eq!(named(&app.log(), "listener_bound"), 1, "{node}");
+        app.stop();
+    });
+}
+
+#[test]
+fn a_listener_is_closed_after_a_recycle_of_the_last_broker_that_used_it() {
+    each(|node| {
+        let port = free_port();
+        let script = programs().join("asked.js");
+        let two = format!(
+            "[broker.two]\ncommand = {:?}\nkind = \"node\"\nready = \"notify\"",
+            [node.path(), script.to_str().unwrap()]
+        );
+        let cluster = Cluster::asked(node, 1, &two);
+        let listen = format!("return kept.listen(kept.web(), {port})");
+        cluster.tell(0, &listen);
+        cluster.told_by("two/0", &listen).unwrap();
+        cluster.app.does(&["recycle", "web"]);
+        get(("127.0.0.1", port), "/").unwrap();
+        assert_eq!(named(&cluster.app.log(), "listener_closed"), 0, "{node}");
+        cluster.app.does(&["recycle", "two"]);
+        assert_eq!(cluster.event("listener_closed", 1)["broker"], "web", "{node}");
+        eventually("it is closed", || TcpStream::connect(("127.0.0.1", port)).is_err());
     });
 }
 

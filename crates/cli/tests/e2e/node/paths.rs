@@ -74,3 +74,21 @@ fn a_path_is_for_everybody_if_that_is_asked_for() {
         }
     });
 }
+
+/// One that waits for its turn hears of whoever comes to a path, also to one that had to be bound anew.
+#[test]
+fn a_path_is_served_by_turns() {
+    each(|node| {
+        let declared = "listen = [{ address = \"unix://FOLDER/web.sock\", balance = \"round-robin\" }]";
+        let cluster = Cluster::asked(node, 1, declared);
+        let path = cluster.app.path("web.sock");
+        let listen = format!("return kept.listen(kept.web(), {path:?})");
+        for _ in 0..2 {
+            cluster.tell(0, &listen);
+            get_at(&path).unwrap();
+            get_at(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            cluster.app.does(&["recycle", "web"]);
+        }
+    });
+}

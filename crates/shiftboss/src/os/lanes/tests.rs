@@ -122,6 +122,26 @@ fn a_new_lane_waits_until_it_is_attended() {
     each_gets_its_own(&mut lanes);
 }
 
+/// A socket that takes no program stands for a kernel that has no memory for one.
+#[test]
+fn what_could_not_be_done_is_done_by_the_next_call() {
+    let mut lanes = bind("127.0.0.1:0", 2);
+    let folder = tempfile::tempdir().unwrap();
+    let mut other = Listener::bind(&Address::Unix(folder.path().join("s")), false).unwrap();
+    std::mem::swap(&mut lanes.lanes[0], &mut other);
+    lanes.attend([1]).unwrap_err();
+    std::mem::swap(&mut lanes.lanes[0], &mut other);
+    lanes.attend([1]).unwrap();
+    let _clients: Vec<_> = (0..20).map(|_| TcpStream::connect(to(&lanes)).unwrap()).collect();
+    assert_eq!(queues(&lanes), [0, 20]);
+    take(&lanes, 1);
+    std::mem::swap(&mut lanes.lanes[0], &mut other);
+    lanes.make(3).unwrap_err();
+    std::mem::swap(&mut lanes.lanes[0], &mut other);
+    assert!(lanes.make(3).unwrap() && !lanes.make(3).unwrap());
+    each_gets_its_own(&mut lanes);
+}
+
 #[test]
 fn a_successor_knows_each_lane_whenever_its_predecessor_was_killed() {
     let mut lanes = bind("127.0.0.1:0", 4);
@@ -147,7 +167,7 @@ fn a_successor_knows_each_lane_whenever_its_predecessor_was_killed() {
     // All are shut.
     next.shut();
     let mut next = heir(&mut next);
-    assert!(!next.is_open());
+    assert!(!next.open);
     next.reopen().unwrap();
     each_gets_its_own(&mut next);
 }

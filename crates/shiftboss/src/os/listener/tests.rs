@@ -245,3 +245,81 @@ fn a_path_may_be_longer_than_an_address() {
     let BindError::Other { source, .. } = refused else { panic!("{refused}") };
     assert_eq!(Errno::from_io_error(&source), Some(Errno::NAMETOOLONG));
 }
+
+fn mend(listener: &mut Listener) -> Result<bool, BindError> {
+    listener.mend(true, 0o222, |_| Ok(())).map(|before| before.is_some())
+}
+
+#[test]
+fn a_path_at_which_no_client_could_come_is_bound_anew() {
+    type Harm = fn(&Listener, &Path);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let mut listener = Listener::bind(&Address::Unix(path.clone()), false).unwrap();
+    let removed: Harm = |_, path| fs::remove_file(path).unwrap();
+    let is_shut: Harm = |listener, _| listener.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    let reads_no_more: Harm = |listener, _| listener.socket.shutdown(std::net::Shutdown::Read).unwrap();
+    for harm in [removed, is_shut, reads_no_more] {
+        for while_shut in [false, true] {
+            assert!(!mend(&mut listener).unwrap());
+            let at = if while_shut { away(&path) } else { path.clone() };
+            if while_shut {
+                listener.shut().unwrap();
+            }
+            harm(&listener, &at);
+            let held = std::cell::Cell::new(false);
+            let hold = |_: BorrowedFd<'_>| {
+                held.set(!path.exists());
+                Ok(())
+            };
+            assert!(listener.mend(true, 0o222, hold).unwrap().is_some() && held.get());
+            listener.reopen().unwrap();
+            UnixStream::connect(&path).unwrap();
+            listener.accept().unwrap();
+            assert!(listener.socket.nonblocking().unwrap() && !away(&path).exists());
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o222, 0o222);
+        }
+    }
+}
+
+#[test]
+fn a_path_that_is_somebody_elses_by_now_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    for while_shut in [false, true] {
+        let mut listener = Listener::bind(&Address::Unix(path.clone()), false).unwrap();
+        if while_shut {
+            listener.shut().unwrap();
+        } else {
+            fs::remove_file(&path).unwrap();
+        }
+        let stranger = UnixListener::bind(&path).unwrap();
+        assert!(matches!(mend(&mut listener), Err(BindError::InUse { .. })));
+        listener.shut().unwrap();
+        UnixStream::connect(&path).unwrap();
+        drop(stranger);
+        assert!(mend(&mut listener).is_ok());
+        listener.reopen().unwrap();
+        UnixStream::connect(&path).unwrap();
+        listener.accept().unwrap();
+    }
+}
+
+#[test]
+fn what_waits_at_a_path_is_turned_away_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let mut listener = Listener::bind(&Address::Unix(path.clone()), false).unwrap();
+    let waiting: Vec<_> = (0..3).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    listener.refuse_new().unwrap();
+    assert_eq!((listener.shut().unwrap(), listener.shut().unwrap()), (3, 0));
+    for mut client in waiting {
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    }
+    assert!(!listener.socket.nonblocking().unwrap(), "as the workers have it");
+    // Also if its path is gone.
+    listener.reopen().unwrap();
+    let _client = UnixStream::connect(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(listener.shut().unwrap(), 1);
+}

@@ -1,0 +1,64 @@
+//! Listeners as a whole: UNIX ones that somebody has removed, or a worker has shut for good, are bound anew before somebody
+//! is to use them; those that several brokers use are shut with the last.
+
+use std::os::fd::AsFd as _;
+
+use shiftboss_core::id::BrokerId;
+use shiftboss_core::input::ListenFailure;
+
+use super::Driver;
+use crate::node::Place;
+
+impl Driver {
+    /// Sees to it that clients find the open ones of a broker; whether they do. That one cannot be had is said once.
+    pub(super) fn mend_open_listeners(&mut self, broker: BrokerId) -> bool {
+        let Err(ListenFailure { address, reason }) = self.mend_listeners(broker, false) else {
+            self.unmended.remove(&broker);
+            return true;
+        };
+        if self.unmended.insert(broker) {
+            self.log.note(&format!("{address}: no client can come, and it cannot be bound anew: {reason}"));
+        }
+        false
+    }
+
+    /// The same of all of them, which are to be opened.
+    pub(super) fn mend_listeners(&mut self, broker: BrokerId, all: bool) -> Result<(), ListenFailure> {
+        let Some(shell) = self.shells.get_mut(broker.0 as usize) else { return Ok(()) };
+        let (workers, log) = (&self.workers, &mut self.log);
+        let mut any = false;
+        let result = shell.sockets.mend(all, self.chief.keeper(), broker, |address, before| {
+            workers.leave_poller(before.as_fd());
+            log.note(&format!(
+                "{}: {address} was removed, or a worker has shut it: it is bound anew, for workers that start from now on",
+                shell.name
+            ));
+            any = true;
+        });
+        if any {
+            self.workers.watch_listeners(broker, &shell.sockets);
+            self.pass_on_all(broker);
+        }
+        result
+    }
+
+    /// Shuts the listeners of a broker, and those that other drained brokers have left open for it; how many connections
+    /// were reset.
+    pub(super) fn shut_listeners(&mut self, broker: BrokerId) -> u64 {
+        let mut refused = 0;
+        for (owner, shell) in (0..).map(BrokerId).zip(&mut self.shells) {
+            let is_lent = |place| self.workers.is_lent(Place { broker: owner.0, place });
+            if owner == broker {
+                self.workers.leave_listeners(&shell.sockets);
+                refused += shell.sockets.shut(is_lent);
+            } else if shell.sockets.has_left() {
+                self.workers.leave_listeners(&shell.sockets);
+                refused += shell.sockets.shut_left(is_lent);
+            } else {
+                continue;
+            }
+            self.workers.watch_listeners(owner, &shell.sockets);
+        }
+        refused
+    }
+}
