@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use super::*;
 
 /// What answers at this path, which may be longer than an address can be.
-pub(super) fn get_at(path: &Path) -> io::Result<String> {
+fn get_at(path: &Path) -> io::Result<String> {
     let folder = std::fs::File::open(path.parent().unwrap())?;
     let short = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder));
     let mut stream = UnixStream::connect(Path::new(&short).join(path.file_name().unwrap()))?;

@@ -133,19 +133,6 @@ fn is_accepted(port: u16, from: u16) -> bool {
     })
 }
 
-#[test]
-fn a_path_is_served_in_turn() {
-    each(|node| {
-        let listen = "cwd = \"FOLDER\"\nlisten = [{ address = \"unix://FOLDER/web.sock\", balance = \"round-robin\" }]\n";
-        let cluster = Cluster::asked(node, 2, listen);
-        let path = cluster.app.path("web.sock");
-        cluster.tell_all(2, &format!("return kept.listen(kept.web(), {path:?})"));
-        let mut served: Vec<_> = (0..4).map(|_| super::paths::get_at(&path).unwrap()).collect();
-        served.sort();
-        assert_eq!(served, ["worker 1", "worker 1", "worker 2", "worker 2"], "{node}");
-    });
-}
-
 /// Nobody of the new shift asks for the other port when the old one has left, and it is closed.
 #[test]
 fn connections_are_heard_of_when_another_listener_was_closed() {
