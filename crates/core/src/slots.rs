@@ -188,11 +188,16 @@ impl Broker {
         }
     }
 
-    /// As many processes as the slots of a broker may have, those that are leaving included: whoever calls everybody back, or recycles
-    /// again and again, while the workers before take their time to leave, must not fill the memory with them.
+    /// As many processes as the slots of a broker may have, those that are leaving included: whoever calls everybody back, or
+    /// recycles again and again, while the workers before take their time to leave, must not fill the memory with them. Slots
+    /// count as long as somebody is in them: after a scale-down those that stay are not held back by those that leave.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.workers.len() - self.standbys.all.len()
-            >= 2 * self.wanted as usize + self.spec.recycle.surge as usize
+        let processes = self.workers.len() - self.standbys.all.len();
+        let has_most = |slots: u32| processes >= 2 * slots as usize + self.spec.recycle.surge as usize;
+        has_most(self.wanted) && {
+            let slots = self.workers.values().filter_map(|worker| worker.slot);
+            has_most(slots.map(|slot| slot.0 + 1).max().unwrap_or(0))
+        }
     }
 
     /// Somebody may have left: the slots that found no room ask again.

@@ -20,7 +20,8 @@ pub(crate) fn i8_held_means_held(oracle: &Oracle, _: &Step, effect: &Effect) -> 
     Ok(true)
 }
 
-/// However slowly workers leave: twice as many processes as wanted, and surge, is the most; beside standbys.
+/// However slowly workers leave: twice as many processes as slots that are wanted or have one, and surge, is the most; beside
+/// standbys.
 pub(crate) fn i1_hard_ceiling(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {
     let Effect::Spawn { broker: id, worker, slot, .. } = effect else { return Ok(false) };
     let Some(_) = slot else { return Ok(false) };
@@ -34,8 +35,10 @@ pub(crate) fn i1_hard_ceiling(oracle: &Oracle, _: &Step, effect: &Effect) -> Ver
 /// No room for another one among those that are leaving.
 pub(crate) fn is_crowded(oracle: &Oracle, id: BrokerId) -> bool {
     let broker = oracle.facts.broker(id);
-    let most = 2 * broker.wanted + target(broker, &oracle.specs).recycle.surge;
-    oracle.facts.of(id).filter(|(_, process)| process.slot.is_some()).count() >= most as usize
+    let taken: Vec<Slot> = oracle.facts.of(id).filter_map(|(_, process)| process.slot).collect();
+    let slots = taken.iter().fold(broker.wanted, |slots, slot| slots.max(slot.0 + 1));
+    let most = 2 * slots + target(broker, &oracle.specs).recycle.surge;
+    taken.len() >= most as usize
 }
 
 pub(crate) fn i9_no_spawn_once_the_app_stops(oracle: &Oracle, _: &Step, effect: &Effect) -> Verdict {

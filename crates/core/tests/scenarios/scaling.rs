@@ -80,3 +80,27 @@ fn the_same_number_again_changes_nothing() {
     assert!(is_done(&world.outcome(request)));
     assert_eq!((world.living.len(), world.leaving().len()), (2, 0));
 }
+
+/// However slowly the others leave.
+#[test]
+fn a_crash_after_a_scale_down_is_repaired_at_once() {
+    let mut world = World::ready([spec(10)]);
+    world.ask(API, Verb::Scale(1));
+    let begin = world.log.len();
+    world.crash(world.newest(0));
+    assert_eq!(spawns(&world.log[begin..]), 1);
+}
+
+#[test]
+fn workers_that_are_wanted_again_do_not_wait_for_those_that_leave() {
+    let mut world = World::ready([spec(10)]);
+    world.ask(API, Verb::Scale(0));
+    let begin = world.log.len();
+    world.ask(API, Verb::Scale(3));
+    assert_eq!(spawns(&world.log[begin..]), 3);
+    // To and fro as often as one likes, there are not more than twice as many.
+    for wanted in [0, 10, 0, 10, 0, 10, 1, 9] {
+        world.ask(API, Verb::Scale(wanted));
+    }
+    assert!(spawns(&world.log) <= 2 * 10 + 1, "{}", spawns(&world.log));
+}
