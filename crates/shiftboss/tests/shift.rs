@@ -205,6 +205,25 @@ fn an_app_ends_while_its_program_is_about_to_end() {
 }
 
 #[test]
+fn a_broker_is_drained_or_scaled_to_none_while_its_program_is_about_to_end() {
+    let stage = Stage::new();
+    let ends: [fn(&Broker); 2] = [
+        |broker| drop(broker.drain_workers().wait().unwrap()),
+        |broker| drop(broker.scale(0).wait().unwrap()),
+    ];
+    for (name, end) in ["drained", "scaled"].into_iter().zip(ends) {
+        let (broker, mut events) = stage.start(name, workers_that("quiet", 2));
+        stage.app.set_graceful_shutdown(true);
+        for worker in broker.workers().wait().unwrap() {
+            worker.kill(Signal::KILL);
+            next(&mut events, ended);
+        }
+        end(&broker);
+        stage.app.set_graceful_shutdown(false);
+    }
+}
+
+#[test]
 fn messages_and_ops_come_in_order_with_their_worker() {
     let stage = Stage::new();
     let (broker, mut events) = stage.start("api", workers_that("talks", 1));

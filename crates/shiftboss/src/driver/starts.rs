@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use shiftboss_core::id::{BrokerId, Generation, LaunchId, Pid, Slot, WorkerId};
+use shiftboss_core::status::{BrokerState, BrokerStatus};
 use shiftboss_core::{Input, Time};
 
 use super::Driver;
@@ -55,22 +56,45 @@ impl Driver {
 
     /// Whether some can be started in another round.
     pub(super) fn has_starts(&self) -> bool {
-        !self.starts.waiting.is_empty() && (!self.is_ending || self.core.is_stopping())
+        !self.starts.waiting.is_empty() && !self.is_ending
     }
 
-    /// Starts the next one, if the round has time for it. Nobody is started while the program around seems about to end; if
-    /// the app itself ends then, says that nobody was.
+    /// Starts the next one, if the round has time for it. Nobody is started while the program around seems about to end.
     pub(super) fn start_next(&mut self) {
-        if !self.has_starts() || clock::now() >= self.starts.until {
+        if self.is_ending {
+            return self.give_up_starts();
+        }
+        if clock::now() >= self.starts.until {
             return;
         }
-        let Some((broker, start)) = self.starts.next() else { return };
-        let worker = start.worker;
-        let started = if self.is_ending {
-            Err("the program is about to end".to_owned())
-        } else {
-            self.spawn(broker, start)
-        };
+        if let Some((broker, start)) = self.starts.next() {
+            let started = self.spawn(broker, start);
+            self.is_started(start.worker, started);
+        }
+    }
+
+    /// Says of those who are not wanted any longer that nobody was started.
+    fn give_up_starts(&mut self) {
+        let (stopping, status) = (self.core.is_stopping(), self.core.status());
+        let mut given_up = Vec::new();
+        for (broker, starts) in &mut self.starts.waiting {
+            let of = status.brokers.get(broker.0 as usize);
+            let is_wanted = |start: &Start| {
+                let has_slot = |of: &&BrokerStatus| start.slot.is_none_or(|slot| slot.0 < of.wanted);
+                let is_open =
+                    |of: &&BrokerStatus| matches!(of.state, BrokerState::Open | BrokerState::Waiting);
+                !stopping && of.filter(has_slot).filter(is_open).is_some()
+            };
+            given_up.extend(starts.iter().copied().filter(|start| !is_wanted(start)));
+            starts.retain(is_wanted);
+        }
+        self.starts.waiting.retain(|(_, starts)| !starts.is_empty());
+        for start in given_up {
+            self.is_started(start.worker, Err("the program is about to end".to_owned()));
+        }
+    }
+
+    fn is_started(&mut self, worker: WorkerId, started: Result<Pid, String>) {
         self.inputs.push_back(match started {
             Ok(pid) => Input::Spawned { worker, pid },
             Err(reason) => {
