@@ -201,5 +201,5 @@ impl Handle {
     }
 }
 
-/// As many as core remembers the outcomes of.
-const REMEMBERED: usize = 256;
+/// As many as core remembers, answered and not: a key whose command is forgotten here must be forgotten there.
+const REMEMBERED: usize = 1024 + 512;
