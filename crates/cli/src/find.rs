@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use shiftboss::config::app_of;
 use shiftboss::os::instance::{default_socket, running_sockets};
 
 use crate::args::Global;
@@ -83,28 +84,9 @@ fn app_of_file(config: &Path) -> Result<Option<String>, Trouble> {
         std::io::ErrorKind::InvalidData => wrong("not valid UTF-8".to_owned()),
         _ => wrong(error.to_string()),
     })?;
-    let app = match app_of_text(&text) {
-        Some(app) => app.to_owned(),
-        None => directory_of(config)
-            .ok_or_else(|| wrong("has no `app`, and its directory has no name".to_owned()))?,
-    };
+    let app = app_of(config, &text)
+        .ok_or_else(|| wrong("has no `app`, and its directory has no name".to_owned()))?;
     if is_name(&app) { Ok(Some(app)) } else { Err(wrong(no_name(&app))) }
-}
-
-/// The value of the top-level key `app`.
-fn app_of_text(text: &str) -> Option<&str> {
-    let top = text.lines().map(str::trim).take_while(|line| !line.starts_with('['));
-    top.filter_map(|line| {
-        let value = line.strip_prefix("app")?.trim_start().strip_prefix('=')?.trim_start();
-        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-        value[1..].split(quote).next()
-    })
-    .next()
-}
-
-fn directory_of(config: &Path) -> Option<String> {
-    let config = std::path::absolute(config).ok()?;
-    Some(config.parent()?.file_name()?.to_str()?.to_owned())
 }
 
 /// The text, if an app may be called so.
@@ -163,6 +145,32 @@ mod tests {
     fn a_file_that_is_broken_further_down_still_names_its_app() {
         let (_folder, config) = file("# app = \"no\"\napp='shop' # here\n[broker.api\napp = \"other\"");
         assert_eq!(find(&[], &config, &[]).unwrap(), Path::new("/run/shop.sock"));
+    }
+
+    #[test]
+    fn the_name_is_read_as_a_run_reads_it() {
+        let texts = [
+            "\u{feff}app = \"shop\"",
+            "\"app\" = \"shop\"",
+            "'app'='''shop'''",
+            "upgrade = \"\"\"\napp = \"other\"\n\"\"\"\napp = \"\\u0073hop\"",
+            // With a mistake further down.
+            "\u{feff}app = \"shop\"\n[broker.api",
+            "\"app\" = \"shop\"\n[broker.api",
+        ];
+        for text in texts {
+            let (_folder, config) = file(text);
+            assert_eq!(find(&[], &config, &[]).unwrap(), Path::new("/run/shop.sock"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_called_so_also_by_way_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let sub = folder.path().join("shop/sub");
+        std::fs::create_dir_all(&sub).unwrap();
+        std::fs::write(folder.path().join("shop/shiftboss.toml"), "[broker.api]\n").unwrap();
+        assert_eq!(find(&[], &sub.join("../shiftboss.toml"), &[]).unwrap(), Path::new("/run/shop.sock"));
     }
 
     #[test]

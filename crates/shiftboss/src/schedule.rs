@@ -121,16 +121,26 @@ impl Schedule {
     }
 
     /// Whether a moment is inside of a window: the last thing that happened was a beginning. Where one window ends and
-    /// another begins at the same moment, it goes on.
+    /// another begins at the same moment, it goes on. One that lies in a gap of summer time does not come.
     #[must_use]
     pub fn is_open(&self, at: Timestamp) -> bool {
         let at = at.to_zoned(self.zone.clone());
         let last = |cron: &Cron| cron.find_previous_occurrence(&at, true).ok();
         match (last(&self.open), last(&self.close)) {
-            (Some(open), Some(close)) => open >= close,
+            (Some(open), Some(close)) if open == close => self.begins_last(&open),
+            (Some(open), Some(close)) => open > close,
             (Some(_), None) => true,
             (None, _) => false,
         }
+    }
+
+    /// Of a beginning and an end that come at this moment, whether the end is not the later one by the clock on the
+    /// wall: a gap may have brought both to where it is over.
+    fn begins_last(&self, at: &Zoned) -> bool {
+        // In UTC there is no gap.
+        let Ok(wall) = at.datetime().to_zoned(TimeZone::UTC) else { return true };
+        let last = |cron: &Cron| cron.find_previous_occurrence(&wall, true).ok();
+        last(&self.open) >= last(&self.close)
     }
 
     /// When that will be otherwise; none = never.
@@ -287,6 +297,27 @@ mod tests {
         assert!(hours.is_open(at("2026-10-25T00:30:00Z")) && hours.is_open(at("2026-10-25T01:30:00Z")));
         let next = hours.next_change(at("2026-10-25T00:30:00Z"));
         assert_eq!(next, Some(at("2026-10-25T04:00:00Z")));
+    }
+
+    #[test]
+    fn a_window_in_an_hour_that_summer_time_leaves_out_does_not_come() {
+        // 28 March 2027: from 2:00 straight to 3:00.
+        for (open, close) in
+            [("10 2 * * *", "40 2 * * *"), ("10 2 * * *", "0 3 * * *"), ("0 2 * * *", "30 2 * * *")]
+        {
+            let hours = paris(open, close);
+            let next = hours.next_change(at("2027-03-27T12:00:00Z")).unwrap();
+            assert!(next > at("2027-03-28T12:00:00Z"), "{open}, {close}: {next}");
+            assert!(!hours.is_open(at("2027-03-28T01:00:00Z")), "{open}, {close}");
+            assert!(hours.is_open(next));
+        }
+        // What begins there last, and what goes on there, is open.
+        for (open, close) in [("40 2 * * *", "10 2 * * *"), ("0 3 * * *", "30 2 * * *")] {
+            assert!(paris(open, close).is_open(at("2027-03-28T01:00:00Z")), "{open}, {close}");
+        }
+        let hours = paris("0 1,3 * * *", "0 3,5 * * *");
+        assert!(hours.is_open(at("2027-03-28T01:00:00Z")));
+        assert_eq!(hours.next_change(at("2027-03-28T00:30:00Z")), Some(at("2027-03-28T03:00:00Z")));
     }
 
     #[test]

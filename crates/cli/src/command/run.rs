@@ -216,6 +216,7 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
         RunError::Launch(_) => Trouble::new(if from_line { Exit::Failed } else { Exit::Config }, text),
         RunError::Claim(ClaimError::AlreadyRunning { .. }) => Trouble::new(Exit::Busy, text)
             .help("`shiftboss status` shows it, `shiftboss stop --all` ends it; --app NAME starts another"),
+        RunError::Claim(ClaimError::SocketRemoved { .. }) => Trouble::new(Exit::Busy, text),
         RunError::Claim(ClaimError::Os { source, .. })
             if source.kind() == std::io::ErrorKind::PermissionDenied =>
         {

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
+use rustix::fs::{FileType, Mode};
 use rustix::process::Signal;
 
 use crate::app::*;
@@ -140,6 +141,32 @@ fn a_full_disk_under_the_log_is_said_and_stops_nobody() {
         app.stderr().contains("standard output cannot be written, lines are lost: No space")
     });
     app.does(&["recycle", "--all"]);
+}
+
+#[test]
+fn a_log_that_nobody_reads_is_said_and_goes_on_when_it_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("shiftboss.toml"), fill(&beside(r#"["WORKER"]"#), folder.path()))
+        .unwrap();
+    std::fs::write(folder.path().join("version"), "good").unwrap();
+    let fifo = folder.path().join("log");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let both = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let writer = std::fs::File::options().write(true).open(&fifo).unwrap();
+    let app = App::started(folder, &["run"], |command| {
+        command.stdout(Stdio::from(writer));
+    });
+    app.does(&["wait", "web", "--for", "ready", "--timeout", "30s"]);
+    drop(both);
+    app.does(&["recycle", "--all"]);
+    let said = "standard output cannot be written, lines are lost: Broken pipe";
+    eventually("it is said", || app.stderr().contains(said));
+    let mut lines = BufReader::new(std::fs::File::open(&fifo).unwrap()).lines().map_while(Result::ok);
+    app.does(&["recycle", "--all"]);
+    // What was in it when its first reader left comes before.
+    assert!(lines.any(|line| line.contains("\"lines_lost\"")));
+    assert!(lines.any(|line| line.contains("recycle")));
+    assert_eq!(app.stderr().matches(said).count(), 1);
 }
 
 #[test]

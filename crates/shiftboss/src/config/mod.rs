@@ -15,6 +15,7 @@ mod file;
 mod hours;
 mod keys;
 mod listen;
+mod name;
 mod policy;
 mod problem;
 mod render;
@@ -35,6 +36,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeTable;
 
+pub use name::app_of;
 pub use render::{Diagnostic, Place, Severity};
 pub use value::{DurationError, parse_duration, show_duration};
 
@@ -118,8 +120,13 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
     load(name, text, directory.map(|name| name.to_string_lossy()).as_deref(), Reader::Command)
 }
 
+/// Without the byte order mark that some editors begin a file with.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 fn load(name: &str, text: &str, default_app: Option<&str>, reader: Reader) -> Result<Loaded, ConfigErrors> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = without_mark(text);
     let (mut root, syntax) = DeTable::parse_recoverable(text);
     let source = Source::new(name, text, secrets::of(root.get_ref()));
     if !syntax.is_empty() {

@@ -25,8 +25,8 @@ use rustix::net::{
 };
 use rustix::process::geteuid;
 
-use super::heirs;
 use super::notify::{LONGEST_PATH, longest_path};
+use super::{heirs, leftovers};
 
 /// The claim to be the app; given back when dropped, or by the kernel when the process ends.
 #[derive(Debug)]
@@ -53,6 +53,14 @@ pub enum ClaimError {
         pid: Option<u32>,
         /// For how long, by the wall clock.
         up: Option<Duration>,
+    },
+    /// Another process is the app, and can be asked by signals only.
+    #[error("`{app}` runs already as pid {pid}, but its socket was removed: `kill -TERM {pid}` ends it")]
+    SocketRemoved {
+        /// The app, as its socket is called.
+        app: String,
+        /// Its process.
+        pid: u32,
     },
     /// A program that does not use the lock answers at the path.
     #[error("another program answers at {}", .0.display())]
@@ -122,6 +130,10 @@ impl Instance {
         }
         let lock = lock(&socket, name, pid)?;
         replaceable(&socket)?;
+        // Its lock may have gone with the folder, and ours is another file then.
+        if let Some(pid) = leftovers::living(&socket) {
+            return Err(ClaimError::SocketRemoved { app: app_of(name).to_string_lossy().into_owned(), pid });
+        }
         empty_folder(&runtime_dir)?;
         let (listener, file) = listen_at(&socket, &new).map_err(os("cannot listen at", &socket))?;
         Ok(Instance { file, listener, runtime_dir, lock, socket })
@@ -193,6 +205,11 @@ impl Drop for Instance {
 #[must_use]
 pub fn default_socket(app: &str) -> PathBuf {
     default_folder().join(format!("{app}.sock"))
+}
+
+/// The path that an app's control socket is bound to before it is moved into its place.
+pub(super) fn listens_at(socket: &Path) -> Option<PathBuf> {
+    Some(socket.with_file_name(beside(socket.file_name()?, ".d")).join(NEW))
 }
 
 /// All control sockets of this user at their default places, by name; whether anybody serves them is not checked.

@@ -2,10 +2,11 @@
 //! and workers, since they were killed together. Found by the variable that every worker has in its environment and
 //! gives to whom it starts; ended through pidfds only.
 //!
-//! Only whoever holds the app's lock may ask: then no other run of it is alive. One who starts a process that is no
-//! worker (a broker process, a helper) takes [`VARIABLE`] out of its environment: the app itself may have been started
-//! by somebody's worker, and what it hands on would be taken for proof. Whom the proof misses: one that changed its
-//! environment, or wrote over it, one that runs as another user, one whose first thread has ended before the others.
+//! Only whoever holds the app's lock may ask: then no other run of it is alive, or its lock was removed and it stands
+//! above its workers ([`living`]). One who starts a process that is no worker (a broker process, a helper) takes
+//! [`VARIABLE`] out of its environment: the app itself may have been started by somebody's worker, and what it hands on
+//! would be taken for proof. Whom the proof misses: one that changed its environment, or wrote over it, one that runs as
+//! another user, one whose first thread has ended before the others.
 //!
 //! Sources: proc(5) on `/proc/PID/environ`, `status`, `stat`, `cmdline`; `pidfd_open(2)`; credentials(7).
 
@@ -27,7 +28,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getuid, pidfd_open};
 
-use super::{holder, parent, pidfd};
+use super::instance::listens_at;
+use super::{holder, owner, parent, pidfd};
 
 /// The variable that every worker has: see [`mark`].
 pub const VARIABLE: &str = "SHIFTBOSS_RUN";
@@ -90,8 +92,8 @@ pub fn mark(socket: &Path, run: &str) -> OsString {
 }
 
 /// All processes of our own real user whose environment names exactly this control socket, and another run than
-/// `current` (none = any run), but never ourselves and those that we descend from. What cannot be read is not proved
-/// and left out.
+/// `current` (none = any run), but never ourselves and those that we descend from, and none above which another process
+/// is the app. What cannot be read is not proved and left out.
 ///
 /// One look: a process that was being forked or was changing its program meanwhile can be missing. Ask again after
 /// [`end`], until nothing is found.
@@ -100,13 +102,30 @@ pub fn find(socket: &Path, current: Option<&str>) -> Vec<Leftover> {
     find_beside(socket, current, &with_ancestors(std::process::id()))
 }
 
+/// The process that is the app of this socket though its lock and its socket were removed: the one above a worker of
+/// its that holds what it listens on.
+#[must_use]
+pub fn living(socket: &Path) -> Option<u32> {
+    marked(socket, None, &BTreeSet::new()).find_map(|process| app_above(process.pid, socket))
+}
+
 fn find_beside(socket: &Path, current: Option<&str>, spared: &BTreeSet<u32>) -> Vec<Leftover> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| !spared.contains(pid))
-        .filter(|pid| run_of(*pid, socket, current).is_some())
-        .filter_map(|pid| hold(pid, socket, current))
-        .collect()
+    // We may have run the app before, and be the parent of what it left.
+    let is_of_another =
+        |process: &Leftover| app_above(process.pid, socket).is_some_and(|app| app != std::process::id());
+    marked(socket, current, spared).filter(|process| !is_of_another(process)).collect()
+}
+
+fn marked(socket: &Path, current: Option<&str>, spared: &BTreeSet<u32>) -> impl Iterator<Item = Leftover> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| !spared.contains(pid))
+        .filter(move |pid| run_of(*pid, socket, current).is_some())
+        .filter_map(move |pid| hold(pid, socket, current))
+}
+
+fn app_above(pid: u32, socket: &Path) -> Option<u32> {
+    owner::above(pid, &listens_at(socket)?)
 }
 
 /// The process of that number, if it is one of those that are looked for. What was read is its own: it was alive
@@ -156,7 +175,7 @@ fn sees_what_we_see(pid: u32) -> bool {
 }
 
 /// `Uid: real effective saved filesystem`.
-fn real_user(pid: u32) -> Option<u32> {
+pub(super) fn real_user(pid: u32) -> Option<u32> {
     let status = fs::read(format!("/proc/{pid}/status")).ok()?;
     let status = String::from_utf8_lossy(&status);
     let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;

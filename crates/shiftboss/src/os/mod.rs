@@ -22,6 +22,7 @@ pub mod lines;
 pub mod listener;
 pub mod memory;
 pub mod notify;
+pub mod owner;
 pub mod parent;
 pub mod pidfd;
 pub mod poll;

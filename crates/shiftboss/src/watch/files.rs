@@ -142,16 +142,15 @@ impl All {
         !self.subjects.is_empty()
     }
 
-    /// A folder that was removed or replaced is another one when it is there again.
+    /// A folder that was removed or replaced is another one when it is there again. One that is reached by several paths
+    /// has one watch: with it goes every path, and those that still lead there are found again.
     fn forget_the_gone(&mut self) {
-        let watch = &self.watch;
-        self.folders.retain(|path, (watched, was)| {
-            let same = fs::metadata(path).is_ok_and(|now| identity(&now) == *was);
-            if !same {
-                watch.remove(*watched);
-            }
-            same
-        });
+        let is_gone =
+            |path: &Path, was: Identity| fs::metadata(path).map_or(true, |now| identity(&now) != was);
+        let gone = self.folders.iter().filter(|(path, (_, was))| is_gone(path, *was));
+        let gone: BTreeSet<Watched> = gone.map(|(_, (watched, _))| *watched).collect();
+        gone.iter().for_each(|watched| self.watch.remove(*watched));
+        self.folders.retain(|_, (watched, _)| !gone.contains(watched));
     }
 
     /// All files that the patterns of a broker match, each folder on the way watched.
@@ -263,6 +262,8 @@ const SETTLE: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::spawn::trial::readable;
+    use std::os::fd::AsFd as _;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     struct Stage {
@@ -352,6 +353,23 @@ mod tests {
         stage.write("sub/a.toml", "two");
         stage.write("b.toml", "last");
         assert_eq!(stage.changed(), "b.toml");
+    }
+
+    #[test]
+    fn a_folder_that_one_path_no_longer_leads_to_is_watched_by_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        fs::create_dir(at("one")).unwrap();
+        std::os::unix::fs::symlink(at("one"), at("two")).unwrap();
+        let watch = Watch::new(["one/*.js", "two/*.js"]).unwrap().relative_to(folder.path());
+        let (tell, _seen) = unbounded_channel();
+        let subject = Subject { broker: BrokerId(0), name: "api".to_owned(), watch };
+        let mut all = All::begin(vec![subject], &tell).unwrap();
+        fs::remove_file(at("two")).unwrap();
+        assert!(all.look(&tell));
+        all.watch.take();
+        fs::write(at("one/a.js"), "one").unwrap();
+        assert!(readable(all.watch.as_fd()));
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let Some(thread) = self.thread() else { return Err(Full) };
         shared.waiting.fetch_add(length, Ordering::Relaxed);
-        // A reader that has gone for good misses nothing.
+        // Where standard output is closed nobody misses anything.
         let _ = thread.texts.send(batch);
         Ok(())
     }
@@ -240,7 +240,7 @@ impl Drop for Writer {
     }
 }
 
-/// Writes until nobody sends any more, or nobody will ever read. `_end` lives as long as the work does.
+/// Writes until nobody sends any more, or there is nothing to write to. `_end` lives as long as the work does.
 fn write_all(texts: &Receiver<Batch>, shared: &Shared, mut told: Option<Told>, _end: Sender<()>) {
     let mut torn = false;
     let mut complained = false;
@@ -260,10 +260,10 @@ fn write_all(texts: &Receiver<Batch>, shared: &Shared, mut told: Option<Told>, _
             torn = false;
             continue;
         };
-        if matches!(error, Errno::PIPE | Errno::BADF) {
+        if error == Errno::BADF {
             return;
         }
-        // A full disk, most likely: what is written there may be deleted one day.
+        // A full disk, or nobody who reads: what is written there may be deleted one day, and a FIFO read again.
         torn = torn
             || (bytes.len() < text.len() && !text.as_bytes()[..text.len() - bytes.len()].ends_with(b"\n"));
         let lost = bytes.iter().filter(|byte| **byte == b'\n').count();
@@ -272,7 +272,10 @@ fn write_all(texts: &Receiver<Batch>, shared: &Shared, mut told: Option<Told>, _
             // Whoever reads neither standard output nor this cannot be told.
             let _ = writeln!(io::stderr(), "standard output cannot be written, lines are lost: {error}");
         }
-        std::thread::sleep(PAUSE);
+        // Without a reader an attempt costs nothing, and the end need not wait.
+        if error != Errno::PIPE {
+            std::thread::sleep(PAUSE);
+        }
     }
 }
 

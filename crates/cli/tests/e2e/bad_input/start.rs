@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Child;
 
+use rustix::process::Signal;
+
 use super::*;
 
 #[test]
@@ -145,6 +147,36 @@ fn a_second_run_of_an_app_is_refused_and_names_the_first() {
     assert!(!said.err.contains("keeping"), "no welcome to what does not start: {said}");
     assert_eq!(serves(port), 200);
     goes_on(&app, &before);
+}
+
+#[test]
+fn a_second_run_is_refused_also_when_the_folder_of_the_socket_was_removed() {
+    for more in [&[][..], &["--no-keeper"]] {
+        let folder = folder_with(SHOP);
+        let run = folder.path().join("run");
+        let socket = run.join("app.sock");
+        let words = [&["run", "-c", "shiftboss.toml", "--socket", socket.to_str().unwrap()], more].concat();
+        let mut app = App::started(folder, &words, |_| {});
+        let log = app.until_event("app_ready", 1);
+        std::fs::remove_dir_all(&run).unwrap();
+        let hint = format!(
+            "`app` runs already as pid {pid}, but its socket was removed: `kill -TERM {pid}` ends it",
+            pid = app.pid()
+        );
+        // Nor does what the first one leaves behind let the second one in.
+        for _ in 0..2 {
+            say(app.folder.path(), &words).is_one_error(75, &[&hint]);
+        }
+        assert!(!socket.exists(), "its name is given back");
+        let started = log.iter().filter(|event| event["event"] == "worker_started");
+        let pids: Vec<u64> = started.map(|event| event["pid"].as_u64().unwrap()).collect();
+        assert_eq!(pids.len(), 3);
+        assert!(!pids.iter().any(|pid| is_gone(u32::try_from(*pid).unwrap())), "{pids:?}");
+        app.signal(Signal::TERM);
+        assert!(app.ended().success());
+        let log = app.log();
+        assert_eq!((named(&log, "worker_death"), named(&log, "worker_ended")), (0, 3));
+    }
 }
 
 /// The status of an answer.

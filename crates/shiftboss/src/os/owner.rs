@@ -1,0 +1,78 @@
+//! Which process above another holds a socket that is bound to this path, also when the path is gone: `/proc/PID/net/unix`
+//! shows the words that it was bound with (proc_pid_net(5), unix(7)).
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::process::getuid;
+
+use super::{leftovers, parent};
+
+/// The nearest one above `pid`.
+#[must_use]
+pub fn above(pid: u32, bound: &Path) -> Option<u32> {
+    std::iter::successors(parent::of(pid), |pid| parent::of(*pid)).find(|pid| holds(*pid, bound))
+}
+
+fn holds(pid: u32, bound: &Path) -> bool {
+    let sockets = bound_in(&fs::read(format!("/proc/{pid}/net/unix")).unwrap_or_default(), bound);
+    if sockets.is_empty() {
+        return false;
+    }
+    match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(descriptors) => {
+            let mut links = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+            links.any(|link| link.to_str().is_some_and(|link| sockets.iter().any(|socket| socket == link)))
+        }
+        // Somebody has the socket, and a program with capabilities of its file hides what it holds (ptrace(2)): one of
+        // our user's may be it.
+        Err(_) => leftovers::real_user(pid) == Some(getuid().as_raw()),
+    }
+}
+
+/// Lines: `num refs protocol flags type st inode path`; the path may hold anything.
+fn bound_in(table: &[u8], bound: &Path) -> Vec<String> {
+    let of_path = table.split(|byte| *byte == b'\n').filter_map(|line| {
+        let head = line.strip_suffix(bound.as_os_str().as_bytes())?.strip_suffix(b" ")?;
+        let head = std::str::from_utf8(head).ok()?.split_whitespace().collect::<Vec<_>>();
+        let [_, _, _, _, _, _, inode] = head[..] else { return None };
+        Some(format!("socket:[{inode}]"))
+    });
+    of_path.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::os::spawn::trial;
+
+    #[test]
+    fn whoever_holds_it_is_found_above_its_child_also_when_the_path_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a b"), folder.path().join("b"));
+        let child = trial::shell("read line");
+        assert_eq!(above(child.pid, &path), None);
+        let listener = UnixListener::bind(&path).unwrap();
+        drop(folder);
+        assert_eq!(above(child.pid, &path), Some(std::process::id()));
+        assert_eq!((above(child.pid, &other), above(std::process::id(), &path)), (None, None));
+        drop(listener);
+        assert_eq!(above(child.pid, &path), None);
+    }
+
+    #[test]
+    fn a_table_is_read_to_the_end_of_the_path() {
+        let table = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01   123 /run/x y/s\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 45678 /run/y/s\n";
+        let of = |path: &str| bound_in(table, Path::new(path));
+        assert_eq!(
+            (of("/run/x y/s"), of("/run/y/s")),
+            (vec!["socket:[123]".into()], vec!["socket:[45678]".into()])
+        );
+        assert_eq!((of("y/s"), of("/run/y")), (vec![], vec![]));
+    }
+}
