@@ -91,7 +91,7 @@ fn a_worker_finishes_what_it_has_however_often_it_is_told_to_leave() {
         // It is accepted by the only worker before that is told.
         cluster.tell(
             0,
-            "while (await new Promise(count => kept.servers[0].getConnections((_, is) => count(is))) < 1);",
+            "while (await new Promise(count => setTimeout(() => kept.servers[0].getConnections((_, is) => count(is)))) < 1);",
         );
         cluster.app.does(&["recycle", "web", "--no-wait"]);
         cluster.event("worker_stopping", 1);
@@ -120,7 +120,7 @@ fn a_worker_that_never_finishes_is_signalled_in_the_end() {
         let client = half(port);
         cluster.tell(
             0,
-            "while (await new Promise(count => kept.servers[0].getConnections((_, is) => count(is))) < 1);",
+            "while (await new Promise(count => setTimeout(() => kept.servers[0].getConnections((_, is) => count(is)))) < 1);",
         );
         cluster.app.does(&["recycle", "web"]);
         let (name, _, signal, _) = left(&cluster, "1");

@@ -46,9 +46,9 @@ fn a_death_is_repaired_by_whoever_waits_at_the_door_and_nobody_is_refused() {
         cluster.app.until_event("worker_standby", 2);
         load.a_second();
         let counts = load.end();
-        // Nothing but what the killed worker had in hand.
+        // Nothing but what the killed worker had in hand: of 50 a second a fifth takes up to three.
         assert_eq!(counts["refused"], 0, "{node} {balance:?}: {counts}");
-        assert!(counts["failed"].as_u64() < Some(10), "{node} {balance:?}: {counts}");
+        assert!(counts["failed"].as_u64() < Some(30), "{node} {balance:?}: {counts}");
         assert!(cluster.app.stop().0.success());
     });
 }

@@ -148,5 +148,4 @@ fn connections_are_heard_of_when_another_listener_was_closed() {
     });
 }
 
-const ONE_IS_THERE: &str =
-    "while (await new Promise(count => kept.servers[0].getConnections((_, is) => count(is))) < 1);";
+const ONE_IS_THERE: &str = "while (await new Promise(count => setTimeout(() => kept.servers[0].getConnections((_, is) => count(is)))) < 1);";
