@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use shiftboss_keeper::SAME_SIGNAL;
 use shiftboss_keeper::wire::{
     BY_SIGNAL, DEPOSIT, ENDED_EARLY, ENDED_SOON, EXIT, FATE, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE,
     NOT_EXECUTED, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, TOOK_OVER, UNDECIDED,
@@ -143,7 +144,7 @@ fn a_second_stop_that_nobody_can_take_in_ends_everything() {
     let mut successor = keeper.next();
     keeper.signal(Signal::TERM);
     assert_eq!(successor.hears(), said(ORDER, 1, ORDER_STOP));
-    keeper.signal(Signal::INT);
+    keeper.signal_again(Signal::INT);
     assert_eq!(keeper.ended().code(), Some(1));
     broker.leaves_nobody();
 }
@@ -155,7 +156,7 @@ fn an_order_that_comes_while_another_is_under_way_is_told_as_well() {
     broker.does("ready");
     keeper.signal(Signal::TERM);
     assert_eq!(broker.hears(), said(ORDER, 1, ORDER_STOP));
-    keeper.signal(Signal::TERM);
+    keeper.signal_again(Signal::TERM);
     assert_eq!(broker.hears(), said(ORDER, 2, ORDER_STOP_NOW));
 }
 
@@ -294,6 +295,15 @@ impl Keeper {
 
     fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Another signal, which is not one with the last.
+    fn signal_again(&self, signal: Signal) {
+        let later = Instant::now() + SAME_SIGNAL + Duration::from_millis(50);
+        while Instant::now() < later {
+            std::thread::yield_now();
+        }
+        self.signal(signal);
     }
 
     /// Does something that the keeper sees when all of it has happened.

@@ -125,7 +125,8 @@ fn a_lie_in_a_trace_is_seen_where_it_stands() {
         change(&mut lines[started], &real, "1");
     });
     catches("C6", started, &|lines| {
-        let (real, others) = (pid(&lines[started]), pid(&lines[started - 1]));
+        let before = heard(&lines[..started], "Spawned", "");
+        let (real, others) = (pid(&lines[started]), pid(&lines[before]));
         change(&mut lines[started], &real, &others);
     });
     catches("C1", started + 1, &|lines| lines.insert(started, lines[started].clone()));
