@@ -13,6 +13,8 @@ pub(super) struct Calls {
     last: u64,
     /// The hearing thread waits until then at the latest; for ever if there is none. It may be too early.
     looks_at: Option<Instant>,
+    /// There is no hearing thread any more.
+    is_over: bool,
 }
 
 struct Open {
@@ -31,6 +33,9 @@ impl Calls {
         now: Instant,
     ) -> (u64, bool) {
         self.last += 1;
+        if self.is_over {
+            return (self.last, false);
+        }
         let until = now.checked_add(within);
         self.open.insert(self.last, Open { reply, within, until });
         let is_sooner = until.is_some_and(|until| self.looks_at.is_none_or(|looks_at| until < looks_at));
@@ -46,8 +51,9 @@ impl Calls {
         }
     }
 
-    /// Nobody answers any more.
-    pub(super) fn clear(&mut self) {
+    /// Nobody answers any more: not these, and none that is to come.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
         self.open.clear();
     }
 
@@ -98,7 +104,10 @@ mod tests {
         assert!(late.try_recv().is_err());
         assert_eq!(calls.look(now + 2 * SECOND), None);
         assert!(late.try_recv().is_ok());
-        calls.clear();
-        assert_eq!(never.try_recv().err(), Some(oneshot::error::TryRecvError::Closed));
+        calls.end();
+        let (_, mut more) = begin(&mut calls, SECOND, now);
+        for ended in [&mut never, &mut more] {
+            assert_eq!(ended.try_recv().err(), Some(oneshot::error::TryRecvError::Closed));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ pub(super) fn begin(context: &WorkerContext, messages: mpsc::Sender<Message>) ->
 }
 
 fn hear_all(context: &WorkerContext, messages: mpsc::Sender<Message>) {
+    let _end = End(context);
     let mut framer = Framer::new(Framing::Lines, LONGEST);
     let mut buffer = vec![0; AT_ONCE];
     let mut descriptors = VecDeque::new();
@@ -33,10 +35,17 @@ fn hear_all(context: &WorkerContext, messages: mpsc::Sender<Message>) {
             }
         });
     }
-    // Nobody answers any more, and nobody is there to work for.
-    lock(&context.shared.calls).clear();
     drop(messages);
-    context.leave();
+}
+
+/// Whatever ends the thread: nobody answers any more, and nobody is there to work for.
+struct End<'a>(&'a WorkerContext);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.shared.calls).end();
+        self.0.leave();
+    }
 }
 
 /// Waits by poll(2): a thread that waits in recvmsg(2) is also woken for each message of this process that the broker
@@ -76,13 +85,7 @@ fn hear(context: &WorkerContext, messages: &mpsc::Sender<Message>, line: &[u8]) 
             }
         }
         Ok(channel::Message::Call { id, message }) => {
-            let mut answers = lock(&shared.answers);
-            let line = match &mut *answers {
-                Some(answer) => answer(id, Message::alone(message.to_owned())),
-                None => channel::error_reply(id, "this worker answers no questions"),
-            };
-            drop(answers);
-            let _ = context.write(&line);
+            let _ = context.write(&answer(context, id, Message::alone(message.to_owned())));
         }
         Ok(channel::Message::Reply { id, result }) => {
             let result = result.map(ToOwned::to_owned).map_err(|error| CallError::refused(error.get()));
@@ -100,6 +103,25 @@ fn hear(context: &WorkerContext, messages: &mpsc::Sender<Message>, line: &[u8]) 
     }
 }
 
+fn answer(context: &WorkerContext, id: u64, message: Message) -> String {
+    let answers = &context.shared.answers;
+    // It may name another one while it answers.
+    let Some(mut answerer) = lock(answers).take() else {
+        return channel::error_reply(id, "this worker answers no questions");
+    };
+    // The panic has been told by the hook.
+    let line = catch_unwind(AssertUnwindSafe(|| answerer(id, message)))
+        .unwrap_or_else(|_| channel::error_reply(id, "the worker panicked over this question"));
+    let mut answers = lock(answers);
+    if answers.is_none() {
+        *answers = Some(answerer);
+    }
+    line
+}
+
 const AT_ONCE: usize = 64 * 1024;
 /// The message that tells a worker to leave, as okanjo-app-broker has it.
 const NOTICE: &str = "\"suicide\"";
+
+#[cfg(test)]
+mod tests;

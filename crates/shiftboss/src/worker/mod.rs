@@ -213,6 +213,7 @@ impl WorkerContext {
     }
 
     /// Answers what the broker asks ([`Member::call`](crate::Member::call)), on the thread that hears the channel: it must not take long.
+    /// One that panics has refused.
     pub fn on_call<R: Serialize, E: std::fmt::Display>(
         &self,
         mut answer: impl FnMut(Message) -> Result<R, E> + Send + 'static,
@@ -222,7 +223,8 @@ impl WorkerContext {
             Ok(Err(error)) => channel::error_reply(id, &error.to_string()),
             Err(error) => channel::error_reply(id, &error.to_string()),
         };
-        *lock(&self.shared.answers) = Some(Box::new(line));
+        // Dropped once the lock is free: it is the program's.
+        let _before = lock(&self.shared.answers).replace(Box::new(line));
     }
 
     /// What the broker sends from now on; what was sent before anybody took it is lost, as with Node's `cluster`. A program
