@@ -225,6 +225,24 @@ fn messages_and_ops_come_in_order_with_their_worker() {
 }
 
 #[test]
+fn what_a_program_sends_without_waiting_arrives_in_the_order_in_which_it_was_sent() {
+    let stage = Stage::new();
+    // As many that each has room for its part, even if it reads none of it.
+    let (broker, mut events) = stage.start("api", workers_that("quiet", 3));
+    let workers = broker.workers().wait().unwrap();
+    for number in 0..10_000 {
+        drop(workers[number % 3].send(&number));
+    }
+    let mut due = [0, 1, 2];
+    for _ in 0..10_000 {
+        let (message, worker) = next(&mut events, said);
+        let due = &mut due[workers.iter().position(|known| *known == worker).unwrap()];
+        assert_eq!(message, format!(r#"{{"echo":"{due}"}}"#));
+        *due += 3;
+    }
+}
+
+#[test]
 fn what_a_worker_said_comes_before_its_end_however_quickly_it_leaves() {
     let stage = Stage::new();
     let broker = Broker::start(&stage.app, "api", workers_that("leaves", 1)).unwrap();
