@@ -173,8 +173,9 @@ impl Engine {
     }
 
     fn wait(&self) -> Result<(), RunError> {
-        let thread = lock(&self.thread).take();
-        thread.map_or(Ok(()), |thread| thread.join().unwrap_or(Err(RunError::Panicked)))
+        // Held until it has ended: whoever else waits does so here.
+        let mut thread = lock(&self.thread);
+        thread.take().map_or(Ok(()), |thread| thread.join().unwrap_or(Err(RunError::Panicked)))
     }
 }
 

@@ -20,14 +20,14 @@ fn workers_that(role: &str, workers: u32) -> BrokerOptions {
 /// An app with a socket of its own, in a folder that goes with it.
 struct Stage {
     app: App,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Stage {
     fn new() -> Stage {
         let folder = tempfile::tempdir().unwrap();
         let app = App::builder("test").control_socket(folder.path().join("app.sock")).build().unwrap();
-        Stage { app, _folder: folder }
+        Stage { app, folder }
     }
 
     fn start(&self, worker_type: &str, options: BrokerOptions) -> (Broker, Subscription) {
@@ -389,6 +389,28 @@ fn answers_can_be_awaited_in_any_runtime() {
 }
 
 #[test]
+fn however_many_wait_for_the_end_of_an_app_none_returns_before() {
+    let stage = Stage::new();
+    let (broker, _) = stage.start("api", workers_that("quiet", 1));
+    let socket = stage.folder.path().join("app.sock");
+    assert!(socket.exists());
+    let (begun, waits) = std::sync::mpsc::channel();
+    let waiters = [(); 3].map(|()| {
+        let (app, socket, begun) = (stage.app.clone(), socket.clone(), begun.clone());
+        std::thread::spawn(move || {
+            begun.send(()).unwrap();
+            app.wait().unwrap();
+            // It is removed at the end.
+            assert!(!socket.exists());
+        })
+    });
+    waits.iter().take(waiters.len()).for_each(drop);
+    assert_eq!(broker.workers().wait().unwrap().len(), 1);
+    stage.app.stop(false);
+    waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+}
+
+#[test]
 fn a_host_finds_everything_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let host = || {
@@ -515,7 +537,7 @@ fn a_worker_whose_words_nobody_takes_does_not_hang() {
     }
     let stage = Stage::new();
     let talks = "const say = () => { while (process.send(0, undefined, {}, () => {})); setTimeout(say, 5) }; process.on('message', say)";
-    let script = stage._folder.path().join("talks.js");
+    let script = stage.folder.path().join("talks.js");
     std::fs::write(&script, talks).unwrap();
     let mut options = BrokerOptions::new(["node", script.to_str().unwrap()]);
     (options.kind, options.hung_after) = (Kind::Node, Some(Duration::from_secs(1)));
