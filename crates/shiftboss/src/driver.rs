@@ -37,6 +37,7 @@ use crate::join::Founder;
 use crate::keeper::Inherited;
 use crate::launch::Launch;
 use crate::log::{Log, Told};
+use crate::orders::Orders;
 use crate::os::{clock, heirs, kill_points};
 use crate::recorder::Recorder;
 use crate::sockets::{Quieting, Sockets};
@@ -70,7 +71,7 @@ pub(crate) struct Driver {
     log: Box<dyn Log>,
     /// If the log does not note it itself.
     told: Option<Told>,
-    orders: mpsc::Receiver<Order>,
+    orders: Orders,
     waiting: BTreeMap<RequestId, Vec<oneshot::Sender<api::Outcome>>>,
     inputs: VecDeque<Input>,
     /// What the keeper has told, and is not recorded yet.
@@ -136,11 +137,7 @@ pub(crate) struct Parts {
 
 impl Driver {
     /// Must be called inside the runtime that will run it.
-    pub(crate) fn new(
-        mut parts: Parts,
-        orders: mpsc::Receiver<Order>,
-        notify_dir: PathBuf,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn new(mut parts: Parts, orders: Orders, notify_dir: PathBuf) -> std::io::Result<Self> {
         let in_flight = parts.recorder.as_ref().map(Recorder::in_flight).transpose()?.unwrap_or_default();
         let workers = Workers::new(notify_dir, parts.chief.keeper().cloned(), in_flight)?;
         if let Some(chief) = parts.chief.to_wait_for() {
@@ -211,9 +208,7 @@ impl Driver {
             self.is_followed = true;
         }
         // What was asked before the workers could be heard comes before them.
-        while let Ok(order) = self.orders.try_recv() {
-            self.take_order(order);
-        }
+        self.take_orders();
         loop {
             self.begin_round();
             self.feed_core()?;
@@ -233,12 +228,19 @@ impl Driver {
                     // What has happened meanwhile comes first.
                     let events = self.workers.events()?;
                     self.take_events(&events)?;
-                    while let Ok(order) = self.orders.try_recv() {
-                        self.take_order(order);
-                    }
+                    self.take_orders();
                     self.tick()?;
                 }
                 deadline => self.wait(deadline.map(|at| at.since(now))).await?,
+            }
+        }
+    }
+
+    /// Those that are there.
+    fn take_orders(&mut self) {
+        for _ in 0..self.orders.len() {
+            if let Some(order) = self.orders.try_next() {
+                self.take_order(order);
             }
         }
     }
@@ -259,7 +261,7 @@ impl Driver {
         };
         let events = tokio::select! {
             events = self.workers.wait() => events?,
-            Some(order) = self.orders.recv() => {
+            Some(order) = self.orders.next() => {
                 self.take_order(order);
                 return Ok(());
             }

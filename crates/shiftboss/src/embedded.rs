@@ -9,6 +9,7 @@ use crate::driver::Chief;
 use crate::handle::Order;
 use crate::log::Log;
 use crate::options::AppOptions;
+use crate::orders::Orders;
 use crate::os::{kernel, signals};
 use crate::run::{self, RunError, Setting};
 
@@ -16,7 +17,7 @@ use crate::run::{self, RunError, Setting};
 #[derive(Debug)]
 pub struct Embedded {
     thread: JoinHandle<Result<(), RunError>>,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::UnboundedSender<Order>,
 }
 
 /// Begins an app on a thread of its own, from any thread, with or without a runtime around. It sets no signal handler,
@@ -32,9 +33,8 @@ pub fn embed(options: AppOptions, setting: Setting, log: Box<dyn Log>) -> Result
     if signals::child_signal_is_ignored() {
         return Err(RunError::ChildSignal);
     }
-    let (orders, taken) = mpsc::channel(run::ORDERS);
-    let asked = orders.clone();
-    let run = move || run::start(&options, &setting, None, false, Chief::Host, log, (asked, taken));
+    let (orders, taken) = Orders::new();
+    let run = move || run::start(&options, &setting, None, false, Chief::Host, log, taken);
     let builder = std::thread::Builder::new().name("shiftboss".to_owned());
     let thread = builder.spawn(run).map_err(run::os("cannot start a thread"))?;
     Ok(Embedded { thread, orders })
@@ -43,12 +43,8 @@ pub fn embed(options: AppOptions, setting: Setting, log: Box<dyn Log>) -> Result
 impl Embedded {
     /// Asks the app to end: every worker finishes what it has, or with `now` is killed. Returns at once.
     pub fn stop(&self, now: bool) {
-        let order = Order::Stop { now };
-        // One that is so busy takes it later; one that has ended needs none.
-        if let Err(mpsc::error::TrySendError::Full(order)) = self.orders.try_send(order) {
-            let orders = self.orders.clone();
-            std::thread::spawn(move || drop(orders.blocking_send(order)));
-        }
+        // One that has ended needs none.
+        let _ = self.orders.send(Order::Stop { now });
     }
 
     /// Waits until the app has ended: after a stop, here or by a command.

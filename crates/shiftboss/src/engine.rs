@@ -16,6 +16,7 @@ use crate::keeper::OwnProcess;
 use crate::log::Log;
 use crate::mail::Errand;
 use crate::options::{AppOptions, UpgradeWhen};
+use crate::orders::Orders;
 use crate::os::{instance, kernel, signals};
 use crate::print::Printer;
 use crate::run::{self, RunError, Setting};
@@ -52,7 +53,7 @@ impl Drop for Engines {
 pub(crate) struct Engine {
     /// One has been started, or may be there from before.
     pub(crate) has_brokers: AtomicBool,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::UnboundedSender<Order>,
     thread: Mutex<Option<JoinHandle<Result<(), RunError>>>>,
     shifts: Arc<Shifts>,
 }
@@ -101,17 +102,16 @@ impl App {
             printer: Printer::new().map_err(run::os("cannot start a thread"))?,
         });
         let has_brokers = AtomicBool::new(own.as_ref().is_some_and(OwnProcess::goes_on));
-        let (orders, taken) = mpsc::channel(run::ORDERS);
-        // There is room: it is the first.
-        let _ = orders.try_send(Order::Errand(Errand::Expect));
-        let asked = orders.clone();
+        let (orders, taken) = Orders::new();
+        // Before any other.
+        let _ = orders.send(Order::Errand(Errand::Expect));
         let run = move || match own {
-            Some(own) if own.goes_on() => run::go_on_with(own, log, (asked, taken)),
+            Some(own) if own.goes_on() => run::go_on_with(own, log, taken),
             Some(OwnProcess { keeper, nofile, .. }) => {
                 let (chief, hang_up) = (Chief::Keeper(keeper), run::hang_up_stops());
-                run::start(&options, &setting, Some(nofile), hang_up, chief, log, (asked, taken))
+                run::start(&options, &setting, Some(nofile), hang_up, chief, log, taken)
             }
-            None => run::start(&options, &setting, None, false, Chief::Host, log, (asked, taken)),
+            None => run::start(&options, &setting, None, false, Chief::Host, log, taken),
         };
         let builder = std::thread::Builder::new().name("shiftboss".to_owned());
         let thread = builder.spawn(run).map_err(run::os("cannot start a thread"))?;
@@ -149,10 +149,7 @@ impl App {
 impl Engine {
     /// Gives an order, however busy the thread is. One that has ended drops it.
     pub(crate) fn give(&self, order: Order) {
-        if let Err(mpsc::error::TrySendError::Full(order)) = self.orders.try_send(order) {
-            let orders = self.orders.clone();
-            std::thread::spawn(move || drop(orders.blocking_send(order)));
-        }
+        let _ = self.orders.send(order);
     }
 
     /// Asks something of the thread, and waits for the answer.
@@ -176,8 +173,9 @@ impl Engine {
     }
 
     fn wait(&self) -> Result<(), RunError> {
-        let thread = lock(&self.thread).take();
-        thread.map_or(Ok(()), |thread| thread.join().unwrap_or(Err(RunError::Panicked)))
+        // Held until it has ended: whoever else waits does so here.
+        let mut thread = lock(&self.thread);
+        thread.take().map_or(Ok(()), |thread| thread.join().unwrap_or(Err(RunError::Panicked)))
     }
 }
 

@@ -216,6 +216,7 @@ mod mail;
 mod members;
 mod node;
 pub mod options;
+mod orders;
 pub mod os;
 mod output;
 mod print;

@@ -9,14 +9,14 @@ use std::time::Duration;
 use shiftboss_core::App;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId};
 use shiftboss_core::spec::BrokerSpec;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::address::Balance;
 use crate::adopt::{self, Left};
 use crate::convert::Moment;
 use crate::driver::{Beginning, Chief, Driver, Parts, Succession};
 use crate::feed::Feed;
-use crate::handle::{Handle, Info, Names, Order};
+use crate::handle::{Handle, Info, Names};
 use crate::inheritance::AppRecord;
 use crate::join::{Founded, Founder};
 use crate::keeper::{Keeper, OwnProcess};
@@ -24,6 +24,7 @@ use crate::keys::Key;
 use crate::launch::{Launch, LaunchError};
 use crate::log::Log;
 use crate::options::{AppOptions, BrokerOptions, UpgradeWhen};
+use crate::orders::Orders;
 use crate::os::image::{Identity, ImageWatch};
 use crate::os::instance::{ClaimError, Instance};
 use crate::os::leftovers::{self, Haste};
@@ -136,7 +137,7 @@ pub fn run(options: &AppOptions, setting: &Setting, log: Box<dyn Log>) -> Result
     let hang_up_stops = hang_up_stops();
     // From here on a signal waits for the driver, and nothing of ours is left behind by one.
     let signals = Signals::new(&HEARD).map_err(os("cannot take signals"))?;
-    start(options, setting, Some(nofile), hang_up_stops, Chief::Signals(signals), log, mpsc::channel(ORDERS))
+    start(options, setting, Some(nofile), hang_up_stops, Chief::Signals(signals), log, Orders::new().1)
 }
 
 /// The same in a process of its own under a keeper: should this process be killed, its successor goes on with the same
@@ -152,7 +153,7 @@ pub fn begin(
 ) -> Result<(), RunError> {
     kernel::check()?;
     let chief = Chief::Keeper(own.keeper);
-    start(options, setting, Some(own.nofile), hang_up_stops(), chief, log, mpsc::channel(ORDERS))
+    start(options, setting, Some(own.nofile), hang_up_stops(), chief, log, Orders::new().1)
 }
 
 /// Goes on with an app that another process has begun: see [`OwnProcess::goes_on`].
@@ -160,7 +161,7 @@ pub fn begin(
 /// # Errors
 /// [`RunError`] if what was left cannot be taken over; it stays as it is then, with the keeper.
 pub fn go_on(own: OwnProcess, log: Box<dyn Log>) -> Result<(), RunError> {
-    go_on_with(own, log, mpsc::channel(ORDERS))
+    go_on_with(own, log, Orders::new().1)
 }
 
 pub(crate) fn go_on_with(own: OwnProcess, mut log: Box<dyn Log>, orders: Orders) -> Result<(), RunError> {
@@ -188,7 +189,7 @@ pub(crate) fn go_on_with(own: OwnProcess, mut log: Box<dyn Log>, orders: Orders)
         feed: Feed::new(names.clone()),
         names: names.clone(),
         founder: Founder { nofile: Some(nofile), mark: mark(&left.instance), record: left.app.clone() },
-        own_orders: orders.0.clone(),
+        own_orders: orders.requests(),
         log,
         chief: Chief::Keeper(keeper),
         succession: Succession { image, order: None, watch, estate: left.estate, upgrade: left.upgrade },
@@ -274,7 +275,7 @@ pub(crate) fn start(
         feed: Feed::new(names.clone()),
         names,
         founder,
-        own_orders: orders.0.clone(),
+        own_orders: orders.requests(),
         log,
         chief,
         succession: Succession { image, estate, upgrade: Upgrade::default(), order: None, watch },
@@ -356,7 +357,7 @@ fn drive(
     instance: Instance,
     info: Info,
     beginning: Beginning,
-    (orders, taken): Orders,
+    orders: Orders,
 ) -> Result<(), RunError> {
     // What was begun by another process is gone on with by another, should this one get no further.
     heirs::expect(matches!(beginning, Beginning::Adopt { .. }));
@@ -366,12 +367,12 @@ fn drive(
         .build()
         .map_err(os("cannot start the runtime"))?;
     let listener = instance.listener().map_err(os("cannot serve the control socket"))?;
-    let handle = Handle::new(orders, info);
+    let handle = Handle::new(orders.requests(), info);
     let folder = instance.runtime_dir().to_owned();
     let keeper = parts.chief.keeper().cloned();
     // A program may end as soon as its subscriptions do, and not before the keeper has heard that this is the end.
     let _subscriptions = runtime
-        .block_on(serve(parts, taken, folder, listener, handle, beginning))
+        .block_on(serve(parts, orders, folder, listener, handle, beginning))
         .map_err(os("the app cannot go on"))?;
     // With the last word: nobody comes after us who could clear away what we leave.
     kill_points::point("the control socket is removed");
@@ -382,7 +383,7 @@ fn drive(
 
 async fn serve(
     parts: Parts,
-    orders: mpsc::Receiver<Order>,
+    orders: Orders,
     notify_dir: PathBuf,
     listener: std::os::unix::net::UnixListener,
     handle: Handle,
@@ -411,10 +412,6 @@ async fn within(wait: Duration, work: impl Future) {
 
 /// Numbers of INT, TERM, HUP and QUIT.
 const HEARD: [i32; 4] = [2, 15, 1, 3];
-/// Both ends of the way to the driver.
-pub(crate) type Orders = (mpsc::Sender<Order>, mpsc::Receiver<Order>);
-/// So many may wait.
-pub(crate) const ORDERS: usize = 64;
 const LOOKS: u32 = 3;
 const OF_A_WORKER: u64 = 4;
 /// Descriptors of our own, at the least.

@@ -20,14 +20,14 @@ fn workers_that(role: &str, workers: u32) -> BrokerOptions {
 /// An app with a socket of its own, in a folder that goes with it.
 struct Stage {
     app: App,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Stage {
     fn new() -> Stage {
         let folder = tempfile::tempdir().unwrap();
         let app = App::builder("test").control_socket(folder.path().join("app.sock")).build().unwrap();
-        Stage { app, _folder: folder }
+        Stage { app, folder }
     }
 
     fn start(&self, worker_type: &str, options: BrokerOptions) -> (Broker, Subscription) {
@@ -244,6 +244,24 @@ fn messages_and_ops_come_in_order_with_their_worker() {
 }
 
 #[test]
+fn what_a_program_sends_without_waiting_arrives_in_the_order_in_which_it_was_sent() {
+    let stage = Stage::new();
+    // As many that each has room for its part, even if it reads none of it.
+    let (broker, mut events) = stage.start("api", workers_that("quiet", 3));
+    let workers = broker.workers().wait().unwrap();
+    for number in 0..10_000 {
+        drop(workers[number % 3].send(&number));
+    }
+    let mut due = [0, 1, 2];
+    for _ in 0..10_000 {
+        let (message, worker) = next(&mut events, said);
+        let due = &mut due[workers.iter().position(|known| *known == worker).unwrap()];
+        assert_eq!(message, format!(r#"{{"echo":"{due}"}}"#));
+        *due += 3;
+    }
+}
+
+#[test]
 fn what_a_worker_said_comes_before_its_end_however_quickly_it_leaves() {
     let stage = Stage::new();
     let broker = Broker::start(&stage.app, "api", workers_that("leaves", 1)).unwrap();
@@ -390,6 +408,28 @@ fn answers_can_be_awaited_in_any_runtime() {
 }
 
 #[test]
+fn however_many_wait_for_the_end_of_an_app_none_returns_before() {
+    let stage = Stage::new();
+    let (broker, _) = stage.start("api", workers_that("quiet", 1));
+    let socket = stage.folder.path().join("app.sock");
+    assert!(socket.exists());
+    let (begun, waits) = std::sync::mpsc::channel();
+    let waiters = [(); 3].map(|()| {
+        let (app, socket, begun) = (stage.app.clone(), socket.clone(), begun.clone());
+        std::thread::spawn(move || {
+            begun.send(()).unwrap();
+            app.wait().unwrap();
+            // It is removed at the end.
+            assert!(!socket.exists());
+        })
+    });
+    waits.iter().take(waiters.len()).for_each(drop);
+    assert_eq!(broker.workers().wait().unwrap().len(), 1);
+    stage.app.stop(false);
+    waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+}
+
+#[test]
 fn a_host_finds_everything_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let host = || {
@@ -516,7 +556,7 @@ fn a_worker_whose_words_nobody_takes_does_not_hang() {
     }
     let stage = Stage::new();
     let talks = "const say = () => { while (process.send(0, undefined, {}, () => {})); setTimeout(say, 5) }; process.on('message', say)";
-    let script = stage._folder.path().join("talks.js");
+    let script = stage.folder.path().join("talks.js");
     std::fs::write(&script, talks).unwrap();
     let mut options = BrokerOptions::new(["node", script.to_str().unwrap()]);
     (options.kind, options.hung_after) = (Kind::Node, Some(Duration::from_secs(1)));

@@ -13,6 +13,10 @@ pub(super) struct Calls {
     last: u64,
     /// The hearing thread waits until then at the latest; for ever if there is none. It may be too early.
     looks_at: Option<Instant>,
+    /// The hearing thread has no room for messages, and listens again once there is a call.
+    is_deaf: bool,
+    /// There is no hearing thread any more.
+    is_over: bool,
 }
 
 struct Open {
@@ -31,13 +35,16 @@ impl Calls {
         now: Instant,
     ) -> (u64, bool) {
         self.last += 1;
+        if self.is_over {
+            return (self.last, false);
+        }
         let until = now.checked_add(within);
         self.open.insert(self.last, Open { reply, within, until });
         let is_sooner = until.is_some_and(|until| self.looks_at.is_none_or(|looks_at| until < looks_at));
         if is_sooner {
             self.looks_at = until;
         }
-        (self.last, is_sooner)
+        (self.last, is_sooner || self.is_deaf)
     }
 
     pub(super) fn answer(&mut self, id: u64, answer: Answer) {
@@ -46,9 +53,16 @@ impl Calls {
         }
     }
 
-    /// Nobody answers any more.
-    pub(super) fn clear(&mut self) {
+    /// Nobody answers any more: not these, and none that is to come.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
         self.open.clear();
+    }
+
+    /// Whether what comes is to be heard: if there is no room for messages, for the sake of replies only.
+    pub(super) fn listen(&mut self, has_room: bool) -> bool {
+        self.is_deaf = !has_room && self.open.is_empty();
+        !self.is_deaf
     }
 
     /// Ends what is due. Returns how long to wait at most.
@@ -88,6 +102,16 @@ mod tests {
     }
 
     #[test]
+    fn without_room_what_comes_is_heard_while_there_are_calls_and_the_thread_learns_of_the_next() {
+        let (mut calls, now) = (Calls::default(), Instant::now());
+        assert!(calls.listen(true));
+        assert!(!calls.listen(false));
+        assert!(begin(&mut calls, Duration::MAX, now).0);
+        assert!(calls.listen(false));
+        assert!(!begin(&mut calls, Duration::MAX, now).0);
+    }
+
+    #[test]
     fn each_ends_when_it_is_due_and_not_before() {
         let (mut calls, now) = (Calls::default(), Instant::now());
         let (_, mut late) = begin(&mut calls, 2 * SECOND, now);
@@ -98,7 +122,10 @@ mod tests {
         assert!(late.try_recv().is_err());
         assert_eq!(calls.look(now + 2 * SECOND), None);
         assert!(late.try_recv().is_ok());
-        calls.clear();
-        assert_eq!(never.try_recv().err(), Some(oneshot::error::TryRecvError::Closed));
+        calls.end();
+        let (_, mut more) = begin(&mut calls, SECOND, now);
+        for ended in [&mut never, &mut more] {
+            assert_eq!(ended.try_recv().err(), Some(oneshot::error::TryRecvError::Closed));
+        }
     }
 }

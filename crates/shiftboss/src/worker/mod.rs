@@ -3,6 +3,7 @@
 mod calls;
 mod door;
 mod hear;
+mod inbox;
 mod listener;
 mod numbers;
 mod run;
@@ -12,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -71,6 +73,18 @@ pub(crate) struct Shared {
     listeners: Mutex<Vec<(String, OwnedFd)>>,
     door: door::Door,
     numbers: numbers::Numbers,
+}
+
+/// Wakes the hearing thread.
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // One that is full wakes as well.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
 }
 
 /// Answers a question with a line.
@@ -201,10 +215,9 @@ impl WorkerContext {
 
     pub(crate) async fn ask(&self, message: &RawValue, within: Duration) -> Result<Box<RawValue>, CallError> {
         let (reply, answer) = oneshot::channel();
-        let (id, is_sooner) = lock(&self.shared.calls).begin(reply, within, Instant::now());
-        if is_sooner {
-            // One that is full wakes as well.
-            let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
+        let (id, is_news) = lock(&self.shared.calls).begin(reply, within, Instant::now());
+        if is_news {
+            self.shared.wake_by_ref();
         }
         if self.write(&channel::call(id, message)).is_err() {
             lock(&self.shared.calls).answer(id, Err(CallError::AppEnded));
@@ -213,6 +226,7 @@ impl WorkerContext {
     }
 
     /// Answers what the broker asks ([`Member::call`](crate::Member::call)), on the thread that hears the channel: it must not take long.
+    /// One that panics has refused.
     pub fn on_call<R: Serialize, E: std::fmt::Display>(
         &self,
         mut answer: impl FnMut(Message) -> Result<R, E> + Send + 'static,
@@ -222,11 +236,13 @@ impl WorkerContext {
             Ok(Err(error)) => channel::error_reply(id, &error.to_string()),
             Err(error) => channel::error_reply(id, &error.to_string()),
         };
-        *lock(&self.shared.answers) = Some(Box::new(line));
+        // Dropped once the lock is free: it is the program's.
+        let _before = lock(&self.shared.answers).replace(Box::new(line));
     }
 
     /// What the broker sends from now on; what was sent before anybody took it is lost, as with Node's `cluster`. A program
-    /// that stops taking it makes the broker wait. None if it was taken before.
+    /// that stops taking it makes the broker wait; while it waits for an answer of the broker, up to 16 MiB are kept for it.
+    /// None if it was taken before.
     #[must_use]
     pub fn messages(&self) -> Option<Messages> {
         let messages = lock(&self.shared.messages).take()?;
