@@ -513,3 +513,20 @@ fn a_worker_whose_words_nobody_takes_does_not_hang() {
     }
     next(&mut events, said);
 }
+
+#[cfg(feature = "schedule")]
+#[test]
+fn a_broker_that_joins_leaves_the_hours_of_another_as_they_are() {
+    let stage = Stage::new();
+    let part_time = || {
+        let hours = shiftboss::Schedule::new("*/2 * * * * *", "1-59/2 * * * * *", None).unwrap();
+        BrokerOptions { schedule: Some(hours), ..workers_that("quiet", 1) }
+    };
+    let first = Broker::start(&stage.app, "first", part_time()).unwrap();
+    let mut events = first.subscribe();
+    Broker::start(&stage.app, "second", part_time()).unwrap();
+    let closed = |event| matches!(event, BrokerEvent::Other(event) if event.event == EventName::BrokerClosed);
+    for _ in 0..3 {
+        next(&mut events, |event| closed(event).then_some(()));
+    }
+}
