@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use shiftboss::options::{Kind, Signal};
+use shiftboss::options::{Kind, Ready, Signal};
 use shiftboss::{
-    App, Broker, BrokerEvent, BrokerOptions, CallError, EventName, Listen, Member, Subscription, WorkerExit,
+    App, Broker, BrokerEvent, BrokerOptions, CallError, EventName, Extensions, Hooks, Listen, Member,
+    Subscription, WorkerExit, WorkerInfo,
 };
 
 fn example(name: &str) -> PathBuf {
@@ -571,4 +572,48 @@ fn a_worker_whose_words_nobody_takes_does_not_hang() {
         std::thread::yield_now();
     }
     next(&mut events, said);
+}
+
+#[cfg(feature = "schedule")]
+#[test]
+fn a_broker_that_joins_leaves_the_hours_of_another_as_they_are() {
+    let stage = Stage::new();
+    let part_time = || {
+        let hours = shiftboss::Schedule::new("*/2 * * * * *", "1-59/2 * * * * *", None).unwrap();
+        BrokerOptions { schedule: Some(hours), ..workers_that("quiet", 1) }
+    };
+    let first = Broker::start(&stage.app, "first", part_time()).unwrap();
+    let mut events = first.subscribe();
+    Broker::start(&stage.app, "second", part_time()).unwrap();
+    let closed = |event| matches!(event, BrokerEvent::Other(event) if event.event == EventName::BrokerClosed);
+    for _ in 0..3 {
+        next(&mut events, |event| closed(event).then_some(()));
+    }
+}
+
+struct Told(std::sync::mpsc::Sender<String>);
+
+impl Hooks for Told {
+    fn after_ready(&self, worker: &WorkerInfo) -> Result<(), String> {
+        self.0.send(worker.id.clone()).map_err(|error| error.to_string())
+    }
+}
+
+#[test]
+fn hooks_are_asked_once_about_a_worker_that_says_again_that_it_is_ready() {
+    let stage = Stage::new();
+    let (asked, told) = std::sync::mpsc::channel();
+    let notifies =
+        BrokerOptions { kind: Kind::Plain, ready: Some(Ready::Notify), ..workers_that("notifies", 1) };
+    let extensions = Extensions::new().hooks(Told(asked));
+    let broker = Broker::start_with(&stage.app, "api", notifies, extensions).unwrap();
+    broker.resume_workers().wait().unwrap();
+    let first = the_worker(&broker);
+    let environment = std::fs::read_to_string(format!("/proc/{}/environ", first.pid())).unwrap();
+    let path = environment.split('\0').find_map(|entry| entry.strip_prefix("NOTIFY_SOCKET=")).unwrap();
+    let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    socket.send_to(b"READY=1", path).unwrap();
+    broker.recycle_workers().wait().unwrap();
+    let second = the_worker(&broker);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [first.id(), second.id()]);
 }

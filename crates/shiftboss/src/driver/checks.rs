@@ -51,6 +51,13 @@ impl Driver {
         let Some((broker, slot, pid)) = self.workers.place_of(worker) else { return false };
         let Some(shell) = self.shells.get(broker.0 as usize) else { return false };
         let Some(hooks) = shell.extensions.hooks.clone() else { return false };
+        let status = self.core.status();
+        let workers = status.brokers.get(broker.0 as usize).map(|status| &status.workers);
+        // One that serves has passed.
+        let state = workers.and_then(|workers| workers.get(&worker)).map(|worker| worker.state);
+        if state != Some(WorkerState::Starting) {
+            return false;
+        }
         // Said again: it is being asked for.
         if !self.checks.asked.insert(worker.0) {
             return true;
@@ -62,8 +69,6 @@ impl Driver {
             pid,
         };
         let new = info(worker, slot, pid);
-        let status = self.core.status();
-        let workers = status.brokers.get(broker.0 as usize).map(|status| &status.workers);
         let old = workers.and_then(|workers| {
             let serves = |(id, one): &(&WorkerId, &shiftboss_core::status::WorkerStatus)| {
                 one.slot.map(|slot| slot.0) == Some(slot) && **id != worker && one.state == WorkerState::Ready

@@ -4,7 +4,6 @@ use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, Generation, LaunchId};
 
 use super::Driver;
-use super::outside::Outside;
 use crate::extend::Extensions;
 use crate::options::BrokerOptions;
 use crate::os::kill_points;
@@ -36,6 +35,7 @@ impl Driver {
         let launch = LaunchId(self.launches.keys().next_back().map_or(0, |last| last.0 + 1));
         let mut founded = self.founder.found(name, options, launch)?;
         founded.shell.extensions = extensions;
+        self.outside.prepare(&founded.shell, &self.workers).map_err(os("cannot look outside"))?;
         founded.tell(&mut *self.log);
         self.founder.record.brokers.push(name.to_owned());
         if let Some(keeper) = self.chief.keeper() {
@@ -54,10 +54,8 @@ impl Driver {
         }
         self.names.join(name);
         self.launches.insert(launch, founded.launch);
+        self.outside.add(id, &founded.shell);
         self.shells.push(founded.shell);
-        if options.is_scheduled() || options.debounce().is_some() {
-            self.outside = Outside::new(&self.shells, &self.workers).map_err(os("cannot look outside"))?;
-        }
         let seed = u64::try_from(random() & u128::from(u64::MAX)).unwrap_or(0);
         self.inputs.push_back(Input::Begun { spec: Box::new(founded.spec), seed });
         Ok(id)

@@ -23,6 +23,7 @@ pub(crate) enum Seen {
     Note(String),
 }
 
+#[derive(Default)]
 pub(super) struct Outside {
     #[cfg(feature = "schedule")]
     clocks: Clocks,
@@ -32,31 +33,40 @@ pub(super) struct Outside {
 
 impl Outside {
     pub(super) fn new(shells: &[Shell], workers: &Workers) -> std::io::Result<Outside> {
-        #[cfg(not(feature = "schedule"))]
-        let _ = workers;
-        #[cfg(not(any(feature = "schedule", feature = "watch")))]
-        let _ = shells;
-        Ok(Outside {
-            #[cfg(feature = "schedule")]
-            clocks: {
-                let schedules = shells.iter().map(|shell| shell.schedule.clone());
-                let clocks = Clocks::new((0..).map(BrokerId).zip(schedules))?;
-                if let Some(timer) = clocks.to_wait_for() {
-                    workers.also_hear_clock(timer)?;
-                }
-                clocks
-            },
-            #[cfg(feature = "watch")]
-            files: {
-                let subject = |(broker, shell): (BrokerId, &Shell)| {
-                    Some(Subject { broker, name: shell.name.to_string(), watch: shell.watch.clone()? })
-                };
-                let subjects: Vec<Subject> = (0..).map(BrokerId).zip(shells).filter_map(subject).collect();
-                let (tell, seen) = tokio::sync::mpsc::unbounded_channel();
-                let begin = |subjects| Files::watch(subjects, tell).map(|files| (files, seen));
-                (!subjects.is_empty()).then(|| begin(subjects)).transpose()?
-            },
-        })
+        let mut outside = Outside::default();
+        for (broker, shell) in (0..).map(BrokerId).zip(shells) {
+            outside.prepare(shell, workers)?;
+            outside.add(broker, shell);
+        }
+        Ok(outside)
+    }
+
+    /// All that can fail, before a broker is added.
+    pub(super) fn prepare(&mut self, shell: &Shell, workers: &Workers) -> std::io::Result<()> {
+        #[cfg(feature = "schedule")]
+        if shell.schedule.is_some() {
+            self.clocks.prepare(|timer| workers.also_hear_clock(timer))?;
+        }
+        #[cfg(feature = "watch")]
+        if shell.watch.is_some() && self.files.as_ref().is_none_or(|(files, _)| files.has_ended()) {
+            let (tell, seen) = tokio::sync::mpsc::unbounded_channel();
+            self.files = Some((Files::new(tell)?, seen));
+        }
+        let _ = (shell, workers);
+        Ok(())
+    }
+
+    /// One more is looked at; the others are as before.
+    pub(super) fn add(&mut self, broker: BrokerId, shell: &Shell) {
+        #[cfg(feature = "schedule")]
+        if let Some(schedule) = &shell.schedule {
+            self.clocks.add(broker, schedule.clone());
+        }
+        #[cfg(feature = "watch")]
+        if let (Some(watch), Some((files, _))) = (&shell.watch, &self.files) {
+            files.add(Subject { broker, name: shell.name.to_string(), watch: watch.clone() });
+        }
+        let _ = (broker, shell);
     }
 
     /// The next that is seen of files; never, if nobody looks. Dropping it loses nothing.

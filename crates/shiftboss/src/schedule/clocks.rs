@@ -11,6 +11,7 @@ use shiftboss_core::id::BrokerId;
 use super::Schedule;
 use crate::os::wall_timer::WallTimer;
 
+#[derive(Default)]
 pub(crate) struct Clocks {
     /// None: nobody has a schedule.
     timer: Option<WallTimer>,
@@ -25,19 +26,22 @@ struct Window {
 }
 
 impl Clocks {
-    pub(crate) fn new(
-        schedules: impl Iterator<Item = (BrokerId, Option<Schedule>)>,
-    ) -> std::io::Result<Clocks> {
-        let window = |(broker, schedule): (BrokerId, Option<Schedule>)| {
-            Some((broker, Window { schedule: schedule?, told: None, next: None }))
-        };
-        let windows: BTreeMap<BrokerId, Window> = schedules.filter_map(window).collect();
-        let timer = (!windows.is_empty()).then(WallTimer::new).transpose()?;
-        Ok(Clocks { timer, windows })
+    /// Sees to it that there is a timer, which somebody waits for.
+    pub(crate) fn prepare(
+        &mut self,
+        wait_for: impl FnOnce(BorrowedFd<'_>) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        if self.timer.is_none() {
+            let timer = WallTimer::new()?;
+            wait_for(timer.as_fd())?;
+            self.timer = Some(timer);
+        }
+        Ok(())
     }
 
-    pub(crate) fn to_wait_for(&self) -> Option<BorrowedFd<'_>> {
-        self.timer.as_ref().map(|timer| timer.as_fd())
+    /// One more window; nothing is told of it before somebody asks.
+    pub(crate) fn add(&mut self, broker: BrokerId, schedule: Schedule) {
+        self.windows.insert(broker, Window { schedule, told: None, next: None });
     }
 
     /// Watches for this broker from now on.
@@ -100,16 +104,24 @@ mod tests {
     use super::*;
     use crate::os::spawn::trial::readable;
 
+    fn ready(clocks: &mut Clocks) {
+        clocks.prepare(|_| Ok(())).unwrap();
+    }
+
     #[test]
     fn a_window_is_told_when_asked_for_and_when_it_changes_and_once() {
         let hours = Schedule::new("*/2 * * * * *", "1-59/2 * * * * *", None).unwrap();
-        let all = [(BrokerId(0), None), (BrokerId(1), Some(hours))];
-        let mut clocks = Clocks::new(all.into_iter()).unwrap();
+        let mut clocks = Clocks::default();
+        ready(&mut clocks);
+        clocks.add(BrokerId(1), hours.clone());
         let mut inputs = VecDeque::new();
         clocks.ask(BrokerId(1), &mut inputs);
+        // Nobody asks for this one, and that is nothing to the other.
+        ready(&mut clocks);
+        clocks.add(BrokerId(2), hours);
         let mut told = Vec::new();
         while told.len() < 4 {
-            assert!(readable(clocks.to_wait_for().unwrap()));
+            assert!(readable(clocks.timer.as_ref().unwrap().as_fd()));
             clocks.has_come(&mut inputs);
             told.extend(inputs.drain(..).map(|input| match input {
                 Input::Window { broker: BrokerId(1), open } => open,
@@ -122,8 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_schedule_there_is_no_timer() {
-        let clocks = Clocks::new([(BrokerId(0), None)].into_iter()).unwrap();
-        assert!(clocks.to_wait_for().is_none());
+    fn a_timer_that_nobody_waits_for_is_none() {
+        let mut clocks = Clocks::default();
+        assert!(clocks.prepare(|_| Err(std::io::Error::other("full"))).is_err() && clocks.timer.is_none());
+        ready(&mut clocks);
+        clocks.prepare(|_| panic!("there is one")).unwrap();
     }
 }

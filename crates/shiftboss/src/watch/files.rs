@@ -9,6 +9,8 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,20 +31,38 @@ pub(crate) struct Subject {
 
 /// The thread. It ends with this.
 pub(crate) struct Files {
-    _end: OwnedFd,
+    thread: JoinHandle<()>,
+    joining: Sender<Subject>,
+    /// A byte for each that joins.
+    wake: OwnedFd,
 }
 
 impl Files {
-    /// Begins to watch; what cannot be watched is said, and does not keep an app from running.
-    pub(crate) fn watch(subjects: Vec<Subject>, tell: UnboundedSender<Seen>) -> std::io::Result<Files> {
-        let (ends, end) = pipe_with(PipeFlags::CLOEXEC)?;
+    /// Watches nothing yet; what cannot be watched is said, and does not keep an app from running.
+    pub(crate) fn new(tell: UnboundedSender<Seen>) -> std::io::Result<Files> {
+        let (ends, wake) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (joining, subjects) = channel();
         let thread = std::thread::Builder::new().name("files".to_owned());
-        thread.spawn(move || {
-            if let Some(mut all) = All::begin(subjects, &tell) {
-                all.run(&ends, &tell);
+        let thread = thread.spawn(move || match FileWatch::new() {
+            Ok(watch) => {
+                let mut all = All { watch, folders: BTreeMap::new(), subjects: Vec::new() };
+                all.run(&ends, &subjects, &tell);
             }
+            Err(error) => drop(tell.send(Seen::Note(format!("watch: no file is watched: {error}")))),
         })?;
-        Ok(Files { _end: end })
+        Ok(Files { thread, joining, wake })
+    }
+
+    /// Watches for one more.
+    pub(crate) fn add(&self, subject: Subject) {
+        // A thread that has ended has said why; a full pipe wakes as well.
+        let _ = self.joining.send(subject);
+        let _ = rustix::io::write(&self.wake, &[0]);
+    }
+
+    /// No file could be watched.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
     }
 }
 
@@ -68,40 +88,29 @@ type Identity = (u64, u64);
 type Print = (i64, i64, u64, u64);
 
 impl All {
-    fn begin(subjects: Vec<Subject>, tell: &UnboundedSender<Seen>) -> Option<All> {
+    fn begin(&mut self, subject: Subject, tell: &UnboundedSender<Seen>) {
         let note = |words: String| drop(tell.send(Seen::Note(words)));
-        let watch = match FileWatch::new() {
-            Ok(watch) => watch,
-            Err(error) => {
-                note(format!("watch: no file is watched: {error}"));
-                return None;
-            }
-        };
-        let mut all = All { watch, folders: BTreeMap::new(), subjects: Vec::new() };
-        for Subject { broker, name, watch } in subjects {
-            let (base, patterns, files) = (watch.base().to_owned(), watch.patterns(), BTreeMap::new());
-            let mut look = Look { broker, name, base, patterns, files };
-            let mut seen = BTreeSet::new();
-            match all.find(&look, &mut seen) {
-                Err(error) => {
-                    note(unwatched(&look.name, &error));
-                    continue;
-                }
-                Ok(found) => look.files = found,
-            }
-            for pattern in look.patterns.iter().filter(|pattern| !pattern.matches_any(&look.files)) {
-                note(format!("{}: watch: `{}` matches no file yet", look.name, pattern.text));
-            }
-            let many = look.files.len();
-            note(format!("{}: watches {many} file{}", look.name, if many == 1 { "" } else { "s" }));
-            all.subjects.push(look);
+        let Subject { broker, name, watch } = subject;
+        let (base, patterns, files) = (watch.base().to_owned(), watch.patterns(), BTreeMap::new());
+        let mut look = Look { broker, name, base, patterns, files };
+        match self.find(&look, &mut BTreeSet::new()) {
+            Err(error) => return note(unwatched(&look.name, &error)),
+            Ok(found) => look.files = found,
         }
-        (!all.subjects.is_empty()).then_some(all)
+        for pattern in look.patterns.iter().filter(|pattern| !pattern.matches_any(&look.files)) {
+            note(format!("{}: watch: `{}` matches no file yet", look.name, pattern.text));
+        }
+        let many = look.files.len();
+        note(format!("{}: watches {many} file{}", look.name, if many == 1 { "" } else { "s" }));
+        self.subjects.push(look);
     }
 
-    fn run(&mut self, ends: &OwnedFd, tell: &UnboundedSender<Seen>) {
+    fn run(&mut self, ends: &OwnedFd, joining: &Receiver<Subject>, tell: &UnboundedSender<Seen>) {
         let mut took = Duration::ZERO;
         loop {
+            // Before it is looked who has joined: whoever does so later wakes again.
+            while rustix::io::read(ends, &mut [0; 64]).is_ok_and(|read| read > 0) {}
+            joining.try_iter().for_each(|subject| self.begin(subject, tell));
             if is_over(ends, Some(&self.watch), None) {
                 return;
             }
@@ -118,7 +127,7 @@ impl All {
         }
     }
 
-    /// Compares; false if nobody watches or listens any more.
+    /// Compares; false if nobody listens any more.
     fn look(&mut self, tell: &UnboundedSender<Seen>) -> bool {
         self.forget_the_gone();
         let mut seen = BTreeSet::new();
@@ -139,7 +148,7 @@ impl All {
             }
         }
         self.subjects = left;
-        !self.subjects.is_empty()
+        true
     }
 
     /// A folder that was removed or replaced is another one when it is there again. One that is reached by several paths
@@ -234,8 +243,8 @@ fn is_over(ends: &OwnedFd, news: Option<&FileWatch>, at_most: Option<Duration>) 
     fds.extend(news.map(|news| PollFd::new(news, PollFlags::IN)));
     let at_most = at_most.and_then(|wait| Timespec::try_from(wait).ok());
     match poll(&mut fds, at_most.as_ref()) {
-        // The other end of the pipe is closed: that is all that is ever told on it.
-        Ok(_) => !fds[0].revents().is_empty(),
+        // The other end of the pipe is closed.
+        Ok(_) => fds[0].revents().contains(PollFlags::HUP),
         Err(rustix::io::Errno::INTR) => false,
         Err(_) => true,
     }
@@ -269,7 +278,7 @@ mod tests {
     struct Stage {
         folder: tempfile::TempDir,
         seen: UnboundedReceiver<Seen>,
-        _files: Files,
+        files: Files,
     }
 
     impl Stage {
@@ -279,8 +288,9 @@ mod tests {
             let watch = Watch::new(patterns.iter().copied()).unwrap().relative_to(folder.path());
             let (tell, seen) = unbounded_channel();
             let subject = Subject { broker: BrokerId(0), name: "api".to_owned(), watch };
-            let files = Files::watch(vec![subject], tell).unwrap();
-            Stage { folder, seen, _files: files }
+            let files = Files::new(tell).unwrap();
+            files.add(subject);
+            Stage { folder, seen, files }
         }
 
         fn note(&mut self) -> String {
@@ -364,7 +374,9 @@ mod tests {
         let watch = Watch::new(["one/*.js", "two/*.js"]).unwrap().relative_to(folder.path());
         let (tell, _seen) = unbounded_channel();
         let subject = Subject { broker: BrokerId(0), name: "api".to_owned(), watch };
-        let mut all = All::begin(vec![subject], &tell).unwrap();
+        let watch = FileWatch::new().unwrap();
+        let mut all = All { watch, folders: BTreeMap::new(), subjects: Vec::new() };
+        all.begin(subject, &tell);
         fs::remove_file(at("two")).unwrap();
         assert!(all.look(&tell));
         all.watch.take();
@@ -373,8 +385,22 @@ mod tests {
     }
 
     #[test]
+    fn one_more_is_watched_without_a_word_to_the_others() {
+        let mut stage = Stage::of(&["*.js"], with("a.js"));
+        assert_eq!(stage.note(), "api: watches 1 file");
+        let watch = Watch::new(["*.toml"]).unwrap().relative_to(stage.folder.path());
+        stage.write("b.toml", "one");
+        stage.files.add(Subject { broker: BrokerId(1), name: "jobs".to_owned(), watch });
+        assert_eq!(stage.note(), "jobs: watches 1 file");
+        stage.write("a.js", "two and more");
+        assert_eq!(stage.changed(), "a.js");
+        stage.write("b.toml", "two and more");
+        assert_eq!(stage.changed(), "b.toml");
+    }
+
+    #[test]
     fn the_thread_ends_with_its_owner() {
-        let Stage { folder, mut seen, _files: files } = Stage::of(&["*.js"], |_| {});
+        let Stage { folder, mut seen, files } = Stage::of(&["*.js"], |_| {});
         drop(files);
         while seen.blocking_recv().is_some() {}
         drop(folder);

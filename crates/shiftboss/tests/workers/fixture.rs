@@ -108,6 +108,13 @@ fn main() -> ExitCode {
         let more = std::env::args().nth(3);
         return keep(&std::env::args().nth(2).unwrap_or_default(), more.as_deref());
     }
+    if role == "notifies" {
+        let path = std::env::var_os("NOTIFY_SOCKET").unwrap();
+        std::os::unix::net::UnixDatagram::unbound().unwrap().send_to(b"READY=1", path).unwrap();
+        loop {
+            std::thread::park();
+        }
+    }
     let app = App::new("fixture");
     if role == "garbles" {
         let garbage = "yes '{oops' | head -n 20 >&$SHIFTBOSS_CHANNEL_FD";
