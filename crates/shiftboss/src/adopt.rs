@@ -173,6 +173,7 @@ fn shells(
             ready: record.spec.ready,
             sockets,
             extensions: Extensions::default(),
+            awaits_extensions: record.extended,
             #[cfg(feature = "schedule")]
             schedule: record.schedule.clone(),
             #[cfg(feature = "watch")]

@@ -103,6 +103,8 @@ pub(crate) struct Shell {
     pub(crate) sockets: Sockets,
     /// Those of the program that it is in.
     pub(crate) extensions: Extensions,
+    /// The process before this one had some: ours come with the broker's join.
+    pub(crate) awaits_extensions: bool,
     #[cfg(feature = "schedule")]
     pub(crate) schedule: Option<crate::schedule::Schedule>,
     #[cfg(feature = "watch")]
@@ -288,7 +290,8 @@ impl Driver {
         let quieting = self.quieting.values().map(|(_, quieting)| quieting.deadline()).min();
         let core = self.core.deadline().filter(|_| !self.workers.is_news_due());
         let lanes = self.lanes_deadline();
-        [core, self.workers.deadline(), quieting, lanes, self.post.deadline()].into_iter().flatten().min()
+        let others = [self.workers.deadline(), self.post.deadline(), self.starts_deadline()];
+        [core, quieting, lanes].into_iter().chain(others).flatten().min()
     }
 
     fn tick(&mut self) -> std::io::Result<()> {

@@ -18,6 +18,10 @@ impl Extensions {
         Extensions::default()
     }
 
+    pub(crate) fn are_some(&self) -> bool {
+        self.hooks.is_some() || self.launcher.is_some()
+    }
+
     /// These are asked before a worker serves, and before one is retired for it.
     #[must_use]
     pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Extensions {
@@ -108,6 +112,8 @@ impl Execution {
 /// Whom hooks are asked about, and who has passed.
 #[derive(Default)]
 pub(crate) struct Checks {
+    /// They say that they are ready, and it is not known yet what hooks there are.
+    pub(crate) held: BTreeSet<u64>,
     pub(crate) asked: BTreeSet<u64>,
     pub(crate) passed: BTreeSet<u64>,
 }

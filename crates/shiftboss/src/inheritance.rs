@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -46,6 +46,9 @@ pub(crate) struct SpecRecord {
     pub(crate) spec: BrokerSpec,
     pub(crate) listen: Vec<Listen>,
     pub(crate) launch: Launch,
+    /// Its program gives it extensions, as one of an older version does not say.
+    #[serde(default)]
+    pub(crate) extended: bool,
     #[cfg(feature = "schedule")]
     #[serde(default)]
     pub(crate) schedule: Option<crate::schedule::Schedule>,
@@ -89,6 +92,24 @@ impl SpecRecord {
         estate: &mut Estate,
     ) -> io::Result<()> {
         deposit(keeper, Key::Spec(broker, generation), self, estate)
+    }
+
+    /// Another version of the program may give it extensions, or none.
+    pub(crate) fn extend(
+        keeper: &Keeper,
+        broker: BrokerId,
+        extended: bool,
+        estate: &mut Estate,
+    ) -> io::Result<()> {
+        let of_broker = |(key, _): &&(Key, OwnedFd)| matches!(key, Key::Spec(of, _) if *of == broker);
+        // The last one is the one that counts.
+        let Some((key, file)) = estate.iter().rfind(of_broker) else { return Ok(()) };
+        let (key, mut record): (_, SpecRecord) =
+            (*key, serde_json::from_slice(&memory::read(file.as_fd())?)?);
+        if std::mem::replace(&mut record.extended, extended) == extended {
+            return Ok(());
+        }
+        deposit(keeper, key, &record, estate)
     }
 
     /// All that are there.

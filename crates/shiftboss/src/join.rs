@@ -60,6 +60,7 @@ impl Founded {
             spec: self.spec.clone(),
             listen: options.listen.clone(),
             launch: self.launch.clone(),
+            extended: self.shell.extensions.are_some(),
             #[cfg(feature = "schedule")]
             schedule: options.schedule.clone(),
             #[cfg(feature = "watch")]
@@ -79,6 +80,7 @@ fn shell(name: &str, options: &BrokerOptions) -> Result<Shell, RunError> {
             ready: options.effective_ready(),
             sockets,
             extensions: Extensions::default(),
+            awaits_extensions: false,
             #[cfg(feature = "schedule")]
             schedule: options.schedule.clone(),
             #[cfg(feature = "watch")]

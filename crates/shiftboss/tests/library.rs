@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -113,6 +113,43 @@ fn what_is_said_while_no_broker_process_is_there_is_heard_by_the_next_ones_subsc
         broker = lines.next().unwrap();
         assert_eq!(lines.by_ref().take(3).collect::<Vec<_>>(), ["0", "1", "2"]);
     }
+    kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
+    assert!(keeper.wait().unwrap().success());
+}
+
+/// A program whose broker has extensions, under a keeper: the keeper, and what it prints.
+fn extends(folder: &Path, gate: &Path) -> (Child, impl Iterator<Item = String>) {
+    let fixture = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples/fixture");
+    let mut keeper = Command::new(fixture)
+        .args(["extends".as_ref(), folder.join("app.sock").as_os_str(), gate.as_os_str()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(keeper.stdout.take().unwrap()).lines().map_while(Result::ok);
+    (keeper, lines)
+}
+
+/// The process that a line is about.
+fn pid_in(line: &str) -> Pid {
+    Pid::from_raw(line.split(' ').nth(1).unwrap().parse().unwrap()).unwrap()
+}
+
+#[test]
+fn who_dies_with_the_broker_process_has_a_successor_that_is_launched_and_asked_about_as_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    std::fs::write(&gate, "").unwrap();
+    let (mut keeper, mut lines) = extends(folder.path(), &gate);
+    let [broker, asked, ready] = std::array::from_fn(|_| lines.next().unwrap());
+    assert_eq!(ready, "ready");
+    // It does not see the worker's end.
+    kill_process(pid_in(&broker), Signal::STOP).unwrap();
+    kill_process(pid_in(&asked), Signal::KILL).unwrap();
+    kill_process(pid_in(&broker), Signal::KILL).unwrap();
+    let [next, again, ready] = std::array::from_fn(|_| lines.next().unwrap());
+    assert!(next.starts_with("broker ") && again.ends_with(" true") && ready == "ready", "{again} {ready}");
+    assert_ne!(pid_in(&asked), pid_in(&again));
     kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
     assert!(keeper.wait().unwrap().success());
 }

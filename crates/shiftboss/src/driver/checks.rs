@@ -21,6 +21,7 @@ impl Driver {
                 true
             }
             Input::Exited { worker, .. } => {
+                self.checks.held.remove(&worker.0);
                 self.checks.asked.remove(&worker.0);
                 self.checks.passed.remove(&worker.0);
                 false
@@ -50,7 +51,10 @@ impl Driver {
     fn ask_hooks(&mut self, worker: WorkerId) -> bool {
         let Some((broker, slot, pid)) = self.workers.place_of(worker) else { return false };
         let Some(shell) = self.shells.get(broker.0 as usize) else { return false };
-        let Some(hooks) = shell.extensions.hooks.clone() else { return false };
+        let hooks = shell.extensions.hooks.clone();
+        if hooks.is_none() && !shell.awaits_extensions {
+            return false;
+        }
         let status = self.core.status();
         let workers = status.brokers.get(broker.0 as usize).map(|status| &status.workers);
         // One that serves has passed.
@@ -58,6 +62,10 @@ impl Driver {
         if state != Some(WorkerState::Starting) {
             return false;
         }
+        let Some(hooks) = hooks else {
+            self.checks.held.insert(worker.0);
+            return true;
+        };
         // Said again: it is being asked for.
         if !self.checks.asked.insert(worker.0) {
             return true;

@@ -1,10 +1,11 @@
 //! A broker joins the running app.
 
 use shiftboss_core::Input;
-use shiftboss_core::id::{BrokerId, Generation, LaunchId};
+use shiftboss_core::id::{BrokerId, Generation, LaunchId, WorkerId};
 
 use super::Driver;
 use crate::extend::Extensions;
+use crate::inheritance::SpecRecord;
 use crate::options::BrokerOptions;
 use crate::os::kill_points;
 use crate::os::random::random;
@@ -21,10 +22,9 @@ impl Driver {
         let known = self.names.now();
         let id = BrokerId(u32::try_from(known.len()).unwrap_or(u32::MAX));
         if let Some(at) = known.iter().position(|other| other == name) {
-            if let Some(shell) = self.shells.get_mut(at) {
-                shell.extensions = extensions;
-            }
-            return Ok(BrokerId(u32::try_from(at).unwrap_or(u32::MAX)));
+            let id = BrokerId(u32::try_from(at).unwrap_or(u32::MAX));
+            self.extend(id, extensions);
+            return Ok(id);
         }
         if self.ended || self.core.status().stopping {
             return Err(RunError::Ending);
@@ -59,6 +59,21 @@ impl Driver {
         let seed = u64::try_from(random() & u128::from(u64::MAX)).unwrap_or(0);
         self.inputs.push_back(Input::Begun { spec: Box::new(founded.spec), seed });
         Ok(id)
+    }
+
+    /// What waits for extensions of a broker goes on.
+    fn extend(&mut self, broker: BrokerId, extensions: Extensions) {
+        let Some(shell) = self.shells.get_mut(broker.0 as usize) else { return };
+        let extended = extensions.are_some();
+        (shell.extensions, shell.awaits_extensions) = (extensions, false);
+        // Those of others wait again.
+        let held = std::mem::take(&mut self.checks.held);
+        self.inputs.extend(held.into_iter().map(|worker| Input::Ready { worker: WorkerId(worker) }));
+        if let Some(keeper) = self.chief.keeper()
+            && let Err(error) = SpecRecord::extend(keeper, broker, extended, &mut self.succession.estate)
+        {
+            self.log.note(&format!("a successor will not know whether there are extensions: {error}"));
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Workers that are to be started. Of many at once, some in each round of the loop: whatever else happens is not kept
-//! waiting for them, nor is a broker by the many of another one.
+//! waiting for them, nor is a broker by the many of another one. After an adoption those of a broker that has extensions
+//! wait for them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub(super) struct Starts {
     waiting: VecDeque<(BrokerId, VecDeque<Start>)>,
     /// When this round is to end.
     until: Time,
+    /// When a program that goes on is to have started all its brokers again.
+    joined_by: Time,
 }
 
 /// What is to be started for a broker.
@@ -39,8 +42,14 @@ impl Starts {
         }
     }
 
-    fn next(&mut self) -> Option<(BrokerId, Start)> {
-        let (broker, mut starts) = self.waiting.pop_front()?;
+    /// The program's brokers are known, and not yet what it puts in place of what they do.
+    pub(super) fn expect_joins(&mut self, now: Time) {
+        self.joined_by = now + UNTIL_JOINED;
+    }
+
+    fn next(&mut self, held: &[BrokerId]) -> Option<(BrokerId, Start)> {
+        let at = self.waiting.iter().position(|(broker, _)| !held.contains(broker))?;
+        let (broker, mut starts) = self.waiting.remove(at)?;
         let start = starts.pop_front()?;
         if !starts.is_empty() {
             self.waiting.push_back((broker, starts));
@@ -56,7 +65,26 @@ impl Driver {
 
     /// Whether some can be started in another round.
     pub(super) fn has_starts(&self) -> bool {
+        let held = self.held();
+        self.may_start() && self.starts.waiting.iter().any(|(broker, _)| !held.contains(broker))
+    }
+
+    fn may_start(&self) -> bool {
         !self.starts.waiting.is_empty() && !self.is_ending
+    }
+
+    /// Brokers of which nobody is started before their extensions are there.
+    fn held(&self) -> Vec<BrokerId> {
+        if self.core.is_stopping() || clock::now() >= self.starts.joined_by {
+            return Vec::new();
+        }
+        let all = (0..).map(BrokerId).zip(&self.shells);
+        all.filter(|(_, shell)| shell.awaits_extensions).map(|(broker, _)| broker).collect()
+    }
+
+    /// When those that are held are not waited for any more.
+    pub(super) fn starts_deadline(&self) -> Option<Time> {
+        self.may_start().then_some(self.starts.joined_by)
     }
 
     /// Starts the next one, if the round has time for it. Nobody is started while the program around seems about to end.
@@ -67,10 +95,14 @@ impl Driver {
         if clock::now() >= self.starts.until {
             return;
         }
-        if let Some((broker, start)) = self.starts.next() {
-            let started = self.spawn(broker, start);
-            self.is_started(start.worker, started);
-        }
+        let held = self.held();
+        let Some((broker, start)) = self.starts.next(&held) else { return };
+        let started = if self.shells.get(broker.0 as usize).is_some_and(|shell| shell.awaits_extensions) {
+            Err("the program has not started this broker again, with which its extensions come".to_owned())
+        } else {
+            self.spawn(broker, start)
+        };
+        self.is_started(start.worker, started);
     }
 
     /// Says of those who are not wanted any longer that nobody was started.
@@ -135,5 +167,25 @@ impl Driver {
     }
 }
 
+/// For a program that goes on after another to start its brokers again.
+const UNTIL_JOINED: Duration = Duration::from_secs(10);
 /// How long a round may take for starts: a start takes a fraction of a millisecond.
 const ROUND: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_start_by_turns_and_those_that_are_held_keep_nobody_waiting() {
+        let mut starts = Starts::default();
+        for (broker, worker) in [(0, 1), (0, 2), (1, 3), (1, 4), (2, 5)] {
+            let (slot, generation, launch) = (None, Generation(1), LaunchId(0));
+            starts.add(BrokerId(broker), Start { worker: WorkerId(worker), slot, generation, launch });
+        }
+        let mut next = |held: &[BrokerId]| starts.next(held).map(|(_, start)| start.worker.0);
+        let some = [next(&[BrokerId(0)]), next(&[BrokerId(0)]), next(&[BrokerId(0)]), next(&[BrokerId(0)])];
+        assert_eq!(some, [Some(3), Some(5), Some(4), None]);
+        assert_eq!([next(&[]), next(&[]), next(&[])], [Some(1), Some(2), None]);
+    }
+}

@@ -66,6 +66,7 @@ impl Driver {
         }
         self.attend_to_all_lanes();
         let now = clock::now();
+        self.starts.expect_joins(now);
         let effects = self.core.adopt(now, how);
         let deadline = self.core.deadline();
         self.trace(|trace| trace.adopt(now, how, &effects, deadline));

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
-use shiftboss::{App, Broker, BrokerEvent, BrokerOptions, Message, Worker, WorkerContext};
+use shiftboss::{
+    App, Broker, BrokerEvent, BrokerOptions, Execution, Extensions, Hooks, Launcher, Message, Worker,
+    WorkerContext, WorkerInfo,
+};
 
 struct Fixture {
     role: String,
@@ -102,11 +105,51 @@ fn keep(socket: &str, begin: Option<&str>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Gives every worker one more variable.
+struct Painter;
+
+impl Launcher for Painter {
+    fn prepare(&self, _: &WorkerInfo, execution: &mut Execution) -> std::result::Result<(), String> {
+        execution.environment.insert("COLOUR".to_owned(), "green".to_owned());
+        Ok(())
+    }
+}
+
+/// Prints who is asked about, and whether it was given that; passes it once there is such a file.
+struct Gate(String);
+
+impl Hooks for Gate {
+    fn after_ready(&self, worker: &WorkerInfo) -> std::result::Result<(), String> {
+        let pid = worker.pid;
+        let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
+        println!("asked {pid} {}", environment.split('\0').any(|entry| entry == "COLOUR=green"));
+        while !std::path::Path::new(&self.0).exists() {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+}
+
+/// Prints its process id, and that its worker is ready.
+fn extend(socket: &str, gate: String) -> ExitCode {
+    let app = App::builder("fixture").control_socket(socket).own_process().build().unwrap();
+    let extensions = Extensions::new().launcher(Painter).hooks(Gate(gate));
+    println!("broker {}", std::process::id());
+    let broker = Broker::start_with(&app, "extends", BrokerOptions::default(), extensions).unwrap();
+    broker.resume_workers().wait().unwrap();
+    println!("ready");
+    ExitCode::from(u8::from(app.wait().is_err()))
+}
+
 fn main() -> ExitCode {
     let role = std::env::args().nth(1).unwrap_or_default();
     if let ("keeps", None) = (role.as_str(), shiftboss::worker_type()) {
         let more = std::env::args().nth(3);
         return keep(&std::env::args().nth(2).unwrap_or_default(), more.as_deref());
+    }
+    if let ("extends", None) = (role.as_str(), shiftboss::worker_type()) {
+        let more = std::env::args().nth(3);
+        return extend(&std::env::args().nth(2).unwrap_or_default(), more.unwrap_or_default());
     }
     if role == "notifies" {
         let path = std::env::var_os("NOTIFY_SOCKET").unwrap();
