@@ -244,6 +244,14 @@ pub(crate) fn take_workers(
             descriptors,
         };
         workers.adopt(found)?;
+        // Of one that is no longer starting it was recorded.
+        if inherited.claim(Key::Ready(present.worker)).is_some() {
+            if present.starting && !gone {
+                workers.has_said_ready(present.worker);
+            } else {
+                keeper.forget(Key::Ready(present.worker));
+            }
+        }
     }
     let left: Vec<u64> = inherited.keys().collect();
     left.into_iter().for_each(|key| keeper.forget_value(key));

@@ -388,6 +388,7 @@ impl Driver {
     /// Nothing that was told needs to be told again.
     fn all_is_recorded(&mut self) -> std::io::Result<()> {
         self.workers.heard_is_recorded();
+        self.checks.told.drain(..).for_each(|worker| self.workers.is_believed(worker));
         let Some(keeper) = self.chief.keeper() else { return Ok(()) };
         for taken in self.taken.drain(..) {
             match taken {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use shiftboss_core::id::WorkerId;
+
 /// Extensions of one broker: see [`Broker::start_with`](crate::Broker::start_with).
 #[derive(Clone, Default)]
 pub struct Extensions {
@@ -116,4 +118,6 @@ pub(crate) struct Checks {
     pub(crate) held: BTreeSet<u64>,
     pub(crate) asked: BTreeSet<u64>,
     pub(crate) passed: BTreeSet<u64>,
+    /// Core is told that they are ready.
+    pub(crate) told: Vec<WorkerId>,
 }

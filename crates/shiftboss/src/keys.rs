@@ -24,6 +24,8 @@ pub(crate) enum Key {
     Rest(WorkerId),
     /// What a Node program was given: see `node`.
     Node(WorkerId),
+    /// A worker has said that it is ready, and is not believed yet.
+    Ready(WorkerId),
     /// A broker's listener, by its place in the specification; or one that a worker has asked for, with what it asked.
     Listener(BrokerId, u32),
     /// What all workers at a listener of this place shall have of the first that has it.
@@ -51,6 +53,7 @@ impl Key {
             Key::Worker(id) => 1 << CLASS | id.0,
             Key::Rest(worker) => 4 << CLASS | worker.0 & ((1 << CLASS) - 1),
             Key::Node(worker) => 5 << CLASS | worker.0 & ((1 << CLASS) - 1),
+            Key::Ready(worker) => 7 << CLASS | worker.0 & ((1 << CLASS) - 1),
             Key::Shared(broker, place) => pair(6, broker, place),
             Key::Listener(broker, place) => pair(2, broker, place),
             Key::Lane(broker, place, lane) => pair(16, broker, u32::from(place) << 16 | u32::from(lane)),
@@ -75,6 +78,7 @@ impl Key {
             (1, id) => Some(Key::Worker(WorkerId(id))),
             (4, id) => Some(Key::Rest(WorkerId(id))),
             (5, id) => Some(Key::Node(WorkerId(id))),
+            (7, id) => Some(Key::Ready(WorkerId(id))),
             (6, _) => Some(Key::Shared(broker, number)),
             (2, _) => Some(Key::Listener(broker, number)),
             (3, _) => Some(Key::Spec(broker, Generation(number))),
@@ -105,6 +109,7 @@ mod tests {
             Key::Worker(WorkerId(123_456_789_012)),
             Key::Rest(WorkerId(7)),
             Key::Node(WorkerId(1 << 40)),
+            Key::Ready(WorkerId(9)),
             Key::Shared(BrokerId(1), 0),
             Key::Listener(BrokerId(255), 7),
             Key::Lane(BrokerId(255), 3, 999),

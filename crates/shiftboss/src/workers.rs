@@ -56,6 +56,8 @@ pub(crate) struct Workers {
     notify_dir: PathBuf,
     /// Whose word of being ready is not recorded yet.
     heard: Vec<WorkerId>,
+    /// Who has said that it is ready, and is not believed yet: the keeper holds that.
+    said_ready: BTreeSet<WorkerId>,
     /// Ended, not reaped.
     held: BTreeSet<WorkerId>,
     next_try: Option<Time>,
@@ -111,6 +113,7 @@ impl Workers {
             stage: node::Stage::default(),
             notify_dir,
             heard: Vec::new(),
+            said_ready: BTreeSet::new(),
             held: BTreeSet::new(),
             next_try: None,
             awaited: BTreeMap::new(),
@@ -275,6 +278,36 @@ impl Workers {
                 keeper.forget(Key::Rest(worker));
             }
             keeper.forget(Key::Node(worker));
+        }
+        self.is_believed(worker);
+    }
+
+    /// That it is ready is not told to core yet, and its word is dropped: a successor hears of it all the same.
+    pub(crate) fn keep_ready(&mut self, worker: WorkerId) {
+        if self.said_ready.insert(worker)
+            && let Some(keeper) = &self.keeper
+        {
+            // Without a keeper there is no successor.
+            let _ = keeper.deposit(Key::Ready(worker), &[], 0);
+        }
+    }
+
+    /// Another process has kept that.
+    pub(crate) fn has_said_ready(&mut self, worker: WorkerId) {
+        self.said_ready.insert(worker);
+    }
+
+    /// All whose word is kept.
+    pub(crate) fn said_ready(&self) -> impl Iterator<Item = WorkerId> {
+        self.said_ready.iter().copied()
+    }
+
+    /// It is recorded that it is ready, or gone.
+    pub(crate) fn is_believed(&mut self, worker: WorkerId) {
+        if self.said_ready.remove(&worker)
+            && let Some(keeper) = &self.keeper
+        {
+            keeper.forget(Key::Ready(worker));
         }
     }
 

@@ -154,6 +154,28 @@ fn who_dies_with_the_broker_process_has_a_successor_that_is_launched_and_asked_a
     assert!(keeper.wait().unwrap().success());
 }
 
+#[test]
+fn a_worker_that_was_asked_about_when_the_broker_process_died_is_asked_about_by_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    let (mut keeper, mut lines) = extends(folder.path(), &gate);
+    let [mut broker, asked] = std::array::from_fn(|_| lines.next().unwrap());
+    // The second one knows it from the first, the third from the second.
+    for _ in 0..2 {
+        kill_process(pid_in(&broker), Signal::KILL).unwrap();
+        broker = lines.next().unwrap();
+        assert_eq!(lines.next().unwrap(), asked);
+    }
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(lines.next().unwrap(), "ready");
+    // What is known to be ready is not asked about.
+    kill_process(pid_in(&broker), Signal::KILL).unwrap();
+    assert!(lines.next().unwrap().starts_with("broker "));
+    assert_eq!(lines.next().unwrap(), "ready");
+    kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
+    assert!(keeper.wait().unwrap().success());
+}
+
 /// Whoever has begun nothing owes nothing: it may connect to a database first, which may take its time.
 #[test]
 fn a_program_that_takes_its_time_to_begin_is_not_taken_for_one_that_hangs() {

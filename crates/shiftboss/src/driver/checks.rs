@@ -16,8 +16,10 @@ impl Driver {
         match input {
             Input::Ready { worker } => {
                 if self.checks.passed.remove(&worker.0) || !self.ask_hooks(*worker) {
+                    self.checks.told.push(*worker);
                     return false;
                 }
+                self.workers.keep_ready(*worker);
                 true
             }
             Input::Exited { worker, .. } => {

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use shiftboss_api as api;
-use shiftboss_core::Adoption;
 use shiftboss_core::id::RequestId;
+use shiftboss_core::{Adoption, Input};
 use tokio::sync::oneshot;
 
 use super::Driver;
@@ -81,6 +81,7 @@ impl Driver {
             self.inputs.extend(still.known);
             self.perform(still.effects, events);
         }
+        self.inputs.extend(self.workers.said_ready().map(|worker| Input::Ready { worker }));
         // A worker may have shut them meanwhile; opened again they are as they should be.
         for broker in self.core.listening() {
             let mended = self.mend_listeners(broker, true);

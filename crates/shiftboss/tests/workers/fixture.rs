@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::json;
@@ -116,14 +117,19 @@ impl Launcher for Painter {
 }
 
 /// Prints who is asked about, and whether it was given that; passes it once there is such a file.
-struct Gate(String);
+struct Gate {
+    file: String,
+    broker: Arc<OnceLock<Broker>>,
+}
 
 impl Hooks for Gate {
     fn after_ready(&self, worker: &WorkerInfo) -> std::result::Result<(), String> {
+        // The driver has done what it did before it answers.
+        let _ = self.broker.wait().workers().wait();
         let pid = worker.pid;
         let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
         println!("asked {pid} {}", environment.split('\0').any(|entry| entry == "COLOUR=green"));
-        while !std::path::Path::new(&self.0).exists() {
+        while !std::path::Path::new(&self.file).exists() {
             std::thread::yield_now();
         }
         Ok(())
@@ -131,11 +137,14 @@ impl Hooks for Gate {
 }
 
 /// Prints its process id, and that its worker is ready.
-fn extend(socket: &str, gate: String) -> ExitCode {
+fn extend(socket: &str, file: String) -> ExitCode {
     let app = App::builder("fixture").control_socket(socket).own_process().build().unwrap();
-    let extensions = Extensions::new().launcher(Painter).hooks(Gate(gate));
+    let handle = Arc::new(OnceLock::new());
+    let gate = Gate { file, broker: Arc::clone(&handle) };
+    let extensions = Extensions::new().launcher(Painter).hooks(gate);
     println!("broker {}", std::process::id());
     let broker = Broker::start_with(&app, "extends", BrokerOptions::default(), extensions).unwrap();
+    let _ = handle.set(broker.clone());
     broker.resume_workers().wait().unwrap();
     println!("ready");
     ExitCode::from(u8::from(app.wait().is_err()))
