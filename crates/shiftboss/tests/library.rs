@@ -149,9 +149,10 @@ fn who_dies_with_the_broker_process_has_a_successor_that_is_launched_and_asked_a
     kill_process(pid_in(&broker), Signal::STOP).unwrap();
     kill_process(pid_in(&asked), Signal::KILL).unwrap();
     kill_process(pid_in(&broker), Signal::KILL).unwrap();
-    let [next, again, ready] = std::array::from_fn(|_| lines.next().unwrap());
-    assert!(next.starts_with("broker ") && again.ends_with(" true") && ready == "ready", "{again} {ready}");
-    assert_ne!(pid_in(&asked), pid_in(&again));
+    assert!(lines.next().unwrap().starts_with("broker "));
+    // All may seem to be ready until it hears of the end.
+    let again = lines.find(|line| line.starts_with("asked ")).unwrap();
+    assert!(again.ends_with(" true") && pid_in(&asked) != pid_in(&again), "{again}");
     kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
     assert!(keeper.wait().unwrap().success());
 }
