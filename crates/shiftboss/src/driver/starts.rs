@@ -89,11 +89,11 @@ impl Driver {
 
     /// Starts the next one, if the round has time for it. Nobody is started while the program around seems about to end.
     pub(super) fn start_next(&mut self) {
+        if self.starts.waiting.is_empty() || !self.is_ending && clock::now() >= self.starts.until {
+            return;
+        }
         if self.is_ending {
             return self.give_up_starts();
-        }
-        if clock::now() >= self.starts.until {
-            return;
         }
         let held = self.held();
         let Some((broker, start)) = self.starts.next(&held) else { return };
