@@ -28,7 +28,7 @@ pub(super) struct Stage {
     preload: Option<PathBuf>,
     pub(super) habits: Habits,
     /// Whose start is over, or has failed: what is to be said of where they listen.
-    pub(super) started: Vec<Started>,
+    pub(super) started: VecDeque<Started>,
     /// Declared listeners of which it was said that nobody listens there.
     pub(super) unserved: BTreeSet<Place>,
     /// Who takes turns at which listener.

@@ -45,7 +45,12 @@ impl Workers {
             inputs.push_back(Input::Ready { worker });
             let lacks = &before - &peer.listening();
             if !lacks.is_empty() {
-                self.stage.started.push(Started::Otherwise { worker, broker: of, lacks, is_ready: true });
+                self.stage.started.push_back(Started::Otherwise {
+                    worker,
+                    broker: of,
+                    lacks,
+                    is_ready: true,
+                });
             }
             self.stage.silent.insert((now + UNSERVED_AFTER, worker));
             if let Some(Process { peer: Some(peer), .. }) = self.processes.get(&worker) {
@@ -64,7 +69,7 @@ impl Workers {
     }
 
     pub(crate) fn next_started(&mut self) -> Option<Started> {
-        self.stage.started.pop()
+        self.stage.started.pop_front()
     }
 
     /// Which of so many declared listeners nobody has asked for, and of which that was not said before.
@@ -83,7 +88,7 @@ impl Workers {
         let lacks = &self.stage.habits.of(broker, slot) - &peer.listening();
         // Others have failed before they could listen.
         if peer.has_turned() && !lacks.is_empty() {
-            self.stage.started.push(Started::Otherwise { worker, broker, lacks, is_ready: false });
+            self.stage.started.push_back(Started::Otherwise { worker, broker, lacks, is_ready: false });
         }
         if !self.is_served(broker, slot) {
             self.stage.habits.forget_slot(broker, slot);
@@ -99,7 +104,7 @@ impl Workers {
             match peer.settles_at(UNSERVED_AFTER) {
                 _ if !peer.is_ready => {}
                 Some(at) if at > now => _ = self.stage.silent.insert((at, worker)),
-                _ => self.stage.started.push(Started::Settled { worker, broker: *of }),
+                _ => self.stage.started.push_back(Started::Settled { worker, broker: *of }),
             }
         }
     }
