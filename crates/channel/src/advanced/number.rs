@@ -36,12 +36,14 @@ fn zeros(count: i32) -> String {
 /// The number that two bytes hold: IEEE 754, binary16.
 pub(super) fn half(bits: u16) -> f64 {
     let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    let (exponent, fraction) = (u64::from(bits >> 10 & 31), f64::from(bits & 1023));
+    // 2 to the power of `exponent - 25`. The bits are exact, `powi` need not be.
+    let scale = |exponent: u64| f64::from_bits((1023 + exponent - 25) << 52);
     sign * match exponent {
-        0 => fraction * 2_f64.powi(-24),
+        0 => fraction * scale(1),
         31 if fraction == 0.0 => f64::INFINITY,
         31 => f64::NAN,
-        _ => (1024.0 + fraction) * 2_f64.powi(exponent - 25),
+        _ => (1024.0 + fraction) * scale(exponent),
     }
 }
 
@@ -76,7 +78,7 @@ mod tests {
     #[test]
     fn halves() {
         for (bits, want) in
-            [(0, 0.0), (0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333_251_953_125), (1, 2_f64.powi(-24))]
+            [(0, 0.0), (0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333_251_953_125), (1, 1.0 / 16_777_216.0)]
         {
             assert_eq!(half(bits), want);
         }

@@ -298,9 +298,13 @@ fn listen(
     });
 }
 
-/// How many events of that name there are.
+/// How many events of that name there are. One is told again, by its number, if whoever told it was killed before it
+/// could note that.
 pub(crate) fn named(log: &[Value], name: &str) -> usize {
-    log.iter().filter(|event| event["event"] == name).count()
+    let events = log.iter().filter(|event| event["event"] == name);
+    let (numbered, others): (Vec<_>, Vec<_>) = events.partition(|event| event["seq"].is_u64());
+    let numbers: BTreeSet<u64> = numbered.iter().filter_map(|event| event["seq"].as_u64()).collect();
+    numbers.len() + others.len()
 }
 
 /// The lines that workers wrote.
