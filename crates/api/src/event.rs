@@ -60,6 +60,9 @@ pub struct Event {
     /// Workers that were running and go on, in `broker_adopted`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub workers: Option<u32>,
+    /// It is drained or being drained, by its schedule too, in `broker_adopted`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drained: Option<bool>,
     /// What was under way was given up, in `broker_adopted`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub salvaged: Option<bool>,
@@ -92,6 +95,7 @@ impl Event {
             refused: None,
             address: None,
             workers: None,
+            drained: None,
             salvaged: None,
         }
     }

@@ -65,6 +65,7 @@ fn facts(event: &Event) -> Vec<String> {
     facts.extend(event.address.clone());
     facts.extend(event.wanted.map(|wanted| format!("wanted {wanted}")));
     facts.extend(event.workers.map(|workers| text::count(workers, "worker")));
+    facts.extend((event.drained == Some(true)).then(|| "drained".to_owned()));
     facts.extend((event.salvaged == Some(true)).then(|| "all that was under way is given up".to_owned()));
     match (event.replaced, event.total) {
         (Some(replaced), Some(total)) => facts.push(format!("{replaced} of {total}")),

@@ -1,5 +1,6 @@
 //! How a verb ends: the exit codes that scripts rely on, and what is said when it goes wrong.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use shiftboss::os::instance::holder_of;
@@ -26,6 +27,11 @@ pub(crate) enum Exit {
     Config = 78,
     /// Left by Ctrl-C.
     Interrupted = 130,
+}
+
+/// A last line on standard error. If it cannot be written, nobody is left who could be told.
+pub(crate) fn last_word(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// What went wrong: printed once, by `main`.

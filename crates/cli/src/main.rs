@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use args::{Cli, DemoLoadArgs, Verb};
 use exit::{Exit, Trouble};
@@ -68,30 +68,36 @@ fn dispatch(verb: Verb, global: &args::Global, output: &Output) -> Result<ExitCo
 fn usage(error: &clap::Error) -> ExitCode {
     // Nobody is left who could be told.
     let _ = error.print();
-    if let Some(hint) = hint(error, std::env::args().nth(1).as_deref()) {
-        eprintln!("help: {hint}");
+    if let Some(hint) = hint(error) {
+        exit::last_word(&format!("help: {hint}"));
     }
     if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
 }
 
 /// What was probably meant, in the words of other tools.
-fn hint(error: &clap::Error, first: Option<&str>) -> Option<&'static str> {
-    match (error.kind(), first?) {
-        (ErrorKind::UnknownArgument, "run") => {
+fn hint(error: &clap::Error) -> Option<&'static str> {
+    match error.kind() {
+        ErrorKind::UnknownArgument if std::env::args_os().any(|word| word == "run") => {
             Some("the workers' command comes after `--`: shiftboss run -- CMD")
         }
-        (ErrorKind::InvalidSubcommand, "restart" | "reload") => {
-            Some("`shiftboss recycle TYPE` replaces workers without losing a request")
-        }
-        (ErrorKind::InvalidSubcommand, "start") => {
-            Some("`shiftboss run` runs an app, `shiftboss resume TYPE` starts drained workers")
-        }
-        (ErrorKind::InvalidSubcommand, "list" | "ls" | "ps") => Some("`shiftboss status`"),
-        (ErrorKind::InvalidSubcommand, "logs" | "log") => {
-            Some("what workers write is in the output of `shiftboss run`; what happened: `shiftboss events`")
-        }
+        ErrorKind::InvalidSubcommand => match error.get(ContextKind::InvalidSubcommand)? {
+            ContextValue::String(verb) => of_another_tool(verb),
+            _ => None,
+        },
         _ => None,
     }
+}
+
+fn of_another_tool(verb: &str) -> Option<&'static str> {
+    Some(match verb {
+        "restart" | "reload" => "`shiftboss recycle TYPE` replaces workers without losing a request",
+        "start" => "`shiftboss run` runs an app, `shiftboss resume TYPE` starts drained workers",
+        "list" | "ls" | "ps" => "`shiftboss status`",
+        "logs" | "log" => {
+            "what workers write is in the output of `shiftboss run`; what happened: `shiftboss events`"
+        }
+        _ => return None,
+    })
 }
 
 fn load_args(args: DemoLoadArgs, json: bool) -> demo::load::LoadArgs {

@@ -124,7 +124,8 @@ impl Broker {
     fn tell_adopted(&self, cx: &mut Shared, how: Adoption) {
         let running = self.workers.values().filter(|worker| worker.pid.is_some()).count();
         let workers = u32::try_from(running).unwrap_or(u32::MAX);
-        self.emit(cx, None, What::BrokerAdopted { workers, salvaged: how == Adoption::Salvage });
+        let drained = matches!(self.phase, Phase::Draining(_) | Phase::Drained | Phase::Closed);
+        self.emit(cx, None, What::BrokerAdopted { workers, drained, salvaged: how == Adoption::Salvage });
     }
 
     /// Asks again for what is not answered.

@@ -56,8 +56,9 @@ pub enum What {
     BrokerClosed,
     /// Another number of workers is wanted.
     BrokerScaled { wanted: u32 },
-    /// Another process keeps it from now on, with so many running workers; `salvaged`: without what was under way.
-    BrokerAdopted { workers: u32, salvaged: bool },
+    /// Another process keeps it from now on, with so many running workers; `drained`: it is, or is being drained, by
+    /// its schedule too; `salvaged`: without what was under way.
+    BrokerAdopted { workers: u32, drained: bool, salvaged: bool },
     /// Its workers keep failing.
     BrokerDegraded { reason: String },
     /// They no longer do.

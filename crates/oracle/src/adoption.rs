@@ -89,10 +89,12 @@ fn is_given_up(oracle: &Oracle, step: &Step) -> Verdict {
 
 /// A broker is adopted in the step that says so, and with it those who run.
 pub(crate) fn is_adopted(oracle: &Oracle, step: &Step, effect: &Effect) -> bool {
-    let Some(What::BrokerAdopted { workers, salvaged }) = told(effect) else { return false };
+    let Some(What::BrokerAdopted { workers, drained, salvaged }) = told(effect) else { return false };
     let Some(id) = told_by(effect).and_then(|event| event.broker) else { return false };
     let running = oracle.facts.of(id).filter(|(_, process)| process.started.is_some()).count();
-    step.adopted.is_some_and(|how| *salvaged == (how == Adoption::Salvage)) && running == *workers as usize
+    step.adopted.is_some_and(|how| *salvaged == (how == Adoption::Salvage))
+        && running == *workers as usize
+        && *drained == oracle.facts.broker(id).held
 }
 
 impl Facts {

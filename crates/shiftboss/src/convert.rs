@@ -72,8 +72,9 @@ pub(crate) fn event(event: &Event, broker: Option<&str>, moment: Moment) -> api:
             out.cut = Some(*cut);
         }
         What::BrokerScaled { wanted } => out.wanted = Some(*wanted),
-        What::BrokerAdopted { workers, salvaged } => {
+        What::BrokerAdopted { workers, drained, salvaged } => {
             out.workers = Some(*workers);
+            out.drained = Some(*drained);
             out.salvaged = Some(*salvaged);
         }
         What::BrokerDegraded { reason } => out.reason = Some(reason.clone()),

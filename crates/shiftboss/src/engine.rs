@@ -227,9 +227,14 @@ impl Log for AppLog {
         self.debug(event);
         let Some(broker) = &event.broker else { return };
         match event.event {
-            EventName::BrokerDraining => self.shifts.of(broker).drained.store(true, Ordering::Release),
+            EventName::BrokerDraining | EventName::BrokerClosed => {
+                self.shifts.of(broker).drained.store(true, Ordering::Release);
+            }
             EventName::BrokerResumed | EventName::BrokerOpened => {
                 self.shifts.of(broker).drained.store(false, Ordering::Release);
+            }
+            EventName::BrokerAdopted => {
+                self.shifts.of(broker).drained.store(event.drained == Some(true), Ordering::Release);
             }
             EventName::WorkerDeath => {
                 let Some(inner) = self.app.upgrade() else { return };

@@ -99,15 +99,7 @@ fn any_program_can_have_a_keeper() {
 #[test]
 fn what_is_said_while_no_broker_process_is_there_is_heard_by_the_next_ones_subscriber() {
     let folder = tempfile::tempdir().unwrap();
-    let fixture = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples/fixture");
-    let mut keeper = Command::new(fixture)
-        .arg("keeps")
-        .arg(folder.path().join("app.sock"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(keeper.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let (mut keeper, mut lines) = fixture(&["keeps".as_ref(), folder.path().join("app.sock").as_os_str()]);
     let mut broker = lines.next().unwrap();
     for _ in 0..2 {
         kill_process(Pid::from_raw(broker.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
@@ -119,15 +111,31 @@ fn what_is_said_while_no_broker_process_is_there_is_heard_by_the_next_ones_subsc
     assert!(keeper.wait().unwrap().success());
 }
 
+#[test]
+fn a_successor_knows_that_its_broker_is_drained() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut keeper, mut lines) = fixture(&["drains".as_ref(), folder.path().join("app.sock").as_os_str()]);
+    for drained in ["false", "true"] {
+        let broker = lines.next().unwrap();
+        assert!(broker.ends_with(drained), "{broker}");
+        assert_eq!(lines.next().unwrap(), "drained true");
+        if drained == "false" {
+            kill_process(pid_in(&broker), Signal::KILL).unwrap();
+        }
+    }
+    kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
+    assert!(keeper.wait().unwrap().success());
+}
+
 /// A program whose broker has extensions, under a keeper: the keeper, and what it prints.
-fn extends(folder: &Path, gate: &Path) -> (Child, impl Iterator<Item = String>) {
+fn extends(folder: &Path, gate: &Path) -> (Child, impl Iterator<Item = String> + use<>) {
+    fixture(&["extends".as_ref(), folder.join("app.sock").as_os_str(), gate.as_os_str()])
+}
+
+fn fixture(arguments: &[&std::ffi::OsStr]) -> (Child, impl Iterator<Item = String> + use<>) {
     let fixture = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples/fixture");
-    let mut keeper = Command::new(fixture)
-        .args(["extends".as_ref(), folder.join("app.sock").as_os_str(), gate.as_os_str()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut keeper =
+        Command::new(fixture).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let lines = BufReader::new(keeper.stdout.take().unwrap()).lines().map_while(Result::ok);
     (keeper, lines)
 }

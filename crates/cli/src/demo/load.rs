@@ -65,6 +65,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, 
 use self::client::{Failure, Kind, Pool, exchange};
 use self::tally::Tally;
 use super::http::{self, Response};
+use crate::exit::last_word;
 
 /// What load to make. Durations and rates are bounded by [`LoadArgs::check`].
 #[derive(Clone, Debug)]
@@ -146,7 +147,7 @@ pub(crate) fn run(args: LoadArgs) -> ExitCode {
     let target = match args.check() {
         Ok(target) => target,
         Err(error) => {
-            eprintln!("Error: {error}");
+            last_word(&format!("Error: {error}"));
             return ExitCode::from(2);
         }
     };
@@ -156,7 +157,7 @@ pub(crate) fn run(args: LoadArgs) -> ExitCode {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("Error: {error}");
+            last_word(&format!("Error: {error}"));
             ExitCode::FAILURE
         }
     }

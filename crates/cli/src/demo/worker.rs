@@ -35,6 +35,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
 
 use self::connection::Connection;
+use crate::exit::last_word;
 
 /// Runs the worker until it is told to leave. What goes wrong is said on standard error and ends it with 1.
 pub(crate) fn run() -> ExitCode {
@@ -43,7 +44,7 @@ pub(crate) fn run() -> ExitCode {
         runtime.block_on(LocalSet::new().run_until(serve(version)))
     });
     ran.unwrap_or_else(|error| {
-        eprintln!("Error: {error}");
+        last_word(&format!("Error: {error}"));
         ExitCode::FAILURE
     })
 }
@@ -87,7 +88,7 @@ async fn serve(version: Version) -> io::Result<ExitCode> {
     notify("READY=1")?;
     if version == Version::Crash {
         sleep(CRASH_AFTER).await;
-        eprintln!("Error: crashed");
+        last_word("Error: crashed");
         return Ok(ExitCode::from(3));
     }
     Ok(finish(&mut terminations, leave, all_done).await)

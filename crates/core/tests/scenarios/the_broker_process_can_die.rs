@@ -12,7 +12,7 @@ fn an_app_at_rest_is_taken_over_without_a_word_to_its_workers() {
     let mut world = World::ready([spec(2), listening(1)]);
     let effects = world.adopt(Adoption::Whole);
     let told: Vec<_> = events(&effects).map(|event| event.what.clone()).collect();
-    let adopted = |workers| What::BrokerAdopted { workers, salvaged: false };
+    let adopted = |workers| What::BrokerAdopted { workers, drained: false, salvaged: false };
     assert_eq!(told, [adopted(2), adopted(1)]);
     assert_eq!(effects.len(), 2, "{effects:?}");
     assert_eq!(world.app.listening(), [JOBS]);
@@ -132,7 +132,10 @@ fn a_salvage_gives_up_what_is_under_way_and_says_so() {
     let old: Vec<_> = world.status().workers.keys().copied().collect();
     let effects = world.adopt(Adoption::Salvage);
     assert!(is_superseded(&world.outcome(running)) && is_superseded(&world.outcome(queued)));
-    assert!(events(&effects).any(|event| event.what == What::BrokerAdopted { workers: 3, salvaged: true }));
+    assert!(
+        events(&effects)
+            .any(|event| event.what == What::BrokerAdopted { workers: 3, drained: false, salvaged: true })
+    );
     assert!(!world.status().recycling);
     world.everybody_obeys();
     let left: Vec<_> = world.status().workers.keys().copied().collect();

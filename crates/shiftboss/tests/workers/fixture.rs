@@ -106,6 +106,16 @@ fn keep(socket: &str, begin: Option<&str>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Prints its process id, and whether its broker is drained; drains it, and says so.
+fn drain(socket: &str) -> ExitCode {
+    let app = App::builder("fixture").control_socket(socket).own_process().build().unwrap();
+    let broker = Broker::start(&app, "drains", BrokerOptions::default()).unwrap();
+    println!("broker {} {}", std::process::id(), broker.drain_open());
+    broker.drain_workers().wait().unwrap();
+    println!("drained {}", broker.drain_open());
+    ExitCode::from(u8::from(app.wait().is_err()))
+}
+
 /// Gives every worker one more variable.
 struct Painter;
 
@@ -155,6 +165,9 @@ fn main() -> ExitCode {
     if let ("keeps", None) = (role.as_str(), shiftboss::worker_type()) {
         let more = std::env::args().nth(3);
         return keep(&std::env::args().nth(2).unwrap_or_default(), more.as_deref());
+    }
+    if let ("drains", None) = (role.as_str(), shiftboss::worker_type()) {
+        return drain(&std::env::args().nth(2).unwrap_or_default());
     }
     if let ("extends", None) = (role.as_str(), shiftboss::worker_type()) {
         let more = std::env::args().nth(3);

@@ -92,9 +92,20 @@ fn run_without_a_file_and_without_a_command_says_how_to_do_without() {
 #[test]
 fn an_unknown_verb_or_option_is_a_usage_error() {
     let folder = tempfile::tempdir().unwrap();
+    say(folder.path(), &["restart"]).is_one_error(2, &["restart", "shiftboss recycle TYPE"]);
+    say(folder.path(), &["run", "--nothing"]).is_one_error(2, &["--nothing", "shiftboss run -- CMD"]);
     say(folder.path(), &["recicle"]).is_one_error(2, &["recicle", "recycle"]);
     say(folder.path(), &["status", "--josn"]).is_one_error(2, &["--josn", "--json"]);
     say(folder.path(), &["status", "--timeout", "soon"]).is_one_error(2, &["`soon` is no duration", "30s"]);
+}
+
+#[test]
+fn a_usage_error_that_nobody_can_be_told_has_the_same_exit_code() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let said = say_with(Path::new("."), &["restart"], |command| {
+        command.stderr(full);
+    });
+    assert_eq!(said.code, Some(2));
 }
 
 #[test]
