@@ -72,6 +72,11 @@ impl Recycle {
         self.under_way.get(&slot).is_some_and(|moved| !matches!(moved.stage, Stage::Leaving(_)))
     }
 
+    /// Whether it neither is to touch a slot any more nor is about to.
+    pub(crate) fn is_elsewhere(&self, slot: Slot) -> bool {
+        !self.pending.contains(&slot) && !self.holds(slot)
+    }
+
     pub(crate) fn succeeds(&self, slot: Slot, worker: WorkerId) -> bool {
         self.under_way.get(&slot).is_some_and(|moved| moved.successor() == Some(worker))
     }
@@ -251,7 +256,9 @@ impl Broker {
     /// Starts as many moves as the limits allow; ends the recycle when none is left.
     pub(crate) fn recycle_on(&mut self, cx: &mut Shared) {
         let (surge, unavailable) = (self.spec.recycle.surge, self.spec.recycle.unavailable);
-        while let Some(recycle) = &mut self.recycle {
+        loop {
+            let may_miss_one = self.may_miss_one();
+            let Some(recycle) = &mut self.recycle else { return };
             if recycle.is_done() {
                 return self.finish_recycle(cx);
             }
@@ -274,10 +281,8 @@ impl Broker {
                 continue;
             }
             let serving = self.workers.get(&old).is_some_and(Worker::serves);
-            // A successor that is still proving itself makes nobody dispensable: its predecessor goes in its favour.
-            let available = self.counts.ready.saturating_sub(recycle.proving());
-            if serving && available <= self.wanted.saturating_sub(unavailable) {
-                return;
+            if serving && !may_miss_one {
+                return self.fail_if_blocked(cx);
             }
             recycle.pending.remove(&slot);
             recycle.under_way.insert(slot, Move { limit: Limit::Unavailable, stage: Stage::Retiring(old) });
@@ -286,6 +291,14 @@ impl Broker {
             }
             self.stop(cx, old, Why::Recycled);
         }
+    }
+
+    /// Whether a worker more may be missing.
+    pub(crate) fn may_miss_one(&self) -> bool {
+        // A successor that is still proving itself makes nobody dispensable: its predecessor goes in its favour.
+        let proving = self.recycle.as_ref().map_or(0, Recycle::proving);
+        let available = self.counts.ready.saturating_sub(proving);
+        available > self.wanted.saturating_sub(self.spec.recycle.unavailable)
     }
 
     pub(crate) fn successor_ready(&mut self, cx: &mut Shared, id: WorkerId, slot: Slot) {

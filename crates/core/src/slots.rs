@@ -279,7 +279,7 @@ impl Broker {
             (true, true) | (false, false) => {}
         }
         if is {
-            self.target_fails(cx, slot, reason);
+            self.slot_fails(cx, slot, reason);
         }
     }
 

@@ -1,5 +1,6 @@
 //! How a recycle ends: finished, failed and taken back, or given up because all workers are sent home.
 
+use crate::backoff::DEGRADED_AT;
 use crate::broker::{Broker, Phase};
 use crate::effect::{Done, Failed, Note, Outcome};
 use crate::event::{RecycleReason, What};
@@ -55,13 +56,28 @@ impl Broker {
         }
     }
 
-    /// A slot that this recycle has filled keeps failing: what it brings in is bad.
-    pub(crate) fn target_fails(&mut self, cx: &mut Shared, slot: Slot, reason: &str) {
-        let filled = self.recycle.as_ref().is_some_and(|recycle| {
-            !recycle.pending.contains(&slot) && !recycle.holds(slot) && recycle.replaced > 0
-        });
-        if filled {
+    /// A slot keeps failing. If this recycle has filled it, what it brings in is bad.
+    pub(crate) fn slot_fails(&mut self, cx: &mut Shared, slot: Slot, reason: &str) {
+        let Some(recycle) = self.recycle.as_ref().filter(|recycle| recycle.is_elsewhere(slot)) else {
+            return;
+        };
+        if recycle.replaced > 0 {
             self.fail_recycle(cx, None, Some(slot), reason);
+        } else if self.spec.recycle.surge == 0 && !self.may_miss_one() {
+            self.fail_if_blocked(cx);
+        }
+    }
+
+    /// Nobody may be missed now. A recycle does not wait for a slot that keeps failing and is none of its own.
+    pub(crate) fn fail_if_blocked(&mut self, cx: &mut Shared) {
+        let Some(recycle) = self.recycle.as_ref().filter(|recycle| recycle.under_way.is_empty()) else {
+            return;
+        };
+        let fails =
+            |slot: &Slot| self.places.get(slot.0 as usize).is_some_and(|place| place.failures >= DEGRADED_AT);
+        if let Some(slot) = self.slots().find(|slot| recycle.is_elsewhere(*slot) && fails(slot)) {
+            let reason = format!("no worker may be missed, since slot {slot} keeps failing");
+            self.fail_recycle(cx, None, Some(slot), &reason);
         }
     }
 

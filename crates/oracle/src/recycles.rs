@@ -160,7 +160,7 @@ pub(crate) fn i19_generations_rise(oracle: &Oracle, step: &Step, effect: &Effect
         RecycleReason::GoingBack => {
             let failed =
                 |event: &Event| event.broker == Some(id) && matches!(event.what, What::RecycleFailed { .. });
-            events(step).any(failed)
+            events(step).take_while(|earlier| earlier.seq < event.seq).any(failed)
         }
         RecycleReason::Asked | RecycleReason::ByTime | RecycleReason::FilesChanged => false,
     };

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::world::*;
+use shiftboss_core::id::Slot;
 use shiftboss_core::spec::RecycleSpec;
-use shiftboss_core::{Exit, Input, Verb, What};
+use shiftboss_core::{Exit, Input, Outcome, Verb, What};
 
 fn limits(surge: u32, unavailable: u32) -> RecycleSpec {
     RecycleSpec { surge, unavailable, ..RecycleSpec::default() }
@@ -61,6 +62,26 @@ fn with_unavailable_a_crash_elsewhere_is_counted_first() {
     world.spawned(world.newest(2));
     world.all_ready();
     assert_eq!(world.leaving().len(), 1);
+}
+
+#[test]
+fn with_unavailable_alone_a_recycle_does_not_wait_for_a_slot_elsewhere_that_keeps_failing() {
+    for failures_before in [1, 2] {
+        let mut world = World::ready([recycling(2, limits(0, 1))]);
+        for _ in 0..failures_before {
+            world.crash(world.newest(1));
+            world.pass(secs(1));
+        }
+        let request = world.ask(API, Verb::Recycle(Some(Slot(0))));
+        assert_eq!(world.outcome(request).is_some(), failures_before == 2);
+        world.crash(world.newest(1));
+        let outcome = world.outcome(request);
+        assert!(
+            matches!(&outcome, Some(Outcome::Failed(failed)) if failed.slot == Some(Slot(1))),
+            "{outcome:?}"
+        );
+        assert_eq!(world.leaving(), []);
+    }
 }
 
 #[test]
