@@ -174,6 +174,7 @@ fn shells(
             sockets,
             extensions: Extensions::default(),
             awaits_extensions: record.extended,
+            is_joined: false,
             #[cfg(feature = "schedule")]
             schedule: record.schedule.clone(),
             #[cfg(feature = "watch")]

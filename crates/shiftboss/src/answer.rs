@@ -228,7 +228,7 @@ impl<R: DeserializeOwned> CallAll<R> {
         let members = members.await.unwrap_or_default();
         let mut asked = Vec::new();
         for (worker, pid, slot) in members {
-            let member = Member::of(self.broker.clone(), worker, pid, slot);
+            let member = Member::of(self.broker.clone(), worker, pid, Some(slot));
             let (reply, answer) = oneshot::channel();
             match message.clone() {
                 Ok(message) => self.broker.run(Errand::Call { worker, message, within: self.within, reply }),

@@ -46,10 +46,11 @@ impl Broker {
     /// unless the options name a command: see [`BrokerOptions::default`].
     ///
     /// In a process of its own that goes on after another (see [`AppBuilder::own_process`](crate::AppBuilder)) the broker
-    /// is there already, with its workers: then this is the way to it, and the options are not looked at.
+    /// is there already, with its workers: then this is the way to it, and the options are not looked at. The same where this
+    /// process has started one of the type before, for a type has one broker.
     ///
     /// # Errors
-    /// [`RunError`] if no worker could ever be started, an address cannot be listened on, or the app cannot run. In a process of
+    /// [`RunError`] if the options could never work, no worker could ever be started, an address cannot be listened on, or the app cannot run. In a process of
     /// its own whose other brokers have begun, a program that ends with it is started again by the keeper, unless it
     /// [stops](App::stop) the app and waits.
     pub fn start(
@@ -99,13 +100,14 @@ impl Broker {
         &self.shared.worker_type
     }
 
-    /// How many workers it was started with. [`Broker::scale`] changes that no more; [`Broker::workers`] tells who is there.
+    /// How many workers the options name that it was started with here. [`Broker::scale`] changes that no more;
+    /// [`Broker::workers`] tells who is there.
     #[must_use]
     pub fn worker_count(&self) -> u32 {
         self.shared.workers
     }
 
-    /// After which time all workers are recycled; none = only when asked.
+    /// After which time all workers are recycled, by the same options; none = only when asked.
     #[must_use]
     pub fn recycle_rate(&self) -> Option<Duration> {
         self.shared.recycle_rate
@@ -143,8 +145,8 @@ impl Broker {
         self.command(Verb::Drain)
     }
 
-    /// Starts workers again: resolves when all of them are ready. Of a broker that is not drained it changes nothing, and
-    /// resolves then, too: a way to wait for the first workers.
+    /// Starts workers again: resolves when all of them are ready. Of a broker that is not drained it resolves then, too, a
+    /// way to wait for the first workers; those that wait for another try are started at once.
     pub fn resume_workers(&self) -> Answer<Done> {
         self.command(Verb::Resume)
     }

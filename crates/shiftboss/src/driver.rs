@@ -105,6 +105,8 @@ pub(crate) struct Shell {
     pub(crate) extensions: Extensions,
     /// The process before this one had some: ours come with the broker's join.
     pub(crate) awaits_extensions: bool,
+    /// Whether this program has started it, or has taken it up.
+    pub(crate) is_joined: bool,
     #[cfg(feature = "schedule")]
     pub(crate) schedule: Option<crate::schedule::Schedule>,
     #[cfg(feature = "watch")]

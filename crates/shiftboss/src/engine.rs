@@ -15,6 +15,7 @@ use crate::handle::Order;
 use crate::keeper::OwnProcess;
 use crate::log::Log;
 use crate::mail::Errand;
+use crate::options::check::is_name;
 use crate::options::{AppOptions, UpgradeWhen};
 use crate::orders::Orders;
 use crate::os::{instance, kernel, signals};
@@ -86,6 +87,9 @@ impl App {
         if let Some(engine) = &*running {
             return Ok(Arc::clone(engine));
         }
+        if !is_name(self.name()) {
+            return Err(RunError::Name(self.name().to_owned()));
+        }
         kernel::check()?;
         let own = lock(&engines.own).take();
         if own.is_none() && signals::child_signal_is_ignored() {
@@ -127,6 +131,7 @@ impl App {
     /// Why they could not be run any longer. Told once.
     pub fn wait(&self) -> Result<(), RunError> {
         let engine = lock(&self.inner.engines.running).clone();
+        let engine = engine.filter(|engine| engine.has_brokers.load(Ordering::Acquire));
         engine.map_or(Ok(()), |engine| engine.wait())
     }
 

@@ -38,6 +38,7 @@ impl Founder {
         options: &BrokerOptions,
         id: LaunchId,
     ) -> Result<Founded, RunError> {
+        options.check(name)?;
         let mut launch = Launch::prepare(name, &self.record.environment, options, self.nofile)?;
         launch.mark(&self.mark);
         Ok(Founded { launch, shell: shell(name, options)?, spec: spec(name, options, id) })
@@ -81,6 +82,7 @@ fn shell(name: &str, options: &BrokerOptions) -> Result<Shell, RunError> {
             sockets,
             extensions: Extensions::default(),
             awaits_extensions: false,
+            is_joined: false,
             #[cfg(feature = "schedule")]
             schedule: options.schedule.clone(),
             #[cfg(feature = "watch")]

@@ -182,7 +182,12 @@ impl Launch {
             arguments: arguments.to_vec(),
             cwd: options.cwd.clone(),
             environment: environment.into_iter().collect(),
-            own: options.environment.clone(),
+            own: options
+                .environment
+                .iter()
+                .filter(|(key, _)| !is_private(key) && !["worker_type", "env"].contains(&key.as_str()))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
             listeners: match options.kind {
                 // Asked for, one by one.
                 Kind::Node => Vec::new(),
@@ -420,6 +425,18 @@ mod tests {
         for key in ["PATH", "HOME", "LISTENER", "NODE_ENV", "NODE_OPTIONS"] {
             assert!(!is_private(key), "{key}");
         }
+    }
+
+    #[test]
+    fn what_is_ours_to_set_is_not_taken_from_a_programs_options() {
+        let mut options = BrokerOptions::new(["true"]);
+        for key in ["NOTIFY_SOCKET", "SHIFTBOSS_KEEPER", "worker_type", "env", "LEVEL"] {
+            options.environment.insert(key.to_owned(), "theirs".to_owned());
+        }
+        let launch = Launch::prepare("shop", "live", &options, None).unwrap();
+        assert_eq!(launch.own.keys().collect::<Vec<_>>(), ["LEVEL"]);
+        let of = |key: &str| launch.environment.iter().find(|(name, _)| name == key).map(|(_, value)| value);
+        assert_eq!((of("worker_type").unwrap(), of("env").unwrap()), (&"shop".into(), &"live".into()));
     }
 
     #[test]

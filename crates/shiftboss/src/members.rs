@@ -1,6 +1,7 @@
 //! One worker of a broker, as the program that has the broker sees it.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -20,11 +21,11 @@ pub struct Member {
     broker: Broker,
     worker: WorkerId,
     pid: u32,
-    slot: u32,
+    slot: Option<u32>,
 }
 
 impl Member {
-    pub(crate) fn of(broker: Broker, worker: WorkerId, pid: u32, slot: u32) -> Member {
+    pub(crate) fn of(broker: Broker, worker: WorkerId, pid: u32, slot: Option<u32>) -> Member {
         Member { broker, worker, pid, slot }
     }
 
@@ -44,9 +45,9 @@ impl Member {
         self.pid
     }
 
-    /// Its slot: a place that is kept, from 0. A successor has the number of its predecessor.
+    /// Its slot: a place that is kept, from 0. A successor has the number of its predecessor. None of a standby.
     #[must_use]
-    pub fn slot(&self) -> u32 {
+    pub fn slot(&self) -> Option<u32> {
         self.slot
     }
 
@@ -98,7 +99,8 @@ impl Member {
 /// Equal if they are the same worker of the same app.
 impl PartialEq for Member {
     fn eq(&self, other: &Member) -> bool {
-        self.worker == other.worker
+        let (engine, others) = (&self.broker.shared.engine, &other.broker.shared.engine);
+        self.worker == other.worker && Arc::ptr_eq(engine, others)
     }
 }
 
@@ -122,7 +124,7 @@ impl Members {
             let workers = own.map(|own| own.workers).unwrap_or_default();
             let member = |worker: shiftboss_api::Worker| {
                 let id = WorkerId(worker.id?.parse().ok()?);
-                Some(Member::of(broker.clone(), id, worker.pid?, worker.slot?))
+                Some(Member::of(broker.clone(), id, worker.pid?, Some(worker.slot?)))
             };
             Ok(workers.into_iter().filter_map(member).collect())
         })

@@ -1,5 +1,7 @@
 //! What a broker can be asked for: the options of the library, and what a configuration file is read into.
 
+pub(crate) mod check;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 pub use shiftboss_core::spec::{
     Ask, BackoffSpec, Drained, MAX_WORKERS, Ready, RecycleSpec, Rung, Signal, StopLadder,
 };
+
+pub use check::OptionsError;
 
 use crate::address::{Address, Listen};
 #[cfg(feature = "schedule")]
@@ -119,7 +123,7 @@ pub struct BrokerOptions {
     pub watch: Option<Watch>,
     /// Working directory of the workers; default ours.
     pub cwd: Option<PathBuf>,
-    /// Added to the inherited environment. Never shown in any output.
+    /// Added to the inherited environment, except for what is ours to set. Never shown in any output.
     pub environment: BTreeMap<String, String>,
     /// Start from an empty environment instead of ours; default false.
     pub clean_environment: bool,
@@ -232,4 +236,4 @@ impl BrokerOptions {
     }
 }
 
-const NOTICE: &str = "suicide";
+pub(crate) const NOTICE: &str = "suicide";

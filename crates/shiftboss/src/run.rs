@@ -23,6 +23,7 @@ use crate::keeper::{Keeper, OwnProcess};
 use crate::keys::Key;
 use crate::launch::{Launch, LaunchError};
 use crate::log::Log;
+use crate::options::check::{NAME_RULE, OptionsError};
 use crate::options::{AppOptions, BrokerOptions, UpgradeWhen};
 use crate::orders::Orders;
 use crate::os::image::{Identity, ImageWatch};
@@ -56,6 +57,12 @@ pub enum RunError {
     /// The kernel is too old.
     #[error(transparent)]
     Kernel(#[from] kernel::TooOld),
+    /// A broker's options could never work.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// No app can be called so.
+    #[error("`{0}` is no name of an app: {rule}", rule = NAME_RULE)]
+    Name(String),
     /// A worker could never be started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -89,7 +96,7 @@ pub enum RunError {
     OpenFiles {
         /// At least.
         needs: u64,
-        /// The hard limit (`RLIMIT_NOFILE`, getrlimit(2)).
+        /// The hard limit (`RLIMIT_NOFILE`, getrlimit(2)); the soft one of a program that runs an app without a keeper.
         may: u64,
     },
     /// What happens was to be written down, and cannot be.
@@ -218,7 +225,8 @@ pub(crate) fn start(
 ) -> Result<(), RunError> {
     // What is wrong with a command is told before anything is touched.
     check(options).map_err(|mut wrong| wrong.swap_remove(0))?;
-    enough_descriptors(options)?;
+    let may = rlimit::most_open_files();
+    enough_descriptors(options.brokers.iter().map(|(_, broker)| broker), 0, may)?;
     let instance = Instance::claim_for(&setting.socket, chief.pid())?;
     end_leftovers(instance.socket(), &mut *log);
     let record = AppRecord {
@@ -296,14 +304,17 @@ fn watch(wanted: bool, image: &Path, known: Option<Identity>, log: &mut dyn Log)
 }
 
 /// Of each worker a pidfd, two pipes and perhaps a notify socket are held; during a recycle also of its successor.
-fn enough_descriptors(options: &AppOptions) -> Result<(), RunError> {
+pub(crate) fn enough_descriptors<'a>(
+    brokers: impl IntoIterator<Item = &'a BrokerOptions>,
+    other_workers: u64,
+    may: u64,
+) -> Result<(), RunError> {
     let of_broker = |broker: &BrokerOptions| {
         let workers = u64::from(broker.workers) + u64::from(broker.recycle.surge);
         let lanes = broker.listen.iter().filter(|listen| listen.balance == Balance::Lanes).count() as u64;
         workers * OF_A_WORKER + broker.listen.len() as u64 + u64::from(broker.workers) * lanes
     };
-    let needs = OURS + options.brokers.iter().map(|(_, broker)| of_broker(broker)).sum::<u64>();
-    let may = rlimit::most_open_files();
+    let needs = OURS + other_workers * OF_A_WORKER + brokers.into_iter().map(of_broker).sum::<u64>();
     if needs > may { Err(RunError::OpenFiles { needs, may }) } else { Ok(()) }
 }
 

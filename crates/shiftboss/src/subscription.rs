@@ -187,8 +187,7 @@ impl Subscription {
         match happening {
             Happening::Event(event) => Some(self.event(event)),
             Happening::Said(said) => {
-                let worker =
-                    Member::of(self.broker.clone(), said.worker, said.pid, said.slot.unwrap_or_default());
+                let worker = Member::of(self.broker.clone(), said.worker, said.pid, said.slot);
                 self.portion = Some(Portion { said, worker, next: 0 });
                 None
             }
@@ -216,8 +215,8 @@ impl Subscription {
         let exit = || {
             let id = event.worker.clone()?;
             let number = WorkerId(id.parse().ok()?);
-            let (pid, slot) = (event.pid.unwrap_or_default(), event.slot.unwrap_or_default());
-            let worker = Member::of(self.broker.clone(), number, pid, slot);
+            let pid = event.pid.unwrap_or_default();
+            let worker = Member::of(self.broker.clone(), number, pid, event.slot);
             let (code, signal, reason) = (event.code, event.signal.clone(), event.reason.clone());
             Some(WorkerExit { id, code, signal, reason, worker })
         };

@@ -21,6 +21,9 @@ fn a_broker_that_cannot_join_has_not_and_can_later() {
     let watch = Some(Watch::new(["*.js"]).unwrap().relative_to(folder.path()));
     let before = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..before }).unwrap();
+    let many = BrokerOptions { workers: 20, ..sleeper(None) };
+    let error = Broker::start(&app, "many", many).unwrap_err().to_string();
+    assert!(error.contains("no more than 64 files may be open"), "{error}");
     let mut all: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     // Enough to look a program up, and not to watch.
     all.pop();

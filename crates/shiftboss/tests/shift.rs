@@ -119,7 +119,10 @@ fn what_cannot_run_is_told_at_once() {
     }];
     let error = Broker::start(&stage.app, "web", BrokerOptions { listen, ..workers_that("quiet", 1) });
     assert!(error.unwrap_err().to_string().contains("in use"));
-    // Nothing of them is left, and the next one runs.
+    let senseless = Broker::start(&stage.app, "a/b", workers_that("quiet", 1)).unwrap_err();
+    assert!(senseless.to_string().contains("a name is"), "{senseless}");
+    // Nobody is waited for, nothing of them is left, and the next one runs.
+    stage.app.wait().unwrap();
     stage.start("api", workers_that("quiet", 1));
 }
 
@@ -497,7 +500,7 @@ fn a_standby_waits_at_the_door_and_takes_over_at_once() {
     assert_eq!(members.len(), 2, "a standby serves nobody");
     assert!(members.iter().all(|member| Some(member.id()) != standby.worker), "{members:?}");
 
-    let second = members.into_iter().find(|member| member.slot() == 1).unwrap();
+    let second = members.into_iter().find(|member| member.slot() == Some(1)).unwrap();
     second.kill(Signal::KILL);
     let promoted = next(&mut events, told(EventName::WorkerPromoted));
     assert_eq!((&promoted.worker, promoted.slot), (&standby.worker, Some(1)));
@@ -613,6 +616,8 @@ fn hooks_are_asked_once_about_a_worker_that_says_again_that_it_is_ready() {
     let path = environment.split('\0').find_map(|entry| entry.strip_prefix("NOTIFY_SOCKET=")).unwrap();
     let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
     socket.send_to(b"READY=1", path).unwrap();
+    // Whoever asks for the broker without hooks takes away none.
+    Broker::start(&stage.app, "api", BrokerOptions::default()).unwrap();
     broker.recycle_workers().wait().unwrap();
     let second = the_worker(&broker);
     assert_eq!(told.try_iter().collect::<Vec<_>>(), [first.id(), second.id()]);

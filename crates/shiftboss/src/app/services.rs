@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared, try_join_all};
+use futures_util::future::{BoxFuture, Shared, WeakShared, try_join_all};
 
 use super::panics::text_of;
 use super::{App, Inner};
@@ -40,8 +40,8 @@ pub(super) struct Services(Mutex<State>);
 #[derive(Default)]
 struct State {
     services: Vec<Service>,
-    /// What everybody who asks now waits for.
-    connecting: Option<Attempt>,
+    /// What everybody who asks now waits for. It is theirs: when the last gives up, it ends.
+    connecting: Option<WeakShared<BoxFuture<'static, Result<(), ServiceError>>>>,
     ready: bool,
     on_ready: Vec<Box<dyn FnOnce() + Send>>,
     on_error: Vec<ErrorObserver>,
@@ -75,7 +75,7 @@ impl App {
     /// others that are not yet connected are dropped; the next call tries those that are left once more. Ready without
     /// any service, too.
     ///
-    /// The attempt goes on while anybody awaits it. A connector that panics has failed.
+    /// The attempt goes on while anybody awaits it, and ends with the last who does. A connector that panics has failed.
     ///
     /// # Errors
     /// [`ServiceError`] with the name of the first service that failed.
@@ -114,8 +114,8 @@ impl Services {
     /// The attempt that is under way, or a new one. The app is not kept alive by it.
     fn attempt(&self, app: &Arc<Inner>) -> Attempt {
         let mut state = self.lock();
-        if let Some(attempt) = &state.connecting {
-            return attempt.clone();
+        if let Some(attempt) = state.connecting.as_ref().and_then(WeakShared::upgrade) {
+            return attempt;
         }
         let left = state.services.iter().enumerate().filter(|(_, service)| !service.connected);
         let left: Vec<_> = left
@@ -133,14 +133,13 @@ impl Services {
             result
         };
         let attempt = attempt.boxed().shared();
-        state.connecting = Some(attempt.clone());
+        state.connecting = attempt.downgrade();
         attempt
     }
 
     fn finish(&self, result: &Result<(), ServiceError>) {
         let mut state = self.lock();
-        // Dropped after the lock is free again: we run within it.
-        let _attempt = state.connecting.take();
+        state.connecting = None;
         match result {
             Ok(()) => {
                 state.ready = true;

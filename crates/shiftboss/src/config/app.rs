@@ -13,6 +13,7 @@ use super::problem::{Findings, Problem, Reader, Span, word};
 use super::settings;
 use super::table::{Cell, Table, in_order};
 use super::value::choice;
+use crate::options::check::{NAME_RULE, is_name};
 use crate::options::{AppOptions, UpgradeWhen};
 
 /// What one environment of a file asks for.
@@ -98,12 +99,3 @@ fn brokers(cell: &Cell<'_>, findings: &mut Findings) -> Vec<(String, crate::opti
 fn no_broker(problem: Problem) -> Problem {
     problem.help("[broker.api] and below it command = [\"program\", \"argument\"]")
 }
-
-/// Whether an app or a broker may be called so: it is part of file names, addresses and commands.
-pub(super) fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-        && name.as_bytes()[0].is_ascii_alphanumeric()
-}
-
-pub(super) const NAME_RULE: &str = "1 to 64 of A-Z a-z 0-9 _ -, starting with a letter or digit";

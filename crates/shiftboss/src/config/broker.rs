@@ -16,7 +16,7 @@ use super::table::{Cell, Read, Table, in_order, kind_of};
 use super::value::{self, choice, count};
 use crate::address::{Address, Balance};
 use crate::guess;
-use crate::options::{BrokerOptions, Kind, Serialization};
+use crate::options::{BrokerOptions, Kind, NOTICE, Serialization};
 use crate::os::lanes;
 
 pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut Findings) -> BrokerOptions {
@@ -54,6 +54,10 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     if let Read::Is((stop, notice)) = table.read("stop", findings, policy::stop) {
         options.stop = stop;
         options.notice = notice.map_or(options.notice, Value::from);
+        if options.kind == Kind::Worker && options.notice != NOTICE {
+            let what = "workers of the library know one message only: \"suicide\"";
+            findings.push(table.problem("stop", what));
+        }
     }
     options.backoff = table.read("backoff", findings, policy::backoff).or(options.backoff);
     options.drained = table.read("drained", findings, drained).or(options.drained);

@@ -3,10 +3,10 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::app::{NAME_RULE, is_name};
 use super::keys;
 use super::problem::{Findings, Problem, Span, word};
 use super::table::kind_of;
+use crate::options::check::{NAME_RULE, is_name};
 
 /// The environment that is there without being declared: all that stands outside of `[env]`.
 pub(super) const DEFAULT: &str = "default";

@@ -9,6 +9,7 @@ use super::keys;
 use super::problem::Findings;
 use super::table::{Cell, Read, Table};
 use super::value::{self, count, duration, duration_from, percent};
+use crate::options::check::SHORTEST;
 
 pub(super) fn ready(cell: &Cell<'_>, findings: &mut Findings) -> Option<Ready> {
     match cell.value.get_ref() {
@@ -90,8 +91,7 @@ pub(super) fn backoff(cell: &Cell<'_>, findings: &mut Findings) -> Option<Backof
     Some(spec)
 }
 
-/// The ladder, without a last KILL: that one is always there.
-/// The ladder, and the words of its messages.
+/// The ladder, without a last KILL, since that one is always there; and the words of its messages.
 pub(super) fn stop(cell: &Cell<'_>, findings: &mut Findings) -> Option<(StopLadder, Option<String>)> {
     let Some(items) = cell.items() else {
         findings.push(cell.expected("an array of rungs").help(STOP_EXAMPLE));
@@ -158,8 +158,6 @@ fn rung(cell: &Cell<'_>, findings: &mut Findings) -> Option<(Rung, Option<String
     Some((Rung::signal(signal, wait), None))
 }
 
-/// Waits that end at once would mean that nothing could ever start, or a loop without a pause.
-const SHORTEST: Duration = Duration::from_millis(1);
 const MOST: u32 = shiftboss_core::spec::MAX_WORKERS;
 
 const READY_EXAMPLE: &str = "write \"notify\", \"accepting\" or { after = \"1s\" }";

@@ -8,6 +8,7 @@ use super::keys;
 use super::problem::Findings;
 use super::table::{Cell, Read, Table};
 use super::value::{self, duration_from};
+use crate::options::check::SHORTEST;
 use crate::watch::Watch;
 
 /// A list of patterns, or a table that has one.
@@ -48,5 +49,4 @@ fn paths(cell: &Cell<'_>, findings: &mut Findings) -> Option<Watch> {
     watch.ok()
 }
 
-const SHORTEST: Duration = Duration::from_millis(1);
 const EXAMPLE: &str = "watch = [\"src/**/*.js\"]";

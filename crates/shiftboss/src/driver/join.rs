@@ -9,7 +9,8 @@ use crate::inheritance::SpecRecord;
 use crate::options::BrokerOptions;
 use crate::os::kill_points;
 use crate::os::random::random;
-use crate::run::{RunError, os};
+use crate::os::rlimit;
+use crate::run::{RunError, enough_descriptors, os};
 
 impl Driver {
     /// The broker of this type; made of these options if there is none.
@@ -23,7 +24,10 @@ impl Driver {
         let id = BrokerId(u32::try_from(known.len()).unwrap_or(u32::MAX));
         if let Some(at) = known.iter().position(|other| other == name) {
             let id = BrokerId(u32::try_from(at).unwrap_or(u32::MAX));
-            self.extend(id, extensions);
+            // Whoever has joined before may have brought some.
+            if extensions.are_some() || self.shells.get(at).is_some_and(|shell| !shell.is_joined) {
+                self.extend(id, extensions);
+            }
             return Ok(id);
         }
         if self.ended || self.core.status().stopping {
@@ -33,8 +37,10 @@ impl Driver {
             return Err(RunError::TooMany(MOST));
         }
         let launch = LaunchId(self.launches.keys().next_back().map_or(0, |last| last.0 + 1));
+        let others = self.core.status().brokers.iter().map(|broker| u64::from(broker.wanted)).sum();
+        enough_descriptors([options], others, rlimit::open_files_now())?;
         let mut founded = self.founder.found(name, options, launch)?;
-        founded.shell.extensions = extensions;
+        (founded.shell.extensions, founded.shell.is_joined) = (extensions, true);
         self.outside.prepare(&founded.shell, &self.workers).map_err(os("cannot look outside"))?;
         founded.tell(&mut *self.log);
         self.founder.record.brokers.push(name.to_owned());
@@ -65,7 +71,7 @@ impl Driver {
     fn extend(&mut self, broker: BrokerId, extensions: Extensions) {
         let Some(shell) = self.shells.get_mut(broker.0 as usize) else { return };
         let extended = extensions.are_some();
-        (shell.extensions, shell.awaits_extensions) = (extensions, false);
+        (shell.extensions, shell.awaits_extensions, shell.is_joined) = (extensions, false, true);
         // Those of others wait again.
         let held = std::mem::take(&mut self.checks.held);
         self.inputs.extend(held.into_iter().map(|worker| Input::Ready { worker: WorkerId(worker) }));

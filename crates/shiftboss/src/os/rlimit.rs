@@ -22,6 +22,12 @@ pub fn most_open_files() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
+/// How many files this process may have open as it is (`RLIMIT_NOFILE`, the soft limit).
+#[must_use]
+pub fn open_files_now() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Raises our soft limit to the hard one and returns what both were before, for the workers. Process-wide.
 ///
 /// # Errors

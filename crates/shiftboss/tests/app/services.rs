@@ -68,13 +68,12 @@ fn whoever_asks_while_services_are_being_connected_waits_for_the_same_result() {
         poll_fn(move |_| if calls(&opened) == 1 { Poll::Ready(Err("closed")) } else { Poll::Pending })
     });
     let mut context = Context::from_waker(Waker::noop());
-    {
-        // One who asks first and gives up takes nobody along.
-        let mut impatient = pin!(app.connect_to_services());
-        assert!(impatient.as_mut().poll(&mut context).is_pending());
-    }
+    let mut impatient = Box::pin(app.connect_to_services());
     let (mut first, mut second) = (pin!(app.connect_to_services()), pin!(app.connect_to_services()));
+    assert!(impatient.as_mut().poll(&mut context).is_pending());
     assert!(first.as_mut().poll(&mut context).is_pending());
+    // One who asks first and gives up takes nobody along.
+    drop(impatient);
     let woken = Arc::new(Woken(AtomicU32::new(0)));
     let waker = Arc::clone(&woken).into();
     assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
@@ -150,4 +149,20 @@ fn a_service_that_is_registered_late_is_connected_to_by_the_next_call() {
     wait(app.connect_to_services()).unwrap();
     wait(app.connect_to_services()).unwrap();
     assert_eq!(calls(&counted), 1);
+}
+
+#[test]
+fn an_attempt_that_nobody_awaits_any_more_is_over_and_the_next_one_begins_anew() {
+    let app = App::new("shop");
+    let (count, counted) = counter();
+    app.register_service_connector("database", move || {
+        let first = count.fetch_add(1, Ordering::SeqCst) == 0;
+        async move { if first { pending().await } else { Ok::<(), std::io::Error>(()) } }
+    });
+    {
+        let mut attempt = pin!(app.connect_to_services());
+        assert!(attempt.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    wait(app.connect_to_services()).unwrap();
+    assert_eq!(calls(&counted), 2);
 }

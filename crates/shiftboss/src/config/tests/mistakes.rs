@@ -1,7 +1,8 @@
 //! The words with which each family of mistakes is shown.
 
-use super::super::{app, parse};
+use super::super::parse;
 use super::errors;
+use crate::options::check::is_name;
 
 #[test]
 fn all_mistakes_of_a_file_are_shown_at_once_and_in_order() {
@@ -444,9 +445,9 @@ error: there is no broker, so nothing would run
   └ help: [broker.api] and below it command = [\"program\", \"argument\"]"
     );
     for (name, fits) in [("a", true), ("7-_Z", true), ("_a", false), ("é", false), ("", false)] {
-        assert_eq!(app::is_name(name), fits, "{name}");
+        assert_eq!(is_name(name), fits, "{name}");
     }
-    assert!(app::is_name(&"a".repeat(64)) && !app::is_name(&"a".repeat(65)));
+    assert!(is_name(&"a".repeat(64)) && !is_name(&"a".repeat(65)));
 }
 
 #[test]
