@@ -21,7 +21,8 @@ pub(crate) use clocks::Clocks;
 ///
 /// Patterns are those of `crontab(5)` with five fields (minute, hour, day of the month, month, day of the week), or six
 /// with seconds in front; names (`mon-fri`), `@daily`, `L`, `W` and `#` are understood. A time that a change to summer
-/// time leaves out comes at the end of the gap; one that comes twice counts once.
+/// time leaves out comes at the end of the gap; one that comes twice counts once. Of minutes that are a list or have a step
+/// (`0,30 2 * * *`) those in the gap are left out, and those of the hour that comes twice come twice.
 ///
 /// ```
 /// # #[cfg(feature = "schedule")] {

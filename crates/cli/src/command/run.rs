@@ -85,7 +85,8 @@ pub(crate) fn file(global: &Global) -> PathBuf {
 /// Reads the file in the environment that is asked for; says its warnings. All its mistakes are shown, and everything
 /// that could not be launched: where it says so when it is a directory, by the broker's name when it is a program.
 pub(crate) fn read(file: &Path, global: &Global, output: &Output) -> Result<Loaded, Trouble> {
-    if !file.exists() {
+    // Whether it is there may be hidden from us: then reading it says why.
+    if let Ok(false) = file.try_exists() {
         let trouble = Trouble::new(Exit::Config, format!("there is no {}", file.display()));
         return Err(trouble.help("without a file: `shiftboss run -w 4 -p 3000 -- CMD`"));
     }

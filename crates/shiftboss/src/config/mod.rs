@@ -247,10 +247,13 @@ impl Loaded {
     #[cfg_attr(not(feature = "watch"), expect(unused_mut, unused_variables, reason = "nothing is watched"))]
     fn beside(mut self, path: &Path) -> Loaded {
         #[cfg(feature = "watch")]
-        for (_, broker) in &mut self.options.brokers {
+        for options in self.others.iter_mut().map(|(_, layer)| &mut layer.options).chain([&mut self.options])
+        {
             let folder =
                 path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            broker.watch = broker.watch.take().map(|watch| watch.relative_to(folder).settled(None));
+            for (_, broker) in &mut options.brokers {
+                broker.watch = broker.watch.take().map(|watch| watch.relative_to(folder).settled(None));
+            }
         }
         self
     }

@@ -1,7 +1,5 @@
 //! `watch`: files that recycle a broker when they change.
 
-use std::time::Duration;
-
 use toml::de::DeValue;
 
 use super::keys;

@@ -21,7 +21,8 @@ pub(crate) enum Started {
 impl Workers {
     /// Tells core of a worker that has become ready, and remembers what those who are ready do.
     pub(crate) fn judge(&mut self, worker: WorkerId, now: Time, inputs: &mut VecDeque<Input>) {
-        let Some(Process { of, slot, peer: Some(peer), .. }) = self.processes.get_mut(&worker) else {
+        let Some(Process { of, slot, peer: Some(peer), says_ready, .. }) = self.processes.get_mut(&worker)
+        else {
             return;
         };
         if peer.is_leaving() {
@@ -35,6 +36,10 @@ impl Workers {
         };
         if peer.is_ready {
             return self.stage.habits.are(*of, *slot, peer);
+        }
+        // It says when it is ready, wherever it listens.
+        if *says_ready {
+            return;
         }
         let (of, slot) = (*of, *slot);
         let before = self.stage.habits.of(of, slot);

@@ -269,7 +269,7 @@ impl Workers {
         log: &mut dyn Log,
         inputs: &mut VecDeque<Input>,
     ) {
-        let Some(process) = self.processes.get(&worker) else { return };
+        let Some(process) = self.processes.get_mut(&worker) else { return };
         let mut left = Vec::new();
         for word in words {
             match word {
@@ -298,6 +298,7 @@ impl Workers {
                 // As programs for PM2 say it.
                 Word::Message { ref letter, .. } if process.says_ready && letter.get() == "\"ready\"" => {
                     inputs.push_back(Input::Ready { worker });
+                    process.peer.iter_mut().for_each(|peer| peer.is_ready = true);
                 }
                 Word::Message { .. } | Word::Call { .. } | Word::Reply { .. } => left.push(word),
             }

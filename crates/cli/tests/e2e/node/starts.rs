@@ -177,3 +177,31 @@ fn a_node_that_is_too_old_is_refused_before_anything_is_started() {
     let said = text(&output.stderr);
     assert!(said.contains("is Node 16.20.2: 18 or newer is needed") && said.contains("help:"), "{said}");
 }
+
+/// As PM2's `wait_ready`: it listens long before that.
+#[test]
+fn with_notify_a_program_is_ready_when_it_says_so_wherever_it_listens() {
+    each(|node| {
+        let folder = tempfile::tempdir().unwrap();
+        let go = folder.path().join("go");
+        let text = format!(
+            "const server = require('http').createServer((_, answer) => answer.end());\n\
+             server.listen(0, '127.0.0.1', () => {{\n\
+             console.log('listens');\n\
+             setInterval(() => {{ if (require('fs').existsSync({go:?})) process.send('ready') }}, 10) }})"
+        );
+        let file = program(&folder, "waits.js", &text);
+        let app = App::of(&format!(
+            "app = \"e2e\"\n[broker.web]\ncommand = [{:?}, {file:?}]\nready = \"notify\"\nrecycle = {{ deadline = \"1s\" }}\n\
+             stop = [{{ signal = \"TERM\", wait = \"1s\" }}]\n",
+            node.path()
+        ));
+        app.until("it listens", |log| lines(log).iter().any(|line| line == "listens"));
+        std::fs::write(&go, "").unwrap();
+        app.until_event("worker_ready", 1);
+        std::fs::remove_file(&go).unwrap();
+        let answer = app.ask(&["recycle", "web"]);
+        assert!(!answer.status.success(), "its successor listens, and never says that it is ready");
+        assert_eq!(named(&app.log(), "worker_ready"), 1);
+    });
+}

@@ -105,9 +105,12 @@ error: broker `jobs`: `watch`: `src/` names no file; write one like
 fn patterns_are_relative_to_the_folder_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shiftboss.toml");
-    std::fs::write(&path, broker("watch = [\"src/*.js\"]")).unwrap();
-    let loaded = read(&path).unwrap();
-    let watch = loaded.options.brokers[0].1.watch.clone().unwrap();
-    assert_eq!(watch.settled(Some(Path::new("/elsewhere"))), watch);
-    assert_eq!(watch, Watch::new(["src/*.js"]).unwrap().relative_to(folder.path()));
+    let text = broker("watch = [\"src/*.js\"]") + "\n[env.live]\nupgrade = \"asked\"\n";
+    std::fs::write(&path, text).unwrap();
+    for environment in ["default", "live"] {
+        let loaded = read(&path).unwrap().choose(environment).unwrap();
+        let watch = loaded.options.brokers[0].1.watch.clone().unwrap();
+        assert_eq!(watch.settled(Some(Path::new("/elsewhere"))), watch);
+        assert_eq!(watch, Watch::new(["src/*.js"]).unwrap().relative_to(folder.path()));
+    }
 }
