@@ -182,6 +182,7 @@ fn a_payload_that_is_cut_anywhere_is_no_message() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "large on purpose")]
 fn no_payload_costs_more_than_it_may() {
     let deep = |begin: &[u8]| payload(&begin.repeat(100_000));
     for begin in [&b"A\x01"[..], b"o\"\0", b";", b"\\\x01", b"'", b"rc", b"a\x01I\0"] {
@@ -230,7 +231,7 @@ fn garbage_is_unreadable_and_nothing_worse() {
             read += 1;
         }
     }
-    assert!(read > fewer(100), "{read}");
+    assert!(read > 100 || cfg!(miri), "{read}");
     // One byte is another one.
     for (hex, _) in OF_NODE {
         let whole = payload(&bytes(hex));
