@@ -236,7 +236,7 @@ fn garbage_is_unreadable_and_nothing_worse() {
     for (hex, _) in OF_NODE {
         let whole = payload(&bytes(hex));
         for at in 2..whole.len() {
-            for byte in 0..=255 {
+            for byte in (0..=255).step_by(if cfg!(miri) { 85 } else { 1 }) {
                 let mut other = whole.clone();
                 other[at] = byte;
                 if let Ok(json) = decode(&other) {
