@@ -65,8 +65,13 @@ pub(crate) fn signal(pid: Pid, signal: i32) {
     }
 }
 
-/// All children, as the kernel lists them (`/proc/PID/task/TID/children`, proc_pid_task(5)); none where it does not.
+/// All children, as the kernel lists them (`/proc/PID/task/TID/children`, proc_pid_task(5)); none where it does not, or by
+/// the numbers of another namespace.
 pub(crate) fn all() -> Vec<Pid> {
+    let ours = || std::fs::read_link("/proc/self").ok()?.to_str()?.parse().ok();
+    if ours() != Some(std::process::id()) {
+        return Vec::new();
+    }
     let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     text.split_ascii_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?)).collect()
 }

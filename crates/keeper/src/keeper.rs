@@ -17,7 +17,7 @@ use crate::wire::{
     DEPOSIT, DONE, END, FATE, FORGET, Item, LACKS, NOT_READY, ORDER, ORDER_HANG_UP, ORDER_STOP,
     ORDER_STOP_NOW, ORDER_UPGRADE, READY, SIGNAL, TOOK_OVER, UNDECIDED, UPGRADE,
 };
-use crate::{children, inherit};
+use crate::{children, inherit, signals};
 
 /// Keeps a broker process running until the app has ended; returns the exit code to end with. The broker process is this
 /// very program with the same arguments, and gets these variables besides ours. In an image that a keeper has executed it
@@ -29,6 +29,7 @@ use crate::{children, inherit};
 /// When the operating system refuses what a keeper needs, or what the keeper before has left cannot be read; then nothing
 /// was started.
 pub fn keep(variables: Vec<(OsString, OsString)>) -> io::Result<u8> {
+    signals::writes_fail();
     if let Some(state) = inherit::number_in(crate::STATE) {
         return Ok(Keeper::read(inherit::take(state)?, variables)?.run());
     }

@@ -64,9 +64,13 @@ impl Link {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         let mut hear = || recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags);
-        let got = match retry_on_intr(&mut hear) {
+        // That the other side has left without reading all is said once, before what it said itself (unix(7)).
+        let got = match retry_on_intr(&mut hear).or_else(|error| match error {
+            Errno::CONNRESET => retry_on_intr(&mut hear),
+            error => Err(error),
+        }) {
             Err(Errno::AGAIN) => return Ok(None),
-            Ok(RecvMsg { bytes: 0, .. }) | Err(Errno::CONNRESET) => return Err(Errno::PIPE.into()),
+            Ok(RecvMsg { bytes: 0, .. }) => return Err(Errno::PIPE.into()),
             got => got?,
         };
         let rights = ancillary.drain().filter_map(|message| match message {
@@ -84,5 +88,26 @@ impl Link {
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{END, EXIT, READY};
+
+    #[test]
+    fn the_last_words_of_one_that_left_without_reading_are_heard() {
+        let (ours, theirs) = Link::pair().unwrap();
+        ours.say(&[Item::new(EXIT, 1, 0)], &[], false).unwrap();
+        for word in [READY, END] {
+            theirs.say(&[Item::new(word, 0, 0)], &[], false).unwrap();
+        }
+        drop(theirs);
+        for word in [READY, END] {
+            let packet = ours.hear(false).unwrap().unwrap();
+            assert_eq!(packet.words[0].0.word, word);
+        }
+        assert_eq!(ours.hear(false).map(drop).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

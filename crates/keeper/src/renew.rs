@@ -16,6 +16,7 @@ use rustix::process::Pid;
 use crate::inherit::take;
 use crate::keeper::{Broker, Keeper};
 use crate::link::Link;
+use crate::signals;
 use crate::wire::Item;
 
 impl Keeper {
@@ -31,6 +32,8 @@ impl Keeper {
             Ok(()) => crate::command(&self.image).env(crate::STATE, state.as_raw_fd().to_string()).exec(),
             Err(error) => error.into(),
         };
+        // Trying has undone it.
+        signals::writes_fail();
         for kept in kept {
             // It was set before, and can be again.
             let _ = fcntl_setfd(kept, FdFlags::CLOEXEC);
@@ -80,4 +83,22 @@ impl Keeper {
 
 fn unknown() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "what the keeper before has written cannot be read")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewal_that_fails_changes_nothing() {
+        if !signals::tests::is_inside("renew::tests::a_renewal_that_fails_changes_nothing") {
+            return;
+        }
+        signals::writes_fail();
+        let keeper = Keeper::new(File::open("/dev/null").unwrap().into(), Vec::new()).unwrap();
+        let (link, _other) = Link::pair().unwrap();
+        let error = keeper.renew(&Broker::new(rustix::process::getpid(), link));
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(signals::is_ignored(libc::SIGPIPE));
+    }
 }

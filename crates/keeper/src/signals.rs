@@ -61,8 +61,17 @@ impl AsFd for SignalFd {
     }
 }
 
+/// Has writes to a pipe that nobody reads, and beyond the limit of a file's size (`RLIMIT_FSIZE`), fail instead of ending
+/// this process and those that it executes.
+pub fn writes_fail() {
+    for number in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: sets no handler, and both numbers are signals that may be ignored.
+        unsafe { libc::signal(number, libc::SIG_IGN) };
+    }
+}
+
 /// Whether this process ignores a signal; false for a number that is no signal.
-fn is_ignored(number: i32) -> bool {
+pub(crate) fn is_ignored(number: i32) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: only reads the disposition, into memory of the right type; all zero is a valid value of it.
     let action = unsafe {

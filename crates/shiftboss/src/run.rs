@@ -30,6 +30,7 @@ use crate::os::image::{Identity, ImageWatch};
 use crate::os::instance::{ClaimError, Instance};
 use crate::os::leftovers::{self, Haste};
 use crate::os::listener::BindError;
+use crate::os::parent;
 use crate::os::random::random;
 use crate::os::rlimit::{self, Nofile};
 use crate::os::signals::{self, Signals};
@@ -140,6 +141,7 @@ pub fn check(options: &AppOptions) -> Result<(), Vec<LaunchError>> {
 pub fn run(options: &AppOptions, setting: &Setting, log: Box<dyn Log>) -> Result<(), RunError> {
     kernel::check()?;
     signals::restore_child_signal();
+    shiftboss_keeper::signals::writes_fail();
     let nofile = rlimit::raise_nofile().map_err(os("cannot read the limit of open files"))?;
     let hang_up_stops = hang_up_stops();
     // From here on a signal waits for the driver, and nothing of ours is left behind by one.
@@ -320,6 +322,11 @@ pub(crate) fn enough_descriptors<'a>(
 
 /// Nobody is the app but us: what a killed run of it has left is ended, and named.
 fn end_leftovers(socket: &Path, log: &mut dyn Log) {
+    if !parent::proc_is_ours() {
+        log.note(
+            "/proc is that of another PID namespace: what workers leave outside of their groups is not found",
+        );
+    }
     // One that was just being started is found at the next look.
     for _ in 0..LOOKS {
         let found = leftovers::find(socket, None);

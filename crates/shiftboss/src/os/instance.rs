@@ -277,10 +277,15 @@ fn lock(socket: &Path, name: &OsStr, pid: u32) -> Result<Lock, ClaimError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     let mut file = options.open(&path).map_err(os("cannot open", &path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(already_running(socket, name, &mut file)),
-        Err(error) => return Err(os("cannot lock", &path)(error.into())),
+    // Whoever only asks holds it for a moment: see [`holder_of`].
+    let mut looks = 0..LOOKS;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) if looks.next().is_some() => std::thread::sleep(BETWEEN),
+            Err(Errno::WOULDBLOCK) => return Err(already_running(socket, name, &mut file)),
+            Err(error) => return Err(os("cannot lock", &path)(error.into())),
+        }
     }
     let mut lock = Lock(file);
     let write = |file: &mut File| file.set_len(0).and_then(|()| writeln!(file, "{pid}"));
@@ -415,3 +420,6 @@ fn other(pid: Option<u32>, up: Option<Duration>) -> String {
 const NEW: &str = "s";
 /// Clients that wait to be accepted.
 const QUEUE: i32 = 128;
+/// For so often and so long the lock is looked at again.
+const LOOKS: u32 = 10;
+const BETWEEN: Duration = Duration::from_millis(5);

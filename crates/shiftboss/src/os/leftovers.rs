@@ -117,7 +117,9 @@ fn find_beside(socket: &Path, current: Option<&str>, spared: &BTreeSet<u32>) -> 
 }
 
 fn marked(socket: &Path, current: Option<&str>, spared: &BTreeSet<u32>) -> impl Iterator<Item = Leftover> {
-    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    // Nothing is proved by the numbers of another namespace.
+    let pids =
+        parent::proc_is_ours().then(|| fs::read_dir("/proc")).into_iter().flatten().flatten().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| !spared.contains(pid))
         .filter(move |pid| run_of(*pid, socket, current).is_some())

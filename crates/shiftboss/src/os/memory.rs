@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use rustix::fs::{
     MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create, seek,
 };
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// The whole file, mapped. Places beyond its end are passed over.
@@ -29,10 +30,17 @@ impl Memory {
     /// Zeroes, as many bytes. Only those that are written to need memory.
     ///
     /// # Errors
-    /// EMFILE or ENFILE at the limit of open files; ENOMEM for want of address space.
+    /// EMFILE or ENFILE at the limit of open files; ENOMEM for want of address space; `FileTooLarge` if no file may be so
+    /// long.
     pub fn new(name: &str, len: usize) -> io::Result<Memory> {
         let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&file, u64::try_from(len).unwrap_or(u64::MAX))?;
+        ftruncate(&file, u64::try_from(len).unwrap_or(u64::MAX)).map_err(|error| match error {
+            Errno::FBIG => io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("no file may have {len} bytes: the limit RLIMIT_FSIZE (ulimit -f) is lower"),
+            ),
+            error => error.into(),
+        })?;
         fcntl_add_seals(&file, SIZE_IS_FIXED)?;
         Memory::map(file, len)
     }

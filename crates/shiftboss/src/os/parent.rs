@@ -7,13 +7,20 @@ use std::fs;
 /// that of another namespace, where the number is somebody else's.
 #[must_use]
 pub fn of(pid: u32) -> Option<u32> {
-    if fs::read_link("/proc/self").ok()?.to_str()?.parse() != Ok(std::process::id()) {
+    if !proc_is_ours() {
         return None;
     }
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The name before it is in parentheses and may hold anything.
     let stat = String::from_utf8_lossy(&stat);
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 0)
+}
+
+/// Whether the numbers in `/proc` are those that our calls take.
+#[must_use]
+pub fn proc_is_ours() -> bool {
+    let ours = || fs::read_link("/proc/self").ok()?.to_str()?.parse().ok();
+    ours() == Some(std::process::id())
 }
 
 #[cfg(test)]

@@ -11,6 +11,14 @@ fn at_the_limit_of_open_files_only_the_workers_beyond_it_fail() {
 }
 
 #[test]
+fn a_limit_of_the_size_of_files_that_is_too_low_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = ["run", "--", "sleep", "60"];
+    let said = say_with(folder.path(), &run, at_most("--fsize=100000".to_owned()));
+    said.is_one_error(1, &["RLIMIT_FSIZE"]);
+}
+
+#[test]
 fn at_the_limit_of_processes_only_the_workers_beyond_it_fail() {
     if !can_change_users() {
         return;

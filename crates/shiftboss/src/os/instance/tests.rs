@@ -192,6 +192,29 @@ fn an_app_without_its_socket_can_still_be_found() {
 }
 
 #[test]
+fn whoever_asks_whether_an_app_runs_keeps_none_from_starting() {
+    let (_folder, socket) = folder();
+    drop(Instance::claim(&socket).unwrap());
+    let lock = File::open(socket.with_file_name(beside(socket.file_name().unwrap(), ".lock"))).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // A tenth of the time somebody asks.
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
+                    std::thread::sleep(Duration::from_micros(100));
+                    flock(&lock, FlockOperation::Unlock).unwrap();
+                }
+                std::thread::sleep(Duration::from_micros(900));
+            }
+        });
+        let refused = (0..200).find_map(|_| Instance::claim(&socket).err());
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(refused.is_none(), "{refused:?}");
+    });
+}
+
+#[test]
 fn every_user_has_a_place_for_sockets() {
     let temporary = Path::new("/tmp");
     let of = |root, runtime: Option<&str>| folder_of(root, runtime.map(OsString::from), temporary);
