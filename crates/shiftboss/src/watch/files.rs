@@ -199,8 +199,17 @@ impl All {
         Ok(found)
     }
 
-    /// A folder that is not there yet may come: the nearest one above it hears of that.
+    /// A folder that is not there yet may come: the nearest one above it hears of that. A link on the way may be replaced,
+    /// as a deploy does: the folder that it stands in hears of that.
     fn watch_above(&mut self, root: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<(), WatchFailure> {
+        for folder in root.ancestors() {
+            let mut link = folder.to_owned();
+            for _ in 0..MOST_LINKS {
+                let (Ok(target), Some(parent)) = (fs::read_link(&link), link.parent()) else { break };
+                self.add(parent, seen)?;
+                link = parent.join(target);
+            }
+        }
         let above = root.ancestors().skip(1).find(|folder| folder.is_dir());
         match above {
             // Also when it is there: it may be replaced.
@@ -267,6 +276,8 @@ fn unwatched(name: &str, error: &WatchFailure) -> String {
 
 /// After the first event of a burst.
 const SETTLE: Duration = Duration::from_millis(10);
+/// As many links after each other as the kernel follows.
+const MOST_LINKS: u32 = 40;
 
 #[cfg(test)]
 mod tests {
@@ -363,6 +374,34 @@ mod tests {
         stage.write("sub/a.toml", "two");
         stage.write("b.toml", "last");
         assert_eq!(stage.changed(), "b.toml");
+    }
+
+    /// The link stands two folders above what is watched, and leads on by another.
+    #[test]
+    fn a_release_that_a_link_leads_to_is_watched_when_it_takes_the_place_of_another() {
+        use std::os::unix::fs::symlink;
+        let mut stage = Stage::of(&["current/src/lib/*.js"], |folder| {
+            symlink("releases/latest", folder.join("current")).unwrap();
+            for release in ["1", "2", "3"] {
+                let lib = folder.join("releases").join(release).join("src/lib");
+                fs::create_dir_all(&lib).unwrap();
+                fs::write(lib.join("a.js"), release).unwrap();
+            }
+            symlink("1", folder.join("releases/latest")).unwrap();
+        });
+        assert_eq!(stage.note(), "api: watches 1 file");
+        let turn = |link: &str, target: &str| {
+            let (link, new) = (stage.folder.path().join(link), stage.folder.path().join("new"));
+            symlink(target, &new).unwrap();
+            fs::rename(new, link).unwrap();
+        };
+        turn("releases/latest", "2");
+        let changed = stage.seen.blocking_recv();
+        assert!(matches!(&changed, Some(Seen::Changed(_, path)) if path == "current/src/lib/a.js"));
+        turn("current", "releases/3");
+        assert_eq!(stage.changed(), "current/src/lib/a.js");
+        stage.write("releases/3/src/lib/a.js", "edited");
+        assert_eq!(stage.changed(), "current/src/lib/a.js");
     }
 
     #[test]
