@@ -20,6 +20,7 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -111,6 +112,8 @@ pub fn spawn(start: &Start<'_>) -> Result<Child, SpawnError> {
         environment: environment.as_ptr(),
         cwd: start.program.cwd.as_ref().map(|cwd| cwd.as_ptr()),
         above: above(&moves),
+        parts: allowed().unshare,
+        last: if allowed().close_range { RawFd::MAX } else { last_open() },
         moves: &mut moves,
         pid_variable: start.listen_pid.then_some(&mut pid_variable),
         nofile: start.nofile.map(|limit| [limit.soft, limit.hard]),
@@ -139,9 +142,11 @@ fn parent_of(start: &Start<'_>) -> i32 {
 }
 
 fn clone(stack: &Stack, plan: &mut Plan<'_>, keeper: Option<Keeper>) -> io::Result<Child> {
-    // It parts from our table of descriptors itself, since it knows how little of it it needs.
-    let mut flags =
-        libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // It parts from our table of descriptors itself, if it may, since it knows how little of it it needs.
+    let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    if plan.parts {
+        flags |= libc::CLONE_FILES;
+    }
     if keeper.is_some() {
         flags |= libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID;
     }
@@ -161,6 +166,30 @@ fn clone(stack: &Stack, plan: &mut Plan<'_>, keeper: Option<Keeper>) -> io::Resu
     drop(blocked);
     // SAFETY: clone succeeded, so `pidfd` is a new descriptor that only we know.
     result.map(|pid| Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// What a sandbox leaves us (`seccomp(2)`): older container runtimes refuse calls that they do not know, and `unshare(2)`.
+struct Allowed {
+    close_range: bool,
+    /// One of both, by which a child can part from our table of descriptors.
+    unshare: bool,
+}
+
+fn allowed() -> &'static Allowed {
+    static ALLOWED: OnceLock<Allowed> = OnceLock::new();
+    ALLOWED.get_or_init(|| {
+        // SAFETY: closes nothing: no descriptor has this number.
+        let close_range = unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, 0) } == 0;
+        // SAFETY: parts from nothing.
+        let unshare = close_range || unsafe { libc::unshare(0) } == 0;
+        Allowed { close_range, unshare }
+    })
+}
+
+/// The highest descriptor that is open; any if that cannot be told.
+fn last_open() -> RawFd {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max().unwrap_or(RawFd::MAX)
 }
 
 /// Reaps a child that ended before its program ran.

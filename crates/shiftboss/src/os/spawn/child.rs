@@ -16,6 +16,10 @@ pub(super) struct Plan<'a> {
     pub(super) cwd: Option<*const c_char>,
     /// All sources of `moves` are below.
     pub(super) above: RawFd,
+    /// Whether it shares our table of descriptors until it parts from it.
+    pub(super) parts: bool,
+    /// None above it is open.
+    pub(super) last: RawFd,
     /// By rising target, each target once.
     pub(super) moves: &'a mut [Move],
     pub(super) pid_variable: Option<&'a mut PidVariable>,
@@ -52,7 +56,9 @@ pub(super) extern "C" fn run(plan: *mut c_void) -> c_int {
 impl Plan<'_> {
     /// Returns only if it failed.
     fn become_program(&mut self) -> Result<(), Failure> {
-        self.part_descriptors()?;
+        if self.parts {
+            self.part_descriptors()?;
+        }
         default_dispositions();
         call(Step::Group, libc::SYS_setpgid, [0, 0, 0, 0])?;
         self.end_with_parent()?;
@@ -121,7 +127,7 @@ impl Plan<'_> {
             }
             first = target.saturating_add(1);
         }
-        close(first, RawFd::MAX);
+        close(first, self.last.max(first));
     }
 }
 

@@ -43,6 +43,26 @@ fn where_close_range_is_refused_the_rest_is_closed_all_the_same() {
     assert_eq!(listed.replace('\n', " "), "0 1 2 3 9 ");
 }
 
+#[test]
+fn where_unshare_is_refused_too_a_child_has_a_table_of_descriptors_of_its_own_from_the_start() {
+    if elsewhere(
+        module_path!(),
+        "where_unshare_is_refused_too_a_child_has_a_table_of_descriptors_of_its_own_from_the_start",
+    ) {
+        return;
+    }
+    let leak = std::fs::File::open("/dev/null").unwrap();
+    inheritable(&leak);
+    refuse(libc::SYS_close_range);
+    refuse(libc::SYS_unshare);
+    let before = open_descriptors();
+    let list = program(&["/bin/ls", "/proc/self/fd"]);
+    let descriptors = [(leak.as_fd(), 9)];
+    let listed = output(&Start { descriptors: &descriptors, ..start(&list) });
+    assert_eq!(listed.replace('\n', " "), "0 1 2 3 9 ");
+    assert_eq!(open_descriptors(), before);
+}
+
 /// Has the kernel answer ENOSYS to one system call, for this process and its children (`seccomp(2)`).
 fn refuse(number: i64) {
     let statement = |code: u32, k: u32, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
