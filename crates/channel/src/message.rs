@@ -303,8 +303,9 @@ mod tests {
 
     #[test]
     fn garbage_is_a_bad_line_and_nothing_worse() {
-        let deep = "[".repeat(1_000_000);
-        let closed = format!("{deep}{}", "]".repeat(1_000_000));
+        let depth = if cfg!(miri) { 1000 } else { 1_000_000 };
+        let deep = "[".repeat(depth);
+        let closed = format!("{deep}{}", "]".repeat(depth));
         let lines: [&[u8]; 9] = [
             b"",
             b"{oops",

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
 
 /// Why a program cannot be run, found before it is tried.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +79,8 @@ fn examine(path: &Path) -> Result<PathBuf, LookUpError> {
     if met.is_dir() {
         return Err(LookUpError::IsDirectory(path.to_owned()));
     }
-    if !met.is_file() || accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_err() {
+    // A sandbox may refuse the question: then executing it says.
+    if !met.is_file() || accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) == Err(Errno::ACCESS) {
         return Err(LookUpError::NotExecutable(path.to_owned()));
     }
     Ok(path.to_owned())
