@@ -99,10 +99,23 @@ impl Incoming {
         &mut self,
         socket: BorrowedFd<'_>,
         buffer: &mut [u8],
+        hear: impl FnMut(Heard<'_>, &mut Descriptors),
+    ) -> io::Result<Reading> {
+        self.read_what_was_heard(socket, buffer)?;
+        self.hear_on(socket, buffer, hear)
+    }
+
+    /// The same of a channel that nobody writes to any more: what was heard before stays there, and an heir hears all of it
+    /// again.
+    ///
+    /// # Errors
+    /// As [`Incoming::hear`].
+    pub fn hear_on(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        buffer: &mut [u8],
         mut hear: impl FnMut(Heard<'_>, &mut Descriptors),
     ) -> io::Result<Reading> {
-        // Otherwise it would be heard again.
-        self.read_what_was_heard(socket, buffer)?;
         let got = match &self.heirs {
             Some(_) => socket::look(socket, buffer, &mut self.descriptors),
             None => socket::take(socket, buffer, &mut self.descriptors, false),
@@ -116,7 +129,7 @@ impl Incoming {
         let descriptors = &mut self.descriptors;
         self.framer.feed(&buffer[..count], |heard| hear(heard, descriptors));
         if let Some(heirs) = &mut self.heirs {
-            heirs.acted_on = count;
+            heirs.acted_on += count;
         }
         Ok(if count == buffer.len() { Reading::More } else { Reading::Empty })
     }
@@ -334,5 +347,33 @@ mod tests {
             );
             assert_eq!(got.last().unwrap().2, 16);
         }
+    }
+
+    #[test]
+    fn what_the_dead_have_said_is_left_for_an_heir_who_hears_all_of_it_again() {
+        let (socket, theirs) = socket::pair().unwrap();
+        let mut incoming = Incoming::new(socket.as_fd(), Framing::Lines, 100, true).unwrap();
+        let mut buffer = [0; 8];
+        let text = |heard: Heard<'_>| match heard {
+            Heard::Line(line) => String::from_utf8(line.to_vec()).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let mut heard = Vec::new();
+        socket::write(theirs.as_fd(), b"1\n", true).unwrap();
+        incoming.hear(socket.as_fd(), &mut buffer, |line, _| heard.push(text(line))).unwrap();
+        socket::write(theirs.as_fd(), b"\"longer than a portion\"\n2\n\"half", true).unwrap();
+        drop(theirs);
+        while incoming.hear_on(socket.as_fd(), &mut buffer, |line, _| heard.push(text(line))).unwrap()
+            != Reading::Ended
+        {}
+        assert_eq!(heard, ["1", "\"longer than a portion\"", "2"]);
+        drop(incoming);
+        socket::end(&socket);
+        let (mut heir, _) = Incoming::adopt(socket.as_fd(), Framing::Lines, 100, None).unwrap();
+        let mut again = Vec::new();
+        while heir.hear_on(socket.as_fd(), &mut buffer, |line, _| again.push(text(line))).unwrap()
+            != Reading::Ended
+        {}
+        assert_eq!(again, heard);
     }
 }

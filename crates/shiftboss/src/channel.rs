@@ -141,12 +141,21 @@ impl Channel {
 
     /// One portion of what has come. What is heard is to be recorded before it is read: see [`Channel::was_recorded`].
     pub(crate) fn hear(&mut self, buffer: &mut [u8], words: &mut Vec<Word>) -> Reading {
+        self.hear_portion(false, buffer, words)
+    }
+
+    /// The same of a dead worker: all of it is left for an heir, who is told of the death as well, unless that is recorded.
+    pub(crate) fn hear_last(&mut self, buffer: &mut [u8], words: &mut Vec<Word>) -> Reading {
+        self.hear_portion(true, buffer, words)
+    }
+
+    fn hear_portion(&mut self, leaves: bool, buffer: &mut [u8], words: &mut Vec<Word>) -> Reading {
         if self.ended {
             return Reading::Ended;
         }
         let Channel { socket, incoming, outgoing, tongue, spoke, bad, .. } = self;
         let mut receipts = Vec::new();
-        let reading = incoming.hear(socket.as_fd(), buffer, |heard, descriptors| {
+        let hear = |heard: Heard<'_>, descriptors: &mut Descriptors| {
             let word = match heard {
                 Heard::Line(line) if tongue.is_node() => Message::of(line)
                     .ok()
@@ -167,7 +176,12 @@ impl Channel {
                 }
                 None => *bad += 1,
             }
-        });
+        };
+        let reading = if leaves {
+            incoming.hear_on(socket.as_fd(), buffer, hear)
+        } else {
+            incoming.hear(socket.as_fd(), buffer, hear)
+        };
         // An error is the end of it as well.
         let reading = reading.unwrap_or(Reading::Ended);
         let is_owed = !receipts.is_empty();

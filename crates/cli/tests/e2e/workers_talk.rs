@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::app::*;
@@ -264,4 +265,52 @@ fn descriptors_that_nobody_asked_for_are_closed() {
     // A client's connection may be open for a moment.
     eventually("no more is open than before", || open() <= before);
     is_harmless(&app);
+}
+
+/// What was heard together with an exit stays on the channels until it is recorded, of the dead worker and of all others.
+#[test]
+fn an_exit_costs_nobody_what_it_has_said_though_the_broker_process_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let script = "import os, socket, sys, time\n\
+                  channel = socket.socket(fileno=int(os.environ['SHIFTBOSS_CHANNEL_FD']))\n\
+                  while not os.path.exists('go'): time.sleep(0.01)\n\
+                  channel.sendall(b'{\"cmd\":\"SHIFTBOSS_READY\"}\\n')\n\
+                  open(f'said-{os.getpid()}', 'w').close()\n\
+                  channel.recv(1)";
+    let broker = |name| {
+        format!(
+            "[broker.{name}]\ncommand = [\"python3\", \"-c\", {script:?}]\nkind = \"notify\"\ncwd = {:?}\n",
+            folder.path()
+        )
+    };
+    std::fs::write(path("shiftboss.toml"), format!("app = \"e2e\"\n{}{}", broker("dies"), broker("lives")))
+        .unwrap();
+    let (file, log, go) = (path("shiftboss.toml"), path("points"), path("go"));
+    let app = App::started(folder, &["run", "-c", file.to_str().unwrap()], |command| {
+        command.env("SHIFTBOSS_KILL_LOG", log).env("SHIFTBOSS_KILL_AT", "an exit was heard");
+    });
+    let started = app.until_event("worker_started", 2);
+    let pid_of = |name: &str| {
+        let event =
+            started.iter().find(|event| event["event"] == "worker_started" && event["broker"] == name);
+        u32::try_from(event.unwrap()["pid"].as_u64().unwrap()).unwrap()
+    };
+    let (dies, lives, broker) = (pid_of("dies"), pid_of("lives"), app.broker_pid());
+    signal_process(broker, Signal::STOP);
+    std::fs::write(go, "").unwrap();
+    eventually("both have said it", || {
+        [dies, lives].iter().all(|pid| app.path(&format!("said-{pid}")).exists())
+    });
+    signal_process(dies, Signal::KILL);
+    eventually("it is gone, and the keeper knows how", || !Path::new(&format!("/proc/{dies}")).exists());
+    signal_process(broker, Signal::CONT);
+    let log = app.until_event("worker_ready", 3);
+    assert_eq!(named(&log, "broker_adopted"), 2, "the broker process was killed");
+    let told = |name: &str, pid: u32| {
+        log.iter().position(|event| event["event"] == name && event["pid"] == pid).unwrap_or(usize::MAX)
+    };
+    assert!(told("worker_ready", lives) < usize::MAX, "{log:?}");
+    assert!(told("worker_ready", dies) < told("worker_death", dies), "{log:?}");
+    assert!(app.stop().0.success());
 }

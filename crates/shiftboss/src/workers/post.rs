@@ -12,7 +12,7 @@ use shiftboss_core::id::{BrokerId, Slot, WorkerId};
 use shiftboss_core::time::Time;
 
 use super::{Token, Workers};
-use crate::channel::Word;
+use crate::channel::{Channel, Word};
 use crate::keeper::Keeper;
 use crate::keys::Key;
 use crate::log::Log;
@@ -234,7 +234,7 @@ impl Workers {
         if self.post.full.contains(&process.of) {
             return self.pause(worker);
         }
-        self.hear_portion(worker, log, inputs);
+        self.hear_portion(worker, Channel::hear, log, inputs);
         // What came may be what others waited for.
         self.wait_for_room(worker);
         let channel = self.processes.get(&worker).and_then(|process| process.channel.as_ref());
@@ -243,12 +243,18 @@ impl Workers {
         }
     }
 
-    fn hear_portion(&mut self, worker: WorkerId, log: &mut dyn Log, inputs: &mut VecDeque<Input>) -> Reading {
+    fn hear_portion(
+        &mut self,
+        worker: WorkerId,
+        hear: impl FnOnce(&mut Channel, &mut [u8], &mut Vec<Word>) -> Reading,
+        log: &mut dyn Log,
+        inputs: &mut VecDeque<Input>,
+    ) -> Reading {
         let Some(process) = self.processes.get_mut(&worker) else { return Reading::Ended };
         let Some(channel) = &mut process.channel else { return Reading::Ended };
         self.post.buffer.resize(PORTION, 0);
         let mut words = Vec::new();
-        let reading = channel.hear(&mut self.post.buffer, &mut words);
+        let reading = hear(channel, &mut self.post.buffer, &mut words);
         kill_points::point("a message was heard");
         // Without it a killed broker process costs the message.
         if channel.wants_rest()
@@ -309,7 +315,8 @@ impl Workers {
         }
     }
 
-    /// All that a dead worker has said comes before the news of its death.
+    /// All that a dead worker has said comes before the news of its death. It stays on its channel, as what others have said
+    /// does until it is recorded: a successor that is told of this death hears it again.
     pub(super) fn hear_last_words(
         &mut self,
         worker: WorkerId,
@@ -317,14 +324,14 @@ impl Workers {
         inputs: &mut VecDeque<Input>,
     ) {
         for _ in 0..LAST_PORTIONS {
-            match self.hear_portion(worker, log, inputs) {
-                Reading::More | Reading::Empty if self.has_more(worker) => self.post_is_recorded(),
-                Reading::More | Reading::Empty | Reading::Ended => break,
+            if self.hear_portion(worker, Channel::hear_last, log, inputs) == Reading::Ended
+                || !self.has_more(worker)
+            {
+                break;
             }
         }
         // That it has closed its channel is no news any more.
         inputs.retain(|input| !matches!(input, Input::HungUp { worker: of } if *of == worker));
-        self.post_is_recorded();
     }
 
     fn has_more(&self, worker: WorkerId) -> bool {
