@@ -38,10 +38,6 @@ pub(crate) struct Peer {
     pub(crate) is_at_door: bool,
     /// When it is taken for one that never listens; none until its event loop has turned.
     silent_at: Option<Time>,
-    /// When it last asked to listen, or did.
-    changed_at: Option<Time>,
-    /// What it listens on since then is no part of its start.
-    is_steady: bool,
     /// The number of a question to which only a turning event loop has the answer.
     asked: Option<u64>,
     /// One whose event loop has not turned for so long hangs; none = that is not looked at.
@@ -67,6 +63,12 @@ struct Known {
     ports: BTreeSet<u16>,
     #[serde(default)]
     paths: BTreeSet<String>,
+    /// When it last asked to listen, or did.
+    #[serde(default)]
+    changed_at: Option<Time>,
+    /// If it is ready as well its start is over: what it asks for from then on is no part of that.
+    #[serde(default)]
+    is_steady: bool,
 }
 
 /// What a successor has to say again.
@@ -86,6 +88,9 @@ struct Server {
     /// The number of the query that it answers.
     query: u64,
     listens: bool,
+    /// It is no part of the worker's start.
+    #[serde(default)]
+    is_late: bool,
 }
 
 /// What becomes of a query.
@@ -112,17 +117,7 @@ impl Peer {
     }
 
     fn of(known: Known, note: Option<Note>, is_ready: bool) -> Peer {
-        Peer {
-            known,
-            note,
-            is_ready,
-            is_at_door: false,
-            silent_at: None,
-            changed_at: None,
-            is_steady: false,
-            asked: None,
-            hung_after: None,
-        }
+        Peer { known, note, is_ready, is_at_door: false, silent_at: None, asked: None, hung_after: None }
     }
 
     pub(crate) fn note(&self) -> Option<BorrowedFd<'_>> {
@@ -140,7 +135,8 @@ impl Peer {
         }
         self.known.keys_given += 1;
         let key = format!("{}.{}.{}", place.broker, place.place, self.known.keys_given);
-        let server = Server { place, query: query.seq, listens: false };
+        let is_late = self.is_ready && self.known.is_steady;
+        let server = Server { place, query: query.seq, listens: false, is_late };
         self.known.servers.insert(key.clone(), server);
         match at {
             Address::Tcp(host) => {
@@ -297,10 +293,11 @@ impl Peer {
         self.silent_at.is_some()
     }
 
-    /// It asks to listen, or does.
+    /// It is about to be given something, or to listen, with which this is noted.
     pub(crate) fn changes(&mut self, now: Time) {
-        self.is_steady |= self.changed_at.is_some_and(|at| now.since(at) >= STEADY_AFTER);
-        self.changed_at = Some(now);
+        let known = &mut self.known;
+        known.is_steady |= known.changed_at.is_some_and(|at| now.since(at) >= STEADY_AFTER);
+        known.changed_at = Some(now);
     }
 
     /// Whether it counts as ready: as whoever was in its place before it, which listened on these, or as the first there.
@@ -320,13 +317,13 @@ impl Peer {
         let servers = &self.known.servers;
         let all_listen = !servers.is_empty() && servers.values().all(|server| server.listens);
         let turned = self.silent_at.filter(|_| all_listen)?;
-        Some(self.changed_at.map_or(turned, |at| turned.max(at + time)))
+        Some(self.known.changed_at.map_or(turned, |at| turned.max(at + time)))
     }
 
-    /// Adds to what it is known to listen on what belongs to its start, and takes out what it has closed.
-    fn habit(&self, known: &BTreeSet<Place>) -> BTreeSet<Place> {
-        let listening = self.listening();
-        if self.is_steady { known & &listening } else { listening }
+    /// Where it listens since its start.
+    fn habit(&self) -> BTreeSet<Place> {
+        let of_start = self.known.servers.values().filter(|server| server.listens && !server.is_late);
+        of_start.map(|server| server.place).collect()
     }
 
     fn write_down(&mut self) {
@@ -344,8 +341,7 @@ pub(crate) struct Habits(BTreeMap<(BrokerId, Slot), BTreeSet<Place>>);
 impl Habits {
     /// A ready worker of this slot listens so.
     pub(crate) fn are(&mut self, broker: BrokerId, slot: Slot, peer: &Peer) {
-        let known = self.0.entry((broker, slot)).or_default();
-        *known = peer.habit(known);
+        self.0.insert((broker, slot), peer.habit());
     }
 
     pub(crate) fn of(&self, broker: BrokerId, slot: Slot) -> BTreeSet<Place> {
@@ -461,9 +457,10 @@ mod tests {
         let (mut habits, broker, slot) = (Habits::default(), BrokerId(0), Slot(0));
         let mut peer = Peer::new(false).unwrap();
         let mut listens = |peer: &mut Peer, place, at_time| {
+            peer.changes(Time(0) + Duration::from_secs(at_time));
             peer.grant(&query(at_time), place, &at());
             peer.listens(|other| other == place);
-            peer.changes(Time(0) + Duration::from_secs(at_time));
+            peer.is_ready = true;
             habits.are(broker, slot, peer);
             habits.of(broker, slot)
         };
@@ -471,9 +468,53 @@ mod tests {
         assert_eq!(listens(&mut peer, ALSO, 5), BTreeSet::from([AT, ALSO]));
         let later = Place { broker: 0, place: 2 };
         assert_eq!(listens(&mut peer, later, 30), BTreeSet::from([AT, ALSO]), "as long as it lives");
+        assert_eq!(listens(&mut peer, Place { broker: 0, place: 3 }, 31), BTreeSet::from([AT, ALSO]));
         peer.closes(&peer.key_of(ALSO).unwrap());
         habits.are(broker, slot, &peer);
         assert_eq!(habits.of(broker, slot), BTreeSet::from([AT]));
         assert_eq!((habits.of(broker, Slot(1)), habits.of(BrokerId(1), slot)), (none(), none()));
+    }
+
+    #[test]
+    fn all_that_a_worker_does_until_it_is_ready_belongs_to_its_start_however_long_it_takes() {
+        let mut peer = Peer::new(false).unwrap();
+        for (place, at_time) in [(AT, 1), (ALSO, 30)] {
+            peer.changes(Time(0) + Duration::from_secs(at_time));
+            peer.grant(&query(at_time), place, &at());
+            peer.listens(|other| other == place);
+        }
+        assert_eq!(peer.habit(), BTreeSet::from([AT, ALSO]));
+    }
+
+    #[test]
+    fn a_successor_knows_what_belongs_to_the_start_of_a_worker() {
+        let listens = |peer: &mut Peer, place, at_time| {
+            peer.changes(Time(0) + Duration::from_secs(at_time));
+            peer.grant(&query(at_time), place, &at());
+            peer.listens(|other| other == place);
+        };
+        let heir = |peer: &Peer| Peer::adopt(peer.note().unwrap().try_clone_to_owned().ok(), true).unwrap();
+        let mut peer = Peer::new(true).unwrap();
+        listens(&mut peer, AT, 1);
+        peer.is_ready = true;
+        let (mut earlier, place) = (heir(&peer), |place| Place { broker: 0, place });
+        listens(&mut earlier, ALSO, 5);
+        assert_eq!(earlier.habit(), BTreeSet::from([AT, ALSO]));
+        let mut later = heir(&earlier);
+        listens(&mut later, place(2), 30);
+        let mut last = heir(&later);
+        assert_eq!(last.habit(), BTreeSet::from([AT, ALSO]));
+        listens(&mut last, place(3), 31);
+        assert_eq!(last.habit(), BTreeSet::from([AT, ALSO]));
+    }
+
+    #[test]
+    fn a_note_of_an_older_version_is_read() {
+        let servers = r#"{"0.0.1":{"place":{"broker":0,"place":0},"query":1,"listens":true}}"#;
+        let known = format!(r#"{{"servers":{servers},"keys_given":1,"disconnected":false}}"#);
+        let mut note = Note::new().unwrap();
+        note.write(&serde_json::from_str::<serde_json::Value>(&known).unwrap()).unwrap();
+        let peer = Peer::adopt(note.as_fd().try_clone_to_owned().ok(), true).unwrap();
+        assert_eq!(peer.habit(), BTreeSet::from([AT]));
     }
 }

@@ -77,8 +77,10 @@ impl Driver {
             }
             Said::Query(query) if self.workers.is_standby(worker) => self.hold_query(worker, &query),
             Said::Query(query) => {
+                if let Some(peer) = self.workers.peer(worker) {
+                    peer.changes(clock::now());
+                }
                 self.answer_query(worker, &query);
-                self.changes(worker);
             }
             Said::Listening(query) => {
                 let shells = &self.shells;
@@ -87,9 +89,9 @@ impl Driver {
                     sockets.is_some_and(|sockets| sockets.is_meant(place.place, &query))
                 };
                 if let Some(peer) = self.workers.peer(worker) {
+                    peer.changes(clock::now());
                     peer.listens(is_there);
                 }
-                self.changes(worker);
             }
             Said::Close(key) => {
                 let peer = self.workers.peer(worker);
@@ -121,12 +123,6 @@ impl Driver {
             }
             // Answered where they are heard.
             Said::Handle { .. } | Said::Ack | Said::AllClosed(_) | Said::Count(_) => {}
-        }
-    }
-
-    fn changes(&mut self, worker: WorkerId) {
-        if let Some(peer) = self.workers.peer(worker) {
-            peer.changes(clock::now());
         }
     }
 
