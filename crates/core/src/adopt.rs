@@ -44,6 +44,10 @@ pub struct Present {
     pub starting: bool,
     /// It is a standby, and waits at the door.
     pub at_door: bool,
+    /// It has been ready.
+    pub was_ready: bool,
+    /// It is asked to leave, or about to be.
+    pub leaves: bool,
     /// Whether it has said something on its channel.
     pub spoke: bool,
     /// The rung it stands on, from 0, if it is asked to leave and not killed yet.
@@ -226,6 +230,8 @@ fn present(broker: BrokerId, id: WorkerId, worker: &Worker) -> Present {
         pid: worker.pid,
         starting: matches!(worker.state, State::Starting { .. }),
         at_door: matches!(worker.state, State::Standby { .. }),
+        was_ready: worker.ready_after.is_some(),
+        leaves: worker.leaving().is_some(),
         spoke: worker.channel != Channel::Silent,
         rung,
     }

@@ -237,6 +237,8 @@ pub(crate) fn take_workers(
             launch: launches.get(&present.launch),
             starting: present.starting || present.at_door || present.pid.is_none(),
             at_door: present.at_door,
+            was_ready: present.was_ready,
+            leaves: present.leaves,
             note: inherited.claim_one(Key::Node(present.worker)),
             spoke: present.spoke,
             rest: inherited.claim_one(Key::Rest(present.worker)),

@@ -36,6 +36,8 @@ pub(crate) struct Peer {
     pub(crate) is_ready: bool,
     /// Core knows that it waits at the door.
     pub(crate) is_at_door: bool,
+    /// Core has asked it to leave, by whatever step of its ladder.
+    pub(crate) is_to_leave: bool,
     /// When it is taken for one that never listens; none until its event loop has turned.
     silent_at: Option<Time>,
     /// The number of a question to which only a turning event loop has the answer.
@@ -117,7 +119,16 @@ impl Peer {
     }
 
     fn of(known: Known, note: Option<Note>, is_ready: bool) -> Peer {
-        Peer { known, note, is_ready, is_at_door: false, silent_at: None, asked: None, hung_after: None }
+        Peer {
+            known,
+            note,
+            is_ready,
+            is_at_door: false,
+            is_to_leave: false,
+            silent_at: None,
+            asked: None,
+            hung_after: None,
+        }
     }
 
     pub(crate) fn note(&self) -> Option<BorrowedFd<'_>> {
@@ -237,6 +248,11 @@ impl Peer {
         self.known.disconnected
     }
 
+    /// Whether nobody has asked it to leave.
+    pub(crate) fn stays(&self) -> bool {
+        !(self.is_to_leave || self.is_leaving())
+    }
+
     /// Whether it was given this listener and has not closed it.
     pub(crate) fn uses(&self, place: Place) -> bool {
         self.known.servers.values().any(|server| server.place == place)
@@ -339,9 +355,14 @@ impl Peer {
 pub(crate) struct Habits(BTreeMap<(BrokerId, Slot), BTreeSet<Place>>);
 
 impl Habits {
-    /// A ready worker of this slot listens so.
+    /// The worker that serves this slot listens so.
     pub(crate) fn are(&mut self, broker: BrokerId, slot: Slot, peer: &Peer) {
         self.0.insert((broker, slot), peer.habit());
+    }
+
+    /// Whether that is news.
+    pub(crate) fn are_other(&self, broker: BrokerId, slot: Slot, peer: &Peer) -> bool {
+        self.0.get(&(broker, slot)) != Some(&peer.habit())
     }
 
     pub(crate) fn of(&self, broker: BrokerId, slot: Slot) -> BTreeSet<Place> {

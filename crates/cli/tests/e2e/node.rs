@@ -19,10 +19,11 @@
 //!
 //! What differs from Node's own primary on purpose: a listener stays open when nobody holds it (7, 15), and workers outlive
 //! the broker process, not its keeper (30). Beyond the checks: `adoption` (the broker process is killed in the midst of it),
-//! `kill_points` (at each point of its own), `recycles` (under load), `hung` (event loops that do not turn), `hostile` (what
+//! `kill_points` (at each point of its own), `expected` (of whom what is), `recycles` (under load), `hung` (event loops that do not turn), `hostile` (what
 //! cannot be said), `starts` (programs that cannot start, and what a command is taken for).
 
 mod adoption;
+mod expected;
 mod handles;
 mod hostile;
 mod hung;

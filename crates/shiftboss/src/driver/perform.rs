@@ -19,6 +19,12 @@ impl Driver {
         self.attend_to_lanes(&effects);
         for effect in effects {
             let Some(effect) = self.hold_back(effect) else { continue };
+            if let Effect::Notice { worker, .. }
+            | Effect::Signal { worker, .. }
+            | Effect::KillTree { worker } = effect
+            {
+                self.workers.is_to_leave(worker);
+            }
             match effect {
                 Effect::Spawn { worker, broker, slot, generation, launch } => {
                     self.starts.add(broker, Start { worker, slot, generation, launch });

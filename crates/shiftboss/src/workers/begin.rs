@@ -51,6 +51,10 @@ pub(crate) struct Found<'a> {
     pub(crate) starting: bool,
     /// It waits at the door.
     pub(crate) at_door: bool,
+    /// It has been ready.
+    pub(crate) was_ready: bool,
+    /// It is asked to leave.
+    pub(crate) leaves: bool,
     /// What it was given as a Node program.
     pub(crate) note: Option<OwnedFd>,
     /// It has said something on its channel.
@@ -73,8 +77,9 @@ impl Workers {
         let tongue = found.launch.map_or(Tongue::Ours, Launch::tongue);
         let peer = match tongue {
             Tongue::Node | Tongue::NodeAdvanced => {
-                let mut peer = Peer::adopt(found.note, !starting)?;
+                let mut peer = Peer::adopt(found.note, found.was_ready)?;
                 peer.is_at_door = found.at_door;
+                peer.is_to_leave = found.leaves;
                 peer.hung_after = found.launch.and_then(Launch::hung_after);
                 Some(peer)
             }

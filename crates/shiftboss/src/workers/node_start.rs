@@ -25,7 +25,7 @@ impl Workers {
         else {
             return;
         };
-        if peer.is_leaving() {
+        if !peer.stays() {
             return;
         }
         let Some(slot) = slot else {
@@ -34,16 +34,22 @@ impl Workers {
             }
             return;
         };
+        let (of, slot, says_ready) = (*of, *slot, *says_ready);
         if peer.is_ready {
-            return self.stage.habits.are(*of, *slot, peer);
-        }
-        // It says when it is ready, wherever it listens.
-        if *says_ready {
+            if self.stage.habits.are_other(of, slot, peer)
+                && self.serving(of, slot) == Some(worker)
+                && let Some(Process { peer: Some(peer), .. }) = self.processes.get(&worker)
+            {
+                self.stage.habits.are(of, slot, peer);
+            }
             return;
         }
-        let (of, slot) = (*of, *slot);
+        // It says when it is ready, wherever it listens.
+        if says_ready {
+            return;
+        }
         let before = self.stage.habits.of(of, slot);
-        let otherwise = if self.is_served(of, slot) { OTHERWISE_AFTER } else { SILENT_FOR };
+        let otherwise = if self.serving(of, slot).is_some() { OTHERWISE_AFTER } else { SILENT_FOR };
         let Some(peer) = self.peer(worker) else { return };
         if peer.counts_as_ready(&before, otherwise, now) {
             peer.is_ready = true;
@@ -66,11 +72,19 @@ impl Workers {
         }
     }
 
-    /// Whether a ready worker has this slot, and stays.
-    fn is_served(&self, broker: BrokerId, slot: Slot) -> bool {
-        let in_slot =
-            self.processes.values().filter(|process| (process.of, process.slot) == (broker, Some(slot)));
-        in_slot.filter_map(|process| process.peer.as_ref()).any(|peer| peer.is_ready && !peer.is_leaving())
+    /// The ready worker that has this slot and stays; of two the one that was started later.
+    fn serving(&self, broker: BrokerId, slot: Slot) -> Option<WorkerId> {
+        let in_slot = self.processes.iter().filter(|(_, of)| (of.of, of.slot) == (broker, Some(slot)));
+        let mut serving =
+            in_slot.filter(|(_, of)| of.peer.as_ref().is_some_and(|peer| peer.is_ready && peer.stays()));
+        serving.next_back().map(|(worker, _)| *worker)
+    }
+
+    /// Core asks it to leave, in whatever words.
+    pub(crate) fn is_to_leave(&mut self, worker: WorkerId) {
+        if let Some(peer) = self.peer(worker) {
+            peer.is_to_leave = true;
+        }
     }
 
     pub(crate) fn next_started(&mut self) -> Option<Started> {
@@ -95,7 +109,7 @@ impl Workers {
         if peer.has_turned() && !lacks.is_empty() {
             self.stage.started.push_back(Started::Otherwise { worker, broker, lacks, is_ready: false });
         }
-        if !self.is_served(broker, slot) {
+        if self.serving(broker, slot).is_none() {
             self.stage.habits.forget_slot(broker, slot);
         }
     }
