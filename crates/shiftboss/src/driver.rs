@@ -341,7 +341,7 @@ impl Driver {
             if self.ended && !matches!(input, Input::Command { .. }) {
                 continue;
             }
-            if self.is_checked_first(&input) {
+            if self.is_checked_first(&input) || self.is_wanted_again(&input) {
                 continue;
             }
             let now = clock::now();

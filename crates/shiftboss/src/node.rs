@@ -182,8 +182,8 @@ impl Peer {
     }
 
     /// What it waits for the answers of. They are there until [`Peer::was_let_in`].
-    pub(crate) fn held(&self) -> Vec<Query> {
-        self.known.held.clone()
+    pub(crate) fn held(&self) -> &[Query] {
+        &self.known.held
     }
 
     /// All of that is answered.

@@ -164,7 +164,7 @@ impl Driver {
 
     /// A standby has its slot: it is let in.
     pub(super) fn open_door(&mut self, worker: WorkerId) {
-        let held = self.workers.peer(worker).map_or_else(Vec::new, |peer| peer.held());
+        let held = self.workers.peer(worker).map_or_else(Vec::new, |peer| peer.held().to_vec());
         for query in &held {
             self.answer_query(worker, query);
         }
@@ -204,17 +204,19 @@ impl Driver {
         Ok(())
     }
 
-    /// A declared listener, one that somebody has asked for before, or a new one.
-    fn find_listener(&mut self, broker: BrokerId, wish: Wish) -> Result<Place, Errno> {
-        let own = self.shells.get(broker.0 as usize).ok_or(Errno::INVAL)?;
-        if let Some(place) = own.sockets.declared(&wish) {
-            return Ok(Place { broker: broker.0, place });
+    /// What is there already for a worker of this broker that wishes for it.
+    fn known_listener(&self, broker: BrokerId, wish: &Wish) -> Option<Place> {
+        let own = self.shells.get(broker.0 as usize)?;
+        if let Some(place) = own.sockets.declared(wish) {
+            return Some(Place { broker: broker.0, place });
         }
         let mut all = (0..).zip(&self.shells);
-        let found = all.find_map(|(broker, shell)| {
-            shell.sockets.asked_before(&wish).map(|place| Place { broker, place })
-        });
-        if let Some(place) = found {
+        all.find_map(|(broker, shell)| shell.sockets.asked_before(wish).map(|place| Place { broker, place }))
+    }
+
+    /// A declared listener, one that somebody has asked for before, or a new one.
+    fn find_listener(&mut self, broker: BrokerId, wish: Wish) -> Result<Place, Errno> {
+        if let Some(place) = self.known_listener(broker, &wish) {
             if let Some(shell) =
                 self.shells.get_mut(place.broker as usize).filter(|_| place.broker != broker.0)
             {
@@ -233,12 +235,35 @@ impl Driver {
 
     /// What nobody asks for any more is closed, once a recycle of the last broker whose workers did has ended.
     pub(super) fn close_unused_listeners(&mut self, broker: BrokerId) {
+        let mut unused = Vec::new();
         for (owner, shell) in (0..).map(BrokerId).zip(&self.shells) {
-            let is_unused = |place| self.workers.was_last_used_by(broker, Place { broker: owner.0, place });
-            let unused = shell.sockets.asked().filter(|(place, _)| is_unused(*place));
-            // Closed once that is recorded: a successor must have all that is.
-            self.inputs.extend(unused.map(|(_, address)| Input::Unbound { broker: owner, address }));
+            let is_unused = |place| {
+                let place = Place { broker: owner.0, place };
+                self.workers.was_last_used_by(broker, place) && !self.is_waited_for(place)
+            };
+            let of_shell = shell.sockets.asked().filter(|(place, _)| is_unused(*place));
+            unused.extend(of_shell.map(|(_, address)| Input::Unbound { broker: owner, address }));
         }
+        // Closed once that is recorded: a successor must have all that is.
+        self.inputs.extend(unused);
+    }
+
+    /// Whether somebody at the door is to be given this listener.
+    fn is_waited_for(&self, place: Place) -> bool {
+        self.workers.held().any(|(broker, query)| {
+            Wish::of(query).is_ok_and(|wish| self.known_listener(broker, &wish) == Some(place))
+        })
+    }
+
+    /// Whether this is a listener that was to be closed, and somebody has been given it meanwhile or waits for it.
+    pub(super) fn is_wanted_again(&self, input: &Input) -> bool {
+        let Input::Unbound { broker, address } = input else { return false };
+        let shell = self.shells.get(broker.0 as usize);
+        let found = shell.and_then(|shell| shell.sockets.asked().find(|(_, other)| other == address));
+        found.is_some_and(|(place, _)| {
+            let place = Place { broker: broker.0, place };
+            self.workers.is_used(place) || self.is_waited_for(place)
+        })
     }
 
     /// A listener outlives its worker, for the next one; but some ask for another one each.

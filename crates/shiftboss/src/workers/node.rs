@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shiftboss_channel::node::{self, Said};
+use shiftboss_channel::node::{self, Query, Said};
 use shiftboss_channel::socket;
 use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, WorkerId};
@@ -296,8 +296,15 @@ impl Workers {
     }
 
     /// Whether any worker has this listener and has not closed it.
-    pub(super) fn is_used(&self, place: Place) -> bool {
+    pub(crate) fn is_used(&self, place: Place) -> bool {
         self.processes.values().any(|process| process.peer.as_ref().is_some_and(|peer| peer.uses(place)))
+    }
+
+    /// What those at the door wait for the answers of, with their brokers; whoever is to leave gets none.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (BrokerId, &Query)> {
+        let peers = self.processes.values().filter_map(|process| Some((process.of, process.peer.as_ref()?)));
+        let stay = peers.filter(|(_, peer)| peer.stays());
+        stay.flat_map(|(broker, peer)| peer.held().iter().map(move |query| (broker, query)))
     }
 
     /// Whether a worker of another broker has it, and is to stay.

@@ -124,3 +124,24 @@ fn more_workers_come_from_the_door_in_each_way() {
         });
     });
 }
+
+/// A listener that nobody has is not closed while somebody at the door waits for it.
+#[test]
+fn what_somebody_at_the_door_waits_for_stays_open() {
+    each(|node| {
+        let port = free_port();
+        let script = programs().join("lets_go.js");
+        let command = [node.path(), script.to_str().unwrap(), &port.to_string()];
+        let two = format!("[broker.two]\ncommand = {command:?}\nkind = \"node\"\nstandby = 1\n");
+        let cluster = Cluster::asked(node, 1, &two);
+        cluster.app.until_event("worker_standby", 1);
+        cluster.tell(0, &format!("return kept.listen(kept.web(), {port})"));
+        for _ in 0..2 {
+            cluster.app.does(&["recycle", "web"]);
+        }
+        assert_eq!(named(&cluster.app.log(), "listener_closed"), 0, "{node}");
+        cluster.app.does(&["recycle", "two"]);
+        assert_eq!(named(&cluster.app.log(), "listener_bound"), 1, "{node}: it was the same for all");
+        assert!(cluster.app.stop().0.success());
+    });
+}
