@@ -74,8 +74,9 @@ pub(crate) struct Broker {
     pub(crate) ready: Option<Instant>,
     /// It has no more to say, and is to be gone soon.
     pub(crate) last_word: Option<LastWord>,
-    /// Whether its image is another keeper, which we can become.
+    /// Whether its image is another keeper, which we can become; and whether we are to.
     is_other_keeper: bool,
+    renews_us: bool,
 }
 
 /// What shall be once a broker process is gone.
@@ -90,7 +91,7 @@ pub(crate) enum LastWord {
 
 impl Broker {
     pub(crate) fn new(pid: Pid, link: Link) -> Broker {
-        Broker { pid, link, ready: None, last_word: None, is_other_keeper: false }
+        Broker { pid, link, ready: None, last_word: None, is_other_keeper: false, renews_us: false }
     }
 }
 
@@ -122,6 +123,7 @@ impl Keeper {
             self.take_signals();
             self.look_at_clock();
             self.flush();
+            self.renew_if_owed();
             if let Some(code) = self.code {
                 self.end_all();
                 return code;
@@ -319,14 +321,21 @@ impl Keeper {
     fn has_proved_itself(&mut self) {
         self.old = None;
         self.decide(TOOK_OVER);
-        self.flush();
+        if let Some(broker) = &mut self.broker {
+            broker.renews_us = broker.is_other_keeper;
+        }
+    }
+
+    /// Once all is said that there was to say.
+    fn renew_if_owed(&mut self) {
+        if !self.outbox.is_empty() || self.broker.as_ref().is_none_or(|broker| !broker.renews_us) {
+            return;
+        }
         // An app that is about to stop needs no other keeper.
-        if let Some(broker) = self.broker.as_ref().filter(|broker| broker.is_other_keeper)
-            && self.outbox.is_empty()
-            && self.stops == 0
-        {
+        if let Some(broker) = self.broker.as_ref().filter(|_| self.stops == 0) {
             say(&format!("cannot renew itself and goes on as it is: {}", self.renew(broker)));
         }
+        self.broker.iter_mut().for_each(|broker| broker.renews_us = false);
     }
 }
 

@@ -29,7 +29,11 @@ impl Keeper {
         let mut kept: Vec<BorrowedFd<'_>> = vec![state.as_fd(), self.image.as_fd(), broker.link.as_fd()];
         kept.extend(self.table.held.values().flat_map(|(_, held)| held.iter().map(AsFd::as_fd)));
         let error = match kept.iter().try_for_each(|kept| fcntl_setfd(kept, FdFlags::empty())) {
-            Ok(()) => crate::command(&self.image).env(crate::STATE, state.as_raw_fd().to_string()).exec(),
+            Ok(()) => {
+                let mut command = crate::command(&self.image);
+                command.envs(self.variables.iter().cloned());
+                command.env(crate::STATE, state.as_raw_fd().to_string()).exec()
+            }
             Err(error) => error.into(),
         };
         // Trying has undone it.

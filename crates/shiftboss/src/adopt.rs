@@ -163,7 +163,8 @@ fn shells(
     let mut shells = Vec::new();
     for (broker, name) in (0..).map(BrokerId).zip(&app.brokers) {
         let mut of_broker = specs.range((broker, Generation(0))..=(broker, Generation(u32::MAX)));
-        let (_, record) = of_broker.next_back().ok_or_else(|| missing(Key::Spec(broker, Generation(1))))?;
+        // One that was about to join: its name comes last, and may outlast the rest of it.
+        let Some((_, record)) = of_broker.next_back() else { break };
         let nonblocking = record.launch.tongue().is_node();
         let held = |key| inherited.claim_one(key);
         let mut sockets = Sockets::adopt(record.listen.clone(), nonblocking, broker, held)?;

@@ -270,7 +270,12 @@ impl Driver {
                 return Ok(());
             }
             checked = self.succession.upgrade.checked() => match checked {
-                Checked::TakesOver(request, image) => return self.hand_over(request, &image),
+                Checked::TakesOver(request, image) => {
+                    // What was accepted goes along.
+                    self.take_orders();
+                    self.feed_core()?;
+                    return self.hand_over(request, &image);
+                }
                 Checked::Over(words) => {
                     self.log.note(&words);
                     self.taken.extend(self.succession.order.take().map(Taken::Order));

@@ -26,6 +26,7 @@ use crate::run::{self, RunError, Setting};
 pub(crate) struct Engines {
     /// The control socket; none = where the `shiftboss` command looks for an app of this name.
     socket: Option<PathBuf>,
+    is_own: bool,
     /// The right to run in a process of its own, until it is used.
     own: Mutex<Option<OwnProcess>>,
     running: Mutex<Option<Arc<Engine>>>,
@@ -33,7 +34,7 @@ pub(crate) struct Engines {
 
 impl Engines {
     pub(crate) fn new(socket: Option<PathBuf>, own: Option<OwnProcess>) -> Engines {
-        Engines { socket, own: Mutex::new(own), running: Mutex::default() }
+        Engines { socket, is_own: own.is_some(), own: Mutex::new(own), running: Mutex::default() }
     }
 }
 
@@ -84,7 +85,8 @@ impl App {
     pub(crate) fn engine(&self) -> Result<Arc<Engine>, RunError> {
         let engines = &self.inner.engines;
         let mut running = lock(&engines.running);
-        if let Some(engine) = &*running {
+        // One that could not begin is no obstacle to another; a keeper has one app only.
+        if let Some(engine) = running.as_ref().filter(|engine| engines.is_own || !engine.came_to_nothing()) {
             return Ok(Arc::clone(engine));
         }
         if !is_name(self.name()) {
@@ -152,6 +154,14 @@ impl App {
 }
 
 impl Engine {
+    /// Whether it has ended without any broker.
+    fn came_to_nothing(&self) -> bool {
+        // Where somebody waits for its end it has not ended.
+        let thread = self.thread.try_lock();
+        thread.is_ok_and(|thread| thread.as_ref().is_none_or(JoinHandle::is_finished))
+            && !self.has_brokers.load(Ordering::Acquire)
+    }
+
     /// Gives an order, however busy the thread is. One that has ended drops it.
     pub(crate) fn give(&self, order: Order) {
         let _ = self.orders.send(order);

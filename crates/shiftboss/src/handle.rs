@@ -20,7 +20,7 @@ pub(crate) struct Handle {
     orders: mpsc::Sender<Order>,
     info: Arc<Info>,
     /// What the last requests were about.
-    asked: Arc<Mutex<VecDeque<(RequestId, Command)>>>,
+    asked: Arc<Mutex<VecDeque<(RequestId, String)>>>,
 }
 
 /// What never changes while the app runs.
@@ -120,8 +120,8 @@ impl Handle {
         u32::try_from(at).ok().map(BrokerId)
     }
 
-    /// Whether this request is new, or the same command as before: a number is good for one command only.
-    pub(crate) fn is_consistent(&self, request: RequestId, command: &Command) -> bool {
+    /// Whether this request is new, or the same command as before, by its words: a number is good for one command only.
+    pub(crate) fn is_consistent(&self, request: RequestId, command: &str) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, before)) = asked.iter().find(|(known, _)| *known == request) {
             return before == command;
@@ -129,7 +129,7 @@ impl Handle {
         if asked.len() == REMEMBERED {
             asked.pop_front();
         }
-        asked.push_back((request, command.clone()));
+        asked.push_back((request, command.to_owned()));
         true
     }
 

@@ -127,15 +127,45 @@ fn a_successor_knows_that_its_broker_is_drained() {
     assert!(keeper.wait().unwrap().success());
 }
 
+/// Killed while a broker joins, and its successor as soon as it has taken over.
+#[test]
+#[cfg(debug_assertions)]
+fn a_broker_that_was_about_to_join_is_no_obstacle_to_any_successor() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("app.sock");
+    let log = folder.path().join("points");
+    let kills = [
+        ("SHIFTBOSS_KILL_LOG", log.to_str().unwrap()),
+        ("SHIFTBOSS_KILL_AT", "a broker is about to join"),
+        ("SHIFTBOSS_KILL_ADOPTER_AT", "READY was said"),
+    ];
+    let (mut keeper, mut lines) = fixture_with(&["drains".as_ref(), socket.as_os_str()], &kills);
+    assert!(lines.next().unwrap().ends_with(" false"));
+    assert_eq!(lines.next().unwrap(), "drained true");
+    let points = |file: &Path| std::fs::read_to_string(file).unwrap();
+    assert!(points(&log).ends_with("a broker is about to join\n"));
+    assert!(points(&log.with_extension("adopter")).ends_with("READY was said\n"));
+    kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
+    assert!(keeper.wait().unwrap().success());
+}
+
 /// A program whose broker has extensions, under a keeper: the keeper, and what it prints.
 fn extends(folder: &Path, gate: &Path) -> (Child, impl Iterator<Item = String> + use<>) {
     fixture(&["extends".as_ref(), folder.join("app.sock").as_os_str(), gate.as_os_str()])
 }
 
 fn fixture(arguments: &[&std::ffi::OsStr]) -> (Child, impl Iterator<Item = String> + use<>) {
+    fixture_with(arguments, &[])
+}
+
+fn fixture_with(
+    arguments: &[&std::ffi::OsStr],
+    variables: &[(&str, &str)],
+) -> (Child, impl Iterator<Item = String> + use<>) {
     let fixture = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples/fixture");
-    let mut keeper =
-        Command::new(fixture).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut command = Command::new(fixture);
+    command.args(arguments).envs(variables.iter().copied());
+    let mut keeper = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let lines = BufReader::new(keeper.stdout.take().unwrap()).lines().map_while(Result::ok);
     (keeper, lines)
 }

@@ -127,6 +127,19 @@ fn what_cannot_run_is_told_at_once() {
 }
 
 #[test]
+fn an_app_that_could_not_begin_can_later() {
+    let stage = Stage::new();
+    let socket = stage.folder.path().join("app.sock");
+    let other = App::builder("test").control_socket(socket).build().unwrap();
+    Broker::start(&other, "api", workers_that("quiet", 1)).unwrap();
+    let error = Broker::start(&stage.app, "api", workers_that("quiet", 1)).unwrap_err();
+    assert!(error.to_string().contains("runs already"), "{error}");
+    other.stop(true);
+    other.wait().unwrap();
+    stage.start("api", workers_that("quiet", 1));
+}
+
+#[test]
 fn a_recycle_rolls_and_resolves_when_it_is_done() {
     let stage = Stage::new();
     let (broker, mut events) = stage.start("api", workers_that("quiet", 1));

@@ -60,7 +60,7 @@ fn a_command_given_twice_with_one_key_acts_once() {
         use std::io::{Read as _, Write as _};
         let mut stream = std::os::unix::net::UnixStream::connect(app.socket()).unwrap();
         let request = format!(
-            "POST /v1/brokers/web/{verb}?wait=1 HTTP/1.1\r\nHost: x\r\nIdempotency-Key: {key}\r\n\
+            "POST /v1/{verb}?wait=1 HTTP/1.1\r\nHost: x\r\nIdempotency-Key: {key}\r\n\
              Connection: close\r\nContent-Length: 0\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).unwrap();
@@ -68,7 +68,7 @@ fn a_command_given_twice_with_one_key_acts_once() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
-    let post = |key: &str| post_to("recycle", key);
+    let post = |key: &str| post_to("brokers/web/recycle", key);
     for _ in 0..2 {
         let answer = post("deploy-77");
         assert!(answer.contains("200 OK") && answer.contains("\"replaced\":4"), "{answer}");
@@ -76,7 +76,9 @@ fn a_command_given_twice_with_one_key_acts_once() {
     assert_eq!(named(&app.log(), "recycle_started"), 1);
     post("deploy-78");
     assert_eq!(named(&app.log(), "recycle_started"), 2);
-    let answer = post_to("drain", "deploy-78");
-    assert!(answer.contains("422") && answer.contains("another command"), "{answer}");
+    for other in ["brokers/web/drain", "upgrade"] {
+        let answer = post_to(other, "deploy-78");
+        assert!(answer.contains("422") && answer.contains("another command"), "{answer}");
+    }
     assert_eq!(app.pids().len(), 4, "nobody was sent home");
 }

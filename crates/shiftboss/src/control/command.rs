@@ -19,6 +19,7 @@ use super::peer::Asker;
 use crate::convert;
 use crate::feed::Subscription;
 use crate::handle::{Gone, Handle};
+use crate::os::kill_points;
 use crate::os::random::random;
 
 type Pairs = Query<Vec<(String, String)>>;
@@ -84,13 +85,6 @@ enum Asked {
 }
 
 impl Asked {
-    fn is_consistent(&self, handle: &Handle, request: RequestId) -> bool {
-        match self {
-            Asked::Command(command) => handle.is_consistent(request, command),
-            Asked::Upgrade { .. } => true,
-        }
-    }
-
     /// As it is written on the command line.
     fn words(&self, broker: Option<&str>) -> String {
         let name = broker.unwrap_or_default();
@@ -170,7 +164,8 @@ async fn run(
         }
     };
     let request: RequestId = convert::request_of(&key);
-    if !asked.is_consistent(handle, request) {
+    let words = asked.words(broker.as_deref());
+    if !handle.is_consistent(request, &words) {
         let error = "this Idempotency-Key was used for another command".to_owned();
         return failure(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -179,7 +174,7 @@ async fn run(
         );
     }
     // An app that has ended logs nothing, and says so below.
-    let _ = handle.note(format!("{asker} asks: {} (request {key})", asked.words(broker.as_deref()))).await;
+    let _ = handle.note(format!("{asker} asks: {words} (request {key})")).await;
     // Subscribed before the command is given, so that its first event is not missed.
     let waits = query.iter().any(|(key, value)| key == "wait" && value == "1");
     let at_the_end = asked.at_the_end();
@@ -192,6 +187,9 @@ async fn run(
         Err(gone) => return over(gone, key, at_the_end, waits),
     };
     if !waits {
+        // Whoever is told so does not ask again: it is answered behind the command, which is recorded then.
+        let _ = handle.pulse().await;
+        kill_points::point("a command is about to be accepted");
         return (StatusCode::ACCEPTED, Json(CommandReply { request: key })).into_response();
     }
     let (lines, body) = mpsc::channel(16);

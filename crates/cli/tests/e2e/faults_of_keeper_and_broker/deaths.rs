@@ -16,6 +16,32 @@ fn one_that_was_stopped_and_then_killed_is_replaced() {
     assert_eq!((named(&log, "worker_started"), named(&log, "worker_death")), (4, 0));
 }
 
+/// Nobody who is told 202 asks again.
+#[test]
+fn a_command_that_is_accepted_is_carried_out_though_the_broker_process_is_killed_at_once() {
+    use std::io::{Read as _, Write as _};
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let points = tempfile::tempdir().unwrap();
+    let app = ready_with(&sleepers(1), |command| {
+        command.env("SHIFTBOSS_KILL_LOG", points.path().join("log"));
+        command.env("SHIFTBOSS_KILL_AT", "a command is about to be accepted");
+    });
+    let mut stream = std::os::unix::net::UnixStream::connect(app.socket()).unwrap();
+    let (body, head) =
+        ("{\"workers\":3}", "POST /v1/brokers/web/scale HTTP/1.1\r\nHost: x\r\nConnection: close");
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    // It is killed just before it answers.
+    let _ = stream.read_to_string(&mut answer);
+    assert_eq!(answer, "");
+    app.until_event("worker_ready", 3);
+    let (status, log) = app.stop();
+    assert!(status.success());
+    assert_eq!((named(&log, "broker_scaled"), named(&log, "broker_adopted")), (1, 1));
+}
+
 #[test]
 fn one_that_hangs_is_replaced_once_it_has_owed_something_for_long() {
     if !cfg!(debug_assertions) {
