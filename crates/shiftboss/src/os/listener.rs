@@ -8,26 +8,27 @@
 //!
 //! Every operation may be repeated. Which of them when is decided by core.
 
+mod bind;
+mod error;
 mod path;
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Socket, Type};
 
 use super::filter;
 use super::heirs;
-use super::holder::{self, Holder};
-use crate::address::{Address, Host};
+use crate::address::Address;
 
+use bind::{Group, network, unix};
+pub use error::BindError;
+use error::explain;
 pub(crate) use path::allow;
 
 /// A bound socket and what it is for.
@@ -46,84 +47,6 @@ enum State {
     Quiet,
     Shut,
 }
-
-/// Why an address could not be bound.
-#[derive(Debug)]
-pub enum BindError {
-    /// Somebody else listens there.
-    InUse {
-        /// Where.
-        address: Address,
-        /// Who, if that could be seen.
-        holder: Option<Box<Holder>>,
-    },
-    /// A port below `net.ipv4.ip_unprivileged_port_start` needs CAP_NET_BIND_SERVICE (ip(7)); a path needs the right
-    /// to write to its folder.
-    NotPermitted {
-        /// Where.
-        address: Address,
-        /// The lowest port that anybody may bind.
-        unprivileged: u16,
-    },
-    /// The host has no such address, or not yet.
-    NotAvailable {
-        /// Where.
-        address: Address,
-    },
-    /// There is a file that is no socket; it is left alone.
-    NotASocket {
-        /// Where.
-        address: Address,
-    },
-    /// Any other answer of the kernel.
-    Other {
-        /// Where.
-        address: Address,
-        /// The answer.
-        source: io::Error,
-    },
-}
-
-impl BindError {
-    /// Whether trying again later makes sense without anybody doing anything.
-    #[must_use]
-    pub fn is_temporary(&self) -> bool {
-        match self {
-            BindError::NotAvailable { .. } => true,
-            BindError::InUse { .. }
-            | BindError::NotPermitted { .. }
-            | BindError::NotASocket { .. }
-            | BindError::Other { .. } => false,
-        }
-    }
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BindError::InUse { address, holder: Some(holder) } => {
-                write!(f, "{address} is in use: held by {holder}")
-            }
-            BindError::InUse { address, holder: None } => {
-                write!(f, "{address} is in use; who holds it could not be seen")
-            }
-            BindError::NotPermitted { address: address @ Address::Unix(_), .. } => {
-                write!(f, "{address} may not be bound: we may not write to its folder")
-            }
-            BindError::NotPermitted { address, unprivileged } => write!(
-                f,
-                "{address} may not be bound: ports below {unprivileged} need the capability CAP_NET_BIND_SERVICE"
-            ),
-            BindError::NotAvailable { address } => write!(f, "{address} is no address of this host"),
-            BindError::NotASocket { address } => {
-                write!(f, "{address} cannot be bound: the file there is no socket")
-            }
-            BindError::Other { address, source } => write!(f, "{address} cannot be bound: {source}"),
-        }
-    }
-}
-
-impl std::error::Error for BindError {}
 
 impl Listener {
     /// Binds and listens. A host of "any" is one IPv6 socket for both families, or IPv4 where the kernel has no IPv6.
@@ -366,148 +289,6 @@ impl Drop for Listener {
     }
 }
 
-/// Whether several sockets share an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Group {
-    None,
-    /// Alone there, and others may come.
-    Begins,
-    Joins,
-}
-
-fn network(host: Host, kind: Type, group: Group) -> io::Result<(Socket, Host)> {
-    let mut at = host.to_bind();
-    let mut tries = 0;
-    loop {
-        let socket = match bind_network(at, host, kind, group) {
-            Err(error) if at.is_ipv6() && host == Host::Any(host.port()) && lacks_ipv6(&error) => {
-                at = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), at.port());
-                bind_network(at, host, kind, group)?
-            }
-            // A port that the kernel chose may be taken between being told and being asked for.
-            Err(error) if host.port() == 0 && at.port() != 0 && tries < 16 && in_use(&error) => {
-                tries += 1;
-                at.set_port(0);
-                continue;
-            }
-            result => result?,
-        };
-        let port = socket.local_addr()?.as_socket().map_or(0, |address| address.port());
-        if at.port() == 0 {
-            // Only a port that was asked for stays bound while a TCP socket is shut.
-            at.set_port(port);
-            drop(socket);
-            continue;
-        }
-        return Ok((socket, host.with_port(port)));
-    }
-}
-
-fn bind_network(at: SocketAddr, host: Host, kind: Type, group: Group) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(at), kind, None)?;
-    if at.is_ipv6() {
-        socket.set_only_v6(matches!(host, Host::One(_)))?;
-    }
-    if kind == Type::STREAM {
-        socket.set_reuse_address(true)?;
-    }
-    if group == Group::Joins {
-        socket.set_reuse_port(true)?;
-    }
-    socket.bind(&at.into())?;
-    match group {
-        // One that could be bound without it is alone.
-        Group::Begins => socket.set_reuse_port(true)?,
-        Group::None if kind == Type::STREAM && at.port() != 0 => socket.listen(BACKLOG)?,
-        Group::None | Group::Joins => {}
-    }
-    Ok(socket)
-}
-
-fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindError> {
-    let failed = |error| explain(address, error);
-    make_way(path, address)?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
-    at(path, |at| socket.bind(at)).map_err(failed)?;
-    socket.listen(BACKLOG).map_err(failed)?;
-    Ok((socket, file_of(path).map_err(failed)?))
-}
-
-/// Removes a socket at which nobody answers.
-fn make_way(path: &Path, address: &Address) -> Result<(), BindError> {
-    let failed = |error| explain(address, error);
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-        Ok(file) if !file.file_type().is_socket() => {
-            return Err(BindError::NotASocket { address: address.clone() });
-        }
-        Ok(_) => match connect_at_once(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(failed)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Ok(_) | Err(_) => {
-                return Err(BindError::InUse {
-                    address: address.clone(),
-                    holder: holder::of(address).map(Box::new),
-                });
-            }
-        },
-    }
-    Ok(())
-}
-
-/// Whether somebody answers, without waiting for one who is frozen with a full queue (`EAGAIN`: somebody is there).
-fn connect_at_once(path: &Path) -> io::Result<()> {
-    let client = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    client.set_nonblocking(true)?;
-    at(path, |at| client.connect(at))
-}
-
-/// Uses a path as an address; one that is longer than an address can be (unix(7)) by its folder's descriptor.
-fn at(path: &Path, used: impl FnOnce(&SockAddr) -> io::Result<()>) -> io::Result<()> {
-    if path.as_os_str().len() <= LONGEST_PATH {
-        return used(&SockAddr::unix(path)?);
-    }
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Errno::NAMETOOLONG.into());
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
-    let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
-    if short.as_os_str().len() > LONGEST_PATH {
-        return Err(Errno::NAMETOOLONG.into());
-    }
-    used(&SockAddr::unix(short)?)
-}
-
-fn explain(address: &Address, error: io::Error) -> BindError {
-    let address = address.clone();
-    match Errno::from_io_error(&error) {
-        Some(Errno::ADDRINUSE) => BindError::InUse { holder: holder::of(&address).map(Box::new), address },
-        Some(Errno::ACCESS | Errno::PERM) => {
-            BindError::NotPermitted { address, unprivileged: first_unprivileged_port() }
-        }
-        Some(Errno::ADDRNOTAVAIL | Errno::NODEV | Errno::NETUNREACH) => BindError::NotAvailable { address },
-        _ => BindError::Other { address, source: error },
-    }
-}
-
-/// The kernel was built without IPv6, or it is switched off.
-fn lacks_ipv6(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
-}
-
-fn in_use(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrInUse
-}
-
-fn first_unprivileged_port() -> u16 {
-    let read = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    read.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
-}
-
 /// Where the file of a UNIX socket is while it is shut.
 fn away(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
@@ -541,8 +322,6 @@ fn queue_length(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(unsafe { info.assume_init() }.tcpi_unacked)
 }
 
-/// `sun_path` has 108 bytes, its end included (unix(7)).
-const LONGEST_PATH: usize = 107;
 /// As long as the kernel allows: it takes the lesser of this and `net.core.somaxconn` (listen(2)).
 const BACKLOG: i32 = 4096;
 

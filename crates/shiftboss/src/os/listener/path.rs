@@ -10,7 +10,8 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
-use super::{BACKLOG, BindError, Listener, State, at, away, explain, file_of, make_way};
+use super::bind::{at, make_way};
+use super::{BACKLOG, BindError, Listener, State, away, explain, file_of};
 use crate::address::Address;
 
 impl Listener {

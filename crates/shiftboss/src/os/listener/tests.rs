@@ -4,7 +4,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr};
 
+use super::bind::{at, in_use};
 use super::*;
 
 fn tcp(text: &str) -> Listener {
