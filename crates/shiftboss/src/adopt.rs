@@ -102,8 +102,9 @@ impl Left {
         let held: Vec<u64> = inherited.keys().collect();
         let mut app = AppRecord::claim(&mut inherited, &mut estate)?;
         let specs = SpecRecord::claim_all(&mut inherited, &mut estate)?;
+        let control = inherited.claim_socket(Key::Control)?.ok_or_else(|| missing(Key::Control))?;
         let mut one = |key| inherited.claim_one(key).ok_or_else(|| missing(key));
-        let instance = Instance::adopt(&app.socket(), one(Key::Control)?, one(Key::Lock)?)?;
+        let instance = Instance::adopt(&app.socket(), control, one(Key::Lock)?)?;
         let (memory, mut ring, mut events, told) = recorder::open(one(Key::Records)?, one(Key::Ring)?)?;
         let mut shells = shells(&app, &specs, &mut inherited)?;
         let addresses =
@@ -166,8 +167,7 @@ fn shells(
         // One that was about to join: its name comes last, and may outlast the rest of it.
         let Some((_, record)) = of_broker.next_back() else { break };
         let nonblocking = record.launch.tongue().is_node();
-        let held = |key| inherited.claim_one(key);
-        let mut sockets = Sockets::adopt(record.listen.clone(), nonblocking, broker, held)?;
+        let mut sockets = Sockets::adopt(record.listen.clone(), nonblocking, broker, inherited)?;
         take_asked(&mut sockets, broker, inherited)?;
         shells.push(Shell {
             name: name.as_str().into(),

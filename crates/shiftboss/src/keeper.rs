@@ -24,6 +24,7 @@ use shiftboss_keeper::{CODE, LINK, STATE, STATE_FORMAT, command, link};
 use crate::adopt;
 use crate::keys::Key;
 use crate::os::code;
+use crate::os::file_id::{FileId, Noted};
 use crate::os::kill_points::{self, Part};
 use crate::os::rlimit::{self, Nofile};
 use crate::os::signals;
@@ -203,6 +204,11 @@ impl Inherited {
         self.claim(key)?.pop()
     }
 
+    /// The only socket under a key, with the note of its file if there is one.
+    pub(crate) fn claim_socket(&mut self, key: Key) -> io::Result<Option<Noted>> {
+        Noted::of(self.claim(key).unwrap_or_default())
+    }
+
     /// All keys that are left.
     pub(crate) fn keys(&self) -> impl Iterator<Item = u64> {
         self.deposits.keys().copied()
@@ -224,6 +230,18 @@ impl Keeper {
         self.link.say(&[item], descriptors, true)?;
         kill_points::point("a deposit was made");
         Ok(())
+    }
+
+    /// Has a listening socket held, with the note of its file if it has one: before it, since older versions take the last.
+    pub(crate) fn deposit_socket(
+        &self,
+        key: Key,
+        socket: BorrowedFd<'_>,
+        file: Option<FileId>,
+    ) -> io::Result<()> {
+        let note = file.map(FileId::note).transpose()?;
+        let both: Vec<_> = note.iter().map(AsFd::as_fd).chain([socket]).collect();
+        self.deposit(key, &both, 0)
     }
 
     /// Has a worker sent a signal. The same number again does nothing.

@@ -353,7 +353,7 @@ fn deposit(
         founded.shell.sockets.deposit(keeper, broker)?;
     }
     let (control, lock) = instance.descriptors();
-    keeper.deposit(Key::Control, &[control], 0)?;
+    keeper.deposit_socket(Key::Control, control, instance.file())?;
     keeper.deposit(Key::Lock, &[lock], 0)?;
     app.deposit(keeper, estate)?;
     Recorder::new(keeper)

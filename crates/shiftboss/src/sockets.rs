@@ -15,7 +15,7 @@ use shiftboss_core::time::Time;
 
 use crate::address::{Address, Balance, Listen};
 use crate::attendance::Attendance;
-use crate::keeper::Keeper;
+use crate::keeper::{Inherited, Keeper};
 use crate::keys::Key;
 use crate::os::accepting::ListenerKey;
 use crate::os::lanes::{self, Lanes};
@@ -74,21 +74,24 @@ impl Sockets {
         wanted: Vec<Listen>,
         nonblocking: bool,
         broker: BrokerId,
-        mut held: impl FnMut(Key) -> Option<OwnedFd>,
+        held: &mut Inherited,
     ) -> io::Result<Self> {
         let mut bound = Vec::new();
         for (place, listen) in (0..).zip(&wanted) {
             let (sockets, kept) = match listen.balance {
                 Balance::Shared | Balance::RoundRobin => {
-                    let Some(socket) = held(Key::Listener(broker, place.into())) else { break };
-                    (Kind::Shared(Listener::adopt(socket, &listen.address)?), 1)
+                    let Some(socket) = held.claim_socket(Key::Listener(broker, place.into()))? else { break };
+                    // What nobody has noted is held again.
+                    let is_noted = socket.file.is_some() || !matches!(listen.address, Address::Unix(_));
+                    (Kind::Shared(Listener::adopt(socket, &listen.address)?), usize::from(is_noted))
                 }
                 Balance::Lanes => {
-                    let all: Vec<_> = (0..).map_while(|lane| held(Key::Lane(broker, place, lane))).collect();
+                    let all = (0..).map_while(|lane| held.claim_one(Key::Lane(broker, place, lane)));
+                    let all: Vec<_> = all.collect();
                     if all.is_empty() {
                         break;
                     }
-                    let (kept, order) = (all.len(), held(Key::LaneOrder(broker, place)));
+                    let (kept, order) = (all.len(), held.claim_one(Key::LaneOrder(broker, place)));
                     (Kind::Lanes(Lanes::adopt(&listen.address, all, order)?), kept)
                 }
             };
@@ -111,7 +114,8 @@ impl Sockets {
         for (place, Bound { sockets, kept }) in (0_u16..).zip(&mut self.bound) {
             match sockets {
                 Kind::Shared(listener) if *kept == 0 => {
-                    keeper.deposit(Key::Listener(broker, place.into()), &[listener.as_fd()], 0)?;
+                    let key = Key::Listener(broker, place.into());
+                    keeper.deposit_socket(key, listener.as_fd(), listener.file())?;
                     *kept = 1;
                 }
                 Kind::Shared(_) => {}
@@ -182,9 +186,9 @@ impl Sockets {
             if !opens && !listener.is_to_listen() {
                 continue;
             }
-            let hold = |socket: BorrowedFd<'_>| {
+            let hold = |socket: BorrowedFd<'_>, file| {
                 let key = Key::Listener(broker, place);
-                keeper.map_or(Ok(()), |keeper| keeper.deposit(key, &[socket], 0))
+                keeper.map_or(Ok(()), |keeper| keeper.deposit_socket(key, socket, file))
             };
             match listener.mend(self.nonblocking, 0, hold) {
                 Ok(before) => before.into_iter().for_each(|before| mended(listener.address(), before)),

@@ -168,3 +168,19 @@ fn whoever_waits_at_a_unix_path_that_is_drained_is_turned_away_and_counted() {
     let log = app.until_event("broker_drained", 1);
     assert_eq!(log.iter().find(|event| event["event"] == "broker_drained").unwrap()["refused"], 1);
 }
+
+#[test]
+fn a_unix_path_that_is_a_strangers_by_now_is_not_taken_by_a_successor() {
+    let mut app = idle("pass");
+    let path = app.path("s.sock");
+    std::fs::remove_file(&path).unwrap();
+    let _stranger = UnixListener::bind(&path).unwrap();
+    app.kill_broker();
+    app.until_event("broker_adopted", 1);
+    app.does(&["drain", "local"]);
+    UnixStream::connect(&path).unwrap();
+    assert!(!app.ask(&["resume", "local", "--timeout", "1s"]).status.success(), "it is in use");
+    app.signal(Signal::TERM);
+    app.ended();
+    UnixStream::connect(&path).unwrap();
+}

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use shiftboss_api as api;
-use shiftboss_core::id::RequestId;
+use shiftboss_core::id::{BrokerId, RequestId};
 use shiftboss_core::{Adoption, Input};
 use tokio::sync::oneshot;
 
@@ -59,6 +59,9 @@ impl Driver {
         let roll = self.core.roll();
         let (shells, launches) = (&self.shells, &self.launches);
         adopt::take_workers(&mut self.workers, &roll, &mut inherited, keeper, recorder, shells, launches)?;
+        for (broker, shell) in (0..).map(BrokerId).zip(&mut self.shells) {
+            shell.sockets.deposit(keeper, broker)?;
+        }
         // All of it is ours.
         heirs::expect(false);
         if how == Adoption::Salvage {

@@ -25,6 +25,7 @@ use rustix::net::{
 };
 use rustix::process::geteuid;
 
+use super::file_id::{FileId, Noted};
 use super::notify::{LONGEST_PATH, longest_path};
 use super::{heirs, leftovers};
 
@@ -32,8 +33,8 @@ use super::{heirs, leftovers};
 #[derive(Debug)]
 pub struct Instance {
     socket: PathBuf,
-    /// Device and inode of the socket's file.
-    file: (u64, u64),
+    /// The socket's file; none of one that was gone.
+    file: Option<FileId>,
     listener: UnixListener,
     runtime_dir: PathBuf,
     lock: Lock,
@@ -136,21 +137,20 @@ impl Instance {
         }
         empty_folder(&runtime_dir)?;
         let (listener, file) = listen_at(&socket, &new).map_err(os("cannot listen at", &socket))?;
-        Ok(Instance { file, listener, runtime_dir, lock, socket })
+        Ok(Instance { file: Some(file), listener, runtime_dir, lock, socket })
     }
 
     /// Goes on as the app of this socket with what another process has left.
     ///
     /// # Errors
     /// Those of stat(2).
-    pub fn adopt(socket: &Path, listener: OwnedFd, lock: OwnedFd) -> io::Result<Instance> {
+    pub fn adopt(socket: &Path, listener: Noted, lock: OwnedFd) -> io::Result<Instance> {
         let name = socket.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        // One that was removed is nobody's any more.
-        let file = identity(socket).unwrap_or_default();
         Ok(Instance {
             socket: socket.to_owned(),
-            file,
-            listener: listener.into(),
+            // An older version has noted none. One that was removed is nobody's any more.
+            file: listener.file.or_else(|| FileId::at(socket).ok()),
+            listener: listener.socket.into(),
             runtime_dir: socket.with_file_name(beside(name, ".d")),
             lock: Lock(lock.into()),
         })
@@ -160,6 +160,12 @@ impl Instance {
     #[must_use]
     pub fn descriptors(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
         (self.listener.as_fd(), self.lock.0.as_fd())
+    }
+
+    /// And which file the socket's is, since another may be at its path by then.
+    #[must_use]
+    pub fn file(&self) -> Option<FileId> {
+        self.file
     }
 
     /// The control socket to serve; blocking until the caller changes that, for all duplicates at once.
@@ -192,7 +198,7 @@ impl Drop for Instance {
         }
         // Still locked, so no other instance puts its own there between look and removal. What cannot be removed is
         // replaced at the next claim.
-        if identity(&self.socket).is_ok_and(|file| file == self.file) {
+        if self.file.is_some() && FileId::at(&self.socket).ok() == self.file {
             let _ = fs::remove_file(&self.socket);
         }
         empty(&self.runtime_dir);
@@ -347,12 +353,12 @@ fn try_connect(socket: &Path) -> rustix::io::Result<()> {
 
 /// Listens at a private name first and moves the finished socket into its place (`rename(2)` replaces at once), so
 /// that nobody finds it missing, deaf or open to others in between.
-fn listen_at(socket: &Path, new: &Path) -> io::Result<(UnixListener, (u64, u64))> {
+fn listen_at(socket: &Path, new: &Path) -> io::Result<(UnixListener, FileId)> {
     let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     bind(&listener, &SocketAddrUnix::new(new)?)?;
     fs::set_permissions(new, Permissions::from_mode(0o600))?;
     listen(&listener, QUEUE)?;
-    let file = identity(new)?;
+    let file = FileId::at(new)?;
     fs::rename(new, socket)?;
     Ok((listener.into(), file))
 }
@@ -399,10 +405,6 @@ fn beside(name: &OsStr, suffix: &str) -> OsString {
     let mut name = name.to_owned();
     name.push(suffix);
     name
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|met| (met.dev(), met.ino()))
 }
 
 fn os(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClaimError {

@@ -23,6 +23,7 @@ use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::file_id::Noted;
 use super::kill_points;
 use super::listener::{BindError, Listener};
 use crate::address::Address;
@@ -72,8 +73,10 @@ impl Lanes {
     /// # Errors
     /// Those of getsockname(2), and if what it has noted cannot be read.
     pub fn adopt(address: &Address, lanes: Vec<OwnedFd>, note: Option<OwnedFd>) -> io::Result<Lanes> {
-        let lanes: Vec<_> =
-            lanes.into_iter().map(|lane| Listener::adopt(lane, address)).collect::<io::Result<_>>()?;
+        let lanes: Vec<_> = lanes
+            .into_iter()
+            .map(|socket| Listener::adopt(Noted { socket, file: None }, address))
+            .collect::<io::Result<_>>()?;
         let address = lanes.first().map_or_else(|| address.clone(), |lane| lane.address().clone());
         let order = Order::adopt(note.map(File::from))?;
         let open = lanes.iter().any(Listener::is_to_listen);

@@ -17,11 +17,11 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use socket2::{Socket, Type};
 
+use super::file_id::{FileId, Noted};
 use super::filter;
 use super::heirs;
 use crate::address::Address;
@@ -38,7 +38,7 @@ pub struct Listener {
     address: Address,
     state: State,
     /// The file of a UNIX socket, to know it again.
-    file: Option<(u64, u64)>,
+    file: Option<FileId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,22 +104,32 @@ impl Listener {
     ///
     /// # Errors
     /// Those of getsockname(2).
-    pub fn adopt(socket: OwnedFd, address: &Address) -> io::Result<Self> {
+    pub fn adopt(Noted { socket, file }: Noted, address: &Address) -> io::Result<Self> {
         let socket = Socket::from(socket);
-        let port = || io::Result::Ok(socket.local_addr()?.as_socket().map_or(0, |address| address.port()));
+        let name = socket.local_addr()?;
+        let port = name.as_socket().map_or(0, |address| address.port());
         let (bound, file) = match address {
-            Address::Tcp(host) => (Address::Tcp(host.with_port(port()?)), None),
-            Address::Udp(host) => (Address::Udp(host.with_port(port()?)), None),
-            Address::Unix(path) => (address.clone(), file_of(path).or_else(|_| file_of(&away(path))).ok()),
+            Address::Tcp(host) => (Address::Tcp(host.with_port(port)), None),
+            Address::Udp(host) => (Address::Udp(host.with_port(port)), None),
+            Address::Unix(path) => (address.clone(), file.or_else(|| path::guess(path, !name.is_unnamed()))),
         };
+        let mut listener = Listener { socket, address: bound, state: State::Open, file };
         let is_shut = match address {
-            Address::Tcp(_) => !socket.is_listener()?,
+            Address::Tcp(_) => !listener.socket.is_listener()?,
             // Opened or shut again, whichever it was.
             Address::Udp(_) => false,
-            Address::Unix(path) => fs::symlink_metadata(path).is_err() && away(path).exists(),
+            Address::Unix(path) => listener.is_at(&away(path)),
         };
-        let state = if is_shut { State::Shut } else { State::Open };
-        Ok(Listener { socket, address: bound, state, file })
+        if is_shut {
+            listener.state = State::Shut;
+        }
+        Ok(listener)
+    }
+
+    /// The file of a UNIX socket, which whoever goes on with it cannot see.
+    #[must_use]
+    pub(crate) fn file(&self) -> Option<FileId> {
+        self.file
     }
 
     /// Where it is bound; port 0 has become the port that the kernel chose.
@@ -295,10 +305,6 @@ fn away(path: &Path) -> PathBuf {
     name.push(path.file_name().unwrap_or_default());
     name.push(".drained");
     path.with_file_name(name)
-}
-
-fn file_of(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 #[allow(unsafe_code)]

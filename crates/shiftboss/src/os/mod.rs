@@ -7,6 +7,7 @@ pub mod activation;
 pub mod clock;
 pub mod code;
 pub mod connections;
+pub mod file_id;
 #[cfg(feature = "watch")]
 pub mod file_watch;
 pub mod filter;

@@ -15,6 +15,7 @@ use super::Sockets;
 use crate::address::{Address, Balance, Host};
 use crate::keeper::Keeper;
 use crate::keys::Key;
+use crate::os::file_id::{FileId, Noted};
 use crate::os::listener::{BindError, Listener, allow};
 use crate::os::memory;
 
@@ -26,6 +27,16 @@ pub(crate) struct Wish {
     index: u64,
     /// Of a path: rights to give to everybody.
     mode: u32,
+}
+
+/// What is held beside a socket that was asked for.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    #[serde(flatten)]
+    wish: Wish,
+    /// Which file the socket's is; none if it has none, or that was not noted, as by an older version.
+    #[serde(default)]
+    file: Option<FileId>,
 }
 
 /// A socket, and for which wish it was bound.
@@ -71,10 +82,12 @@ impl Wish {
         &self,
         place: u32,
         socket: BorrowedFd<'_>,
+        file: Option<FileId>,
         keeper: &Keeper,
         broker: BrokerId,
     ) -> io::Result<()> {
-        let note = memory::sealed("shiftboss-asked", &serde_json::to_vec(self)?)?;
+        let note = Note { wish: self.clone(), file };
+        let note = memory::sealed("shiftboss-asked", &serde_json::to_vec(&note)?)?;
         keeper.deposit(Key::Listener(broker, place), &[socket, note.as_fd()], 0)
     }
 
@@ -155,7 +168,7 @@ impl Sockets {
             allow(path, wish.mode).map_err(io)?;
         }
         if let Some(keeper) = keeper {
-            wish.deposit(place, listener.as_fd(), keeper, broker).map_err(io)?;
+            wish.deposit(place, listener.as_fd(), listener.file(), keeper, broker).map_err(io)?;
         }
         let address = listener.address().to_string();
         self.asked.insert(place, Asked { wish, listener, is_left: false });
@@ -166,8 +179,8 @@ impl Sockets {
     pub(crate) fn adopt_asked(&mut self, place: u32, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         let mut descriptors = descriptors.into_iter();
         let (Some(socket), Some(note)) = (descriptors.next(), descriptors.next()) else { return Ok(()) };
-        let wish: Wish = serde_json::from_slice(&memory::read(note.as_fd())?)?;
-        let listener = Listener::adopt(socket, &wish.address)?;
+        let Note { wish, file } = serde_json::from_slice(&memory::read(note.as_fd())?)?;
+        let listener = Listener::adopt(Noted { socket, file }, &wish.address)?;
         self.asked.insert(place, Asked { wish, listener, is_left: false });
         Ok(())
     }
@@ -249,8 +262,8 @@ impl Sockets {
             if !opens && !listener.is_to_listen() {
                 continue;
             }
-            let hold = |socket: BorrowedFd<'_>| {
-                keeper.map_or(Ok(()), |keeper| wish.deposit(*place, socket, keeper, broker))
+            let hold = |socket: BorrowedFd<'_>, file| {
+                keeper.map_or(Ok(()), |keeper| wish.deposit(*place, socket, file, keeper, broker))
             };
             match listener.mend(true, wish.mode, hold) {
                 Ok(before) => before.into_iter().for_each(|before| mended(listener.address(), before)),

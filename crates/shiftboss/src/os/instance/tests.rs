@@ -138,6 +138,25 @@ fn the_end_removes_what_is_ours_and_nothing_else() {
 }
 
 #[test]
+fn a_successor_leaves_alone_what_is_somebody_elses_by_then() {
+    let (_folder, socket) = folder();
+    let instance = Instance::claim(&socket).unwrap();
+    let heir = |file| {
+        let (control, lock) = instance.descriptors();
+        let control = Noted { socket: control.try_clone_to_owned().unwrap(), file };
+        Instance::adopt(&socket, control, lock.try_clone_to_owned().unwrap()).unwrap()
+    };
+    fs::remove_file(&socket).unwrap();
+    let stranger = UnixListener::bind(&socket).unwrap();
+    drop(heir(instance.file()));
+    assert!(UnixStream::connect(&socket).is_ok());
+    // What is there is taken for its own by one that was not told.
+    drop(heir(None));
+    assert!(!socket.exists());
+    drop(stranger);
+}
+
+#[test]
 fn the_folder_under_the_temporary_one_must_be_ours_and_closed() {
     let folder = tempfile::tempdir().unwrap();
     let ours = temporary_folder(folder.path());

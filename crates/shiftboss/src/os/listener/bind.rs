@@ -11,8 +11,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::super::file_id::FileId;
 use super::super::holder;
-use super::{BACKLOG, BindError, explain, file_of};
+use super::{BACKLOG, BindError, explain};
 use crate::address::{Address, Host};
 
 /// Whether several sockets share an address.
@@ -73,13 +74,13 @@ fn bind_network(at: SocketAddr, host: Host, kind: Type, group: Group) -> io::Res
     Ok(socket)
 }
 
-pub(super) fn unix(path: &Path, address: &Address) -> Result<(Socket, (u64, u64)), BindError> {
+pub(super) fn unix(path: &Path, address: &Address) -> Result<(Socket, FileId), BindError> {
     let failed = |error| explain(address, error);
     make_way(path, address)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
     at(path, |at| socket.bind(at)).map_err(failed)?;
     socket.listen(BACKLOG).map_err(failed)?;
-    Ok((socket, file_of(path).map_err(failed)?))
+    Ok((socket, FileId::at(path).map_err(failed)?))
 }
 
 /// Removes a socket at which nobody answers.

@@ -10,14 +10,15 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
+use super::super::file_id::FileId;
 use super::bind::{at, make_way};
-use super::{BACKLOG, BindError, Listener, State, away, explain, file_of};
+use super::{BACKLOG, BindError, Listener, State, away, explain};
 use crate::address::Address;
 
 impl Listener {
     /// Sees to it that clients of a UNIX path come here, or could once it is reopened. If they cannot, a new socket is
     /// bound, with these rights beside the usual ones, and listens; what was there before is returned. `hold` has it
-    /// before its path is there: a successor sees by that what is still to be done.
+    /// before its path is there: a successor sees by that what is still to be done; and once more, with its file.
     ///
     /// # Errors
     /// [`BindError`]: somebody else may be there by now; `Other` also if it cannot be held.
@@ -25,7 +26,7 @@ impl Listener {
         &mut self,
         nonblocking: bool,
         mode: u32,
-        hold: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+        mut hold: impl FnMut(BorrowedFd<'_>, Option<FileId>) -> io::Result<()>,
     ) -> Result<Option<OwnedFd>, BindError> {
         let Address::Unix(path) = &self.address else { return Ok(None) };
         let failed = |error| explain(&self.address, error);
@@ -41,11 +42,13 @@ impl Listener {
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
         socket.set_nonblocking(nonblocking).map_err(failed)?;
-        hold(socket.as_fd()).map_err(failed)?;
+        hold(socket.as_fd(), None).map_err(failed)?;
         at(path, |at| socket.bind(at)).map_err(failed)?;
         allow(path, mode).map_err(failed)?;
         socket.listen(BACKLOG).map_err(failed)?;
-        let file = file_of(path).map_err(failed)?;
+        let file = FileId::at(path).map_err(failed)?;
+        // Without it a successor guesses.
+        let _ = hold(socket.as_fd(), Some(file));
         if is_away {
             // Left there it harms nobody.
             let _ = fs::remove_file(away(path));
@@ -56,7 +59,7 @@ impl Listener {
 
     /// Whether the file there is this socket's: its number is taken as long as the socket lives.
     pub(super) fn is_at(&self, path: &Path) -> bool {
-        self.file.is_some() && self.file == file_of(path).ok()
+        self.file.is_some() && self.file == FileId::at(path).ok()
     }
 
     /// Closes what waits in its queue; returns how many that were. Nobody else is to take any of it.
@@ -85,6 +88,13 @@ impl Listener {
         poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
         Ok(fds[0].revents().intersects(flags))
     }
+}
+
+/// The file of a socket of which none was noted: what is at its path, if it was ever bound to it, or where it is while it
+/// is shut.
+pub(super) fn guess(path: &Path, is_bound: bool) -> Option<FileId> {
+    let there = if is_bound { FileId::at(path).ok() } else { None };
+    there.or_else(|| FileId::at(&away(path)).ok())
 }
 
 /// Gives rights beside those that the umask has left.

@@ -1,5 +1,6 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
@@ -250,7 +251,7 @@ fn a_path_may_be_longer_than_an_address() {
 }
 
 fn mend(listener: &mut Listener) -> Result<bool, BindError> {
-    listener.mend(true, 0o222, |_| Ok(())).map(|before| before.is_some())
+    listener.mend(true, 0o222, |_, _| Ok(())).map(|before| before.is_some())
 }
 
 #[test]
@@ -271,8 +272,12 @@ fn a_path_at_which_no_client_could_come_is_bound_anew() {
             }
             harm(&listener, &at);
             let held = std::cell::Cell::new(false);
-            let hold = |_: BorrowedFd<'_>| {
-                held.set(!path.exists());
+            let hold = |_: BorrowedFd<'_>, file: Option<FileId>| {
+                held.set(if path.exists() {
+                    held.get() && file == FileId::at(&path).ok()
+                } else {
+                    file.is_none()
+                });
                 Ok(())
             };
             assert!(listener.mend(true, 0o222, hold).unwrap().is_some() && held.get());
@@ -325,4 +330,52 @@ fn what_waits_at_a_path_is_turned_away_and_counted() {
     let _client = UnixStream::connect(&path).unwrap();
     fs::remove_file(&path).unwrap();
     assert_eq!(listener.shut().unwrap(), 1);
+}
+
+fn heir_of(listener: &Listener, file: Option<FileId>) -> Listener {
+    let socket = listener.as_fd().try_clone_to_owned().unwrap();
+    Listener::adopt(Noted { socket, file }, listener.address()).unwrap()
+}
+
+#[test]
+fn a_successor_takes_nobody_elses_path_for_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    for while_shut in [false, true] {
+        let mut listener = Listener::bind(&Address::Unix(path.clone()), false).unwrap();
+        if while_shut {
+            listener.shut().unwrap();
+        } else {
+            fs::remove_file(&path).unwrap();
+        }
+        let stranger = UnixListener::bind(&path).unwrap();
+        let mut heir = heir_of(&listener, listener.file());
+        assert_eq!(heir.is_to_listen(), !while_shut);
+        heir.shut().unwrap();
+        assert!(matches!(mend(&mut heir), Err(BindError::InUse { .. })));
+        drop((heir, listener));
+        UnixStream::connect(&path).unwrap();
+        drop(stranger);
+        fs::remove_file(&path).unwrap();
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "its own is gone");
+}
+
+/// An older version noted nothing, and one that was killed in the midst of it had not yet.
+#[test]
+fn a_successor_that_was_told_of_no_file_takes_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let mut listener = Listener::bind(&Address::Unix(path.clone()), false).unwrap();
+    let heir = heir_of(&listener, None);
+    assert_eq!((heir.file, heir.state), (listener.file, State::Open));
+    std::mem::forget(heir);
+    listener.shut().unwrap();
+    let heir = heir_of(&listener, None);
+    assert_eq!((heir.file, heir.state), (listener.file, State::Shut));
+    drop((heir, listener));
+    let _stranger = UnixListener::bind(&path).unwrap();
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap().into();
+    let unbound = Listener::adopt(Noted { socket, file: None }, &Address::Unix(path)).unwrap();
+    assert_eq!(unbound.file, None, "it was never there");
 }
