@@ -91,11 +91,16 @@ impl App {
     /// Runs this configuration. `BIN` is replaced by the binary, `WORKER` by the misbehaving worker, `FOLDER` by a
     /// folder of the app's own, which holds a file `version` for the built-in worker.
     pub(crate) fn of(config: &str) -> App {
+        App::with(config, |_| {})
+    }
+
+    /// The same, with something done to its command first.
+    pub(crate) fn with(config: &str, prepare: impl FnOnce(&mut Command)) -> App {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("shiftboss.toml");
         std::fs::write(folder.path().join("version"), "good").unwrap();
         std::fs::write(&file, fill(config, folder.path())).unwrap();
-        App::started(folder, &["run", "-c", file.to_str().unwrap()], |_| {})
+        App::started(folder, &["run", "-c", file.to_str().unwrap()], prepare)
     }
 
     /// Runs this configuration and waits until all its workers are ready.

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -135,15 +136,22 @@ fn a_unix_path_that_somebody_removes_is_there_again_after_resume_and_recycle() {
 
 /// It takes no connection, and does this when it is asked to leave.
 fn idle(leaving: &str) -> App {
+    idle_with(leaving, |_| {})
+}
+
+fn idle_with(leaving: &str, prepare: impl FnOnce(&mut Command)) -> App {
     let script = format!(
         "import os, select, signal, socket\nlistener = socket.socket(fileno=3)\n\
          def leave(*_):\n    {leaving}\n    os._exit(0)\nsignal.signal(signal.SIGTERM, leave)\n\
          waits = select.epoll()\nwaits.register(3, select.EPOLLIN)\nwhile True: signal.pause()"
     );
-    App::ready(&format!(
+    let config = format!(
         "app = \"e2e\"\n[broker.local]\ncommand = [\"python3\", \"-c\", {script:?}]\n\
          listen = [\"unix://FOLDER/s.sock\"]\n"
-    ))
+    );
+    let app = App::with(&config, prepare);
+    app.until_event("app_ready", 1);
+    app
 }
 
 #[test]
@@ -183,4 +191,20 @@ fn a_unix_path_that_is_a_strangers_by_now_is_not_taken_by_a_successor() {
     app.signal(Signal::TERM);
     app.ended();
     UnixStream::connect(&path).unwrap();
+}
+
+#[test]
+fn whoever_waits_at_a_unix_path_is_turned_away_if_the_broker_process_dies_right_after_it_was_renamed() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("points");
+    let app = idle_with("pass", |command| {
+        command.env("SHIFTBOSS_KILL_LOG", &log).env("SHIFTBOSS_KILL_AT", "a path was renamed away");
+    });
+    let mut client = UnixStream::connect(app.path("s.sock")).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    app.does(&["drain", "local"]);
+    app.until_event("broker_adopted", 1);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    let log = app.until_event("broker_drained", 1);
+    assert_eq!(log.iter().find(|event| event["event"] == "broker_drained").unwrap()["refused"], 1);
 }

@@ -24,6 +24,7 @@ use socket2::{Socket, Type};
 use super::file_id::{FileId, Noted};
 use super::filter;
 use super::heirs;
+use super::kill_points;
 use crate::address::Address;
 
 use bind::{Group, network, unix};
@@ -234,7 +235,9 @@ impl Listener {
     pub fn shut(&mut self) -> io::Result<u32> {
         let mut queued = self.queued()?;
         match (&self.address, self.state) {
-            (_, State::Shut) => {}
+            (Address::Tcp(_) | Address::Udp(_), State::Shut) => {}
+            // Whoever renamed its path may have been killed before anything else.
+            (Address::Unix(_), State::Shut) => queued = self.turn_away()?,
             (Address::Tcp(_), State::Open | State::Quiet) => {
                 self.socket.set_reuse_address(false)?;
                 match self.socket.shutdown(std::net::Shutdown::Read) {
@@ -247,6 +250,7 @@ impl Listener {
             (Address::Unix(path), State::Open | State::Quiet) => {
                 if self.is_at(path) {
                     fs::rename(path, away(path))?;
+                    kill_points::point("a path was renamed away");
                 }
                 queued = self.turn_away()?;
             }

@@ -190,9 +190,9 @@ impl Sockets {
         self.asked.iter().map(|(place, asked)| (*place, asked.listener.address().to_string()))
     }
 
-    /// Whether any were left open for other brokers.
+    /// Whether any are those of a drained broker, open for others or shut.
     pub(crate) fn has_left(&self) -> bool {
-        self.asked.values().any(|asked| asked.is_left && asked.listener.is_to_listen())
+        self.asked.values().any(|asked| asked.is_left)
     }
 
     /// Shuts what was left open for other brokers and is not lent any more; how many connections were reset.

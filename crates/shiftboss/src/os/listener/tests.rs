@@ -379,3 +379,17 @@ fn a_successor_that_was_told_of_no_file_takes_what_is_there() {
     let unbound = Listener::adopt(Noted { socket, file: None }, &Address::Unix(path)).unwrap();
     assert_eq!(unbound.file, None, "it was never there");
 }
+
+#[test]
+fn whoever_waits_at_a_path_that_was_only_renamed_is_turned_away_by_a_successor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let address = Address::Unix(path.clone());
+    let listener = Listener::bind(&address, false).unwrap();
+    let mut client = UnixStream::connect(&path).unwrap();
+    fs::rename(&path, away(&path)).unwrap();
+    let mut heir = heir_of(&listener, listener.file());
+    assert!(!heir.is_to_listen());
+    assert_eq!((heir.shut().unwrap(), heir.shut().unwrap()), (1, 0));
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
