@@ -104,6 +104,14 @@ impl App {
         self.brokers.iter().filter(|broker| broker.is_listening()).map(|broker| broker.id).collect()
     }
 
+    /// The brokers that let nobody in for good: drained or closed, and not to hold connections meanwhile.
+    #[must_use]
+    pub fn shut(&self) -> Vec<BrokerId> {
+        let is_shut =
+            |broker: &&Broker| broker.refuses() && matches!(broker.phase, Phase::Drained | Phase::Closed);
+        self.brokers.iter().filter(is_shut).map(|broker| broker.id).collect()
+    }
+
     /// The number of the last event, 0 before the first.
     #[must_use]
     pub fn last_event(&self) -> u64 {

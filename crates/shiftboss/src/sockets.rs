@@ -245,7 +245,7 @@ impl Sockets {
             Kind::Lanes(lanes) => u64::from(lanes.shut()),
         };
         let declared: u64 = self.bound.iter_mut().map(shut).sum();
-        self.asked.values_mut().for_each(|asked| asked.is_left = true);
+        self.leave_asked();
         declared + self.shut_left(is_lent)
     }
 

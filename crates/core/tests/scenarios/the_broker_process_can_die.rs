@@ -100,6 +100,17 @@ fn a_broker_that_holds_connections_while_drained_keeps_its_listeners_open() {
     world.everybody_obeys();
     assert_eq!(world.status().state, BrokerState::Drained);
     assert_eq!(world.app.listening(), [API]);
+    assert!(world.app.shut().is_empty());
+}
+
+#[test]
+fn that_a_broker_is_drained_and_refuses_is_known_to_whoever_goes_on() {
+    let mut world = World::ready([listening(1)]);
+    world.ask(API, Verb::Drain);
+    assert!(world.app.shut().is_empty(), "it is not yet");
+    world.everybody_obeys();
+    world.adopt(Adoption::Whole);
+    assert_eq!((world.app.shut(), world.app.listening()), (vec![API], vec![]));
 }
 
 #[test]

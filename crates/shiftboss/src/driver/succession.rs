@@ -62,6 +62,11 @@ impl Driver {
         for (broker, shell) in (0..).map(BrokerId).zip(&mut self.shells) {
             shell.sockets.deposit(keeper, broker)?;
         }
+        for broker in self.core.shut() {
+            if let Some(shell) = self.shells.get_mut(broker.0 as usize) {
+                shell.sockets.leave_asked();
+            }
+        }
         // All of it is ours.
         heirs::expect(false);
         if how == Adoption::Salvage {

@@ -190,6 +190,11 @@ impl Sockets {
         self.asked.iter().map(|(place, asked)| (*place, asked.listener.address().to_string()))
     }
 
+    /// The broker is drained: what was asked for is open only for others.
+    pub(crate) fn leave_asked(&mut self) {
+        self.asked.values_mut().for_each(|asked| asked.is_left = true);
+    }
+
     /// Whether any are those of a drained broker, open for others or shut.
     pub(crate) fn has_left(&self) -> bool {
         self.asked.values().any(|asked| asked.is_left)

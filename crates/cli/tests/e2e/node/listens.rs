@@ -193,10 +193,7 @@ fn clients_that_come_while_nobody_is_there_are_served_by_the_next_worker() {
 fn a_listener_serves_one_broker_while_another_that_uses_it_is_drained() {
     each(|node| {
         let port = free_port();
-        let script = programs().join("web.js");
-        let command = [node.path(), script.to_str().unwrap(), &port.to_string()];
-        let broker = |name| format!("[broker.{name}]\ncommand = {command:?}\nkind = \"node\"\n");
-        let app = App::ready(&format!("app = \"node\"\n{}{}", broker("one"), broker("two")));
+        let app = two_at(node, port);
         let serves = || get(("127.0.0.1", port), "/").unwrap();
         for (first, second) in [("one", "two"), ("two", "one")] {
             app.does(&["drain", first]);
@@ -213,6 +210,46 @@ fn a_listener_serves_one_broker_while_another_that_uses_it_is_drained() {
         }
         assert_eq!(named(&app.log(), "listener_bound"), 1, "{node}");
         app.stop();
+    });
+}
+
+/// Two brokers whose workers listen at the same port.
+fn two_at(node: &Node, port: u16) -> App {
+    let script = programs().join("web.js");
+    let command = [node.path(), script.to_str().unwrap(), &port.to_string()];
+    let broker = |name| format!("[broker.{name}]\ncommand = {command:?}\nkind = \"node\"\n");
+    App::ready(&format!("app = \"node\"\n{}{}", broker("one"), broker("two")))
+}
+
+/// That the one whose it is was drained is not forgotten with the broker process.
+#[test]
+fn a_successor_shuts_a_listener_of_a_drained_broker_with_the_last_one_that_uses_it() {
+    each(|node| {
+        let port = free_port();
+        let app = two_at(node, port);
+        let drained = |name| {
+            app.does(&["drain", name]);
+            let refused = TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "{node}: nobody is left");
+        };
+        let mut adopted = 0;
+        let mut dies = || {
+            adopted += 2;
+            app.kill_broker();
+            app.until_event("broker_adopted", adopted);
+        };
+        for (first, second) in [("one", "two"), ("two", "one")] {
+            app.does(&["drain", first]);
+            dies();
+            get(("127.0.0.1", port), "/").unwrap();
+            drained(second);
+            dies();
+            app.does(&["resume", second]);
+            get(("127.0.0.1", port), "/").unwrap();
+            drained(second);
+            app.does(&["resume", second]);
+            app.does(&["resume", first]);
+        }
     });
 }
 
