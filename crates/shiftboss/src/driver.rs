@@ -309,16 +309,7 @@ impl Driver {
         self.workers.wait_no_longer(now, &mut *self.log, &mut self.inputs);
         self.workers.look(now, &mut self.inputs);
         self.look_at_turns(now);
-        let shells = &self.shells;
-        let inputs = &mut self.inputs;
-        self.quieting.retain(|broker, (round, quieting)| {
-            let Some(shell) = shells.get(broker.0 as usize) else { return false };
-            let quiet = quieting.deadline() <= now && shell.sockets.is_quiet(quieting, now);
-            if quiet {
-                inputs.push_back(Input::Quiet { broker: *broker, round: *round });
-            }
-            !quiet
-        });
+        self.look_at_queues(now);
         self.look_at_lanes(now);
         // What has happened may have changed what is due.
         self.feed_core()?;

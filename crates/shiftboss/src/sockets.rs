@@ -227,15 +227,17 @@ impl Sockets {
         Quieting::since(now)
     }
 
-    /// Whether the queues have stayed empty for long enough, or that was waited for long enough.
-    pub(crate) fn is_quiet(&self, quieting: &mut Quieting, now: Time) -> bool {
+    /// Whether the queues, and what was accepted out of them and `left_over`, have stayed empty for long enough, or that was
+    /// waited for long enough.
+    pub(crate) fn is_quiet(&self, quieting: &mut Quieting, left_over: u32, now: Time) -> bool {
         let queued = self.bound.iter().map(|bound| match &bound.sockets {
             Kind::Shared(listener) => listener.queued().unwrap_or(0),
             Kind::Lanes(lanes) => lanes.queued(),
         });
         let asked = self.asked.values().filter(|asked| asked.listener.is_quiet());
         let asked = asked.map(|asked| asked.listener.queued().unwrap_or(0));
-        quieting.is_over(queued.chain(asked).sum(), now) || self.bound.is_empty() && self.asked.is_empty()
+        quieting.is_over(queued.chain(asked).sum::<u32>() + left_over, now)
+            || self.bound.is_empty() && self.asked.is_empty()
     }
 
     /// Refuses new connections and resets what is queued; returns how many. What is lent stays open, as above.

@@ -119,6 +119,12 @@ impl<C> Turns<C> {
         self.left.len()
     }
 
+    /// Gives up what is with no worker.
+    pub(crate) fn take_left(&mut self) -> impl Iterator<Item = C> + use<'_, C> {
+        self.again_at = None;
+        self.left.drain(..).map(|offer| offer.connection)
+    }
+
     /// When those who have refused are asked again.
     pub(crate) fn deadline(&self) -> Option<Time> {
         self.again_at
@@ -215,5 +221,17 @@ mod tests {
         assert_eq!(whom(turns.offer_again(START)), None);
         turns.join(A);
         assert_eq!(whom(turns.offer_again(START)), Some((A, 1)));
+    }
+
+    #[test]
+    fn what_is_with_nobody_can_be_given_up() {
+        let mut turns = of(&[A, B]);
+        assert_eq!(whom(turns.offer(1)), Some((A, 1)));
+        assert_eq!(whom(turns.offer(2)), Some((B, 2)));
+        turns.answers(A, false);
+        turns.leave(B);
+        turns.leave(A);
+        assert_eq!((turns.left(), turns.take_left().collect::<Vec<_>>()), (2, vec![1, 2]));
+        assert!(turns.is_empty() && turns.deadline().is_none());
     }
 }

@@ -3,8 +3,10 @@
 
 use std::os::fd::AsFd as _;
 
+use shiftboss_core::Input;
 use shiftboss_core::id::BrokerId;
 use shiftboss_core::input::ListenFailure;
+use shiftboss_core::time::Time;
 
 use super::Driver;
 use crate::node::Place;
@@ -42,10 +44,26 @@ impl Driver {
         result
     }
 
+    /// Tells core whose queues have stayed empty for long enough.
+    pub(super) fn look_at_queues(&mut self, now: Time) {
+        let (shells, workers, inputs) = (&self.shells, &self.workers, &mut self.inputs);
+        self.quieting.retain(|broker, (round, quieting)| {
+            let Some(shell) = shells.get(broker.0 as usize) else { return false };
+            if quieting.deadline() > now {
+                return true;
+            }
+            let quiet = shell.sockets.is_quiet(quieting, workers.left_over(*broker), now);
+            if quiet {
+                inputs.push_back(Input::Quiet { broker: *broker, round: *round });
+            }
+            !quiet
+        });
+    }
+
     /// Shuts the listeners of a broker, and those that other drained brokers have left open for it; how many connections
-    /// were reset.
+    /// were reset, with those that nobody has taken in round-robin.
     pub(super) fn shut_listeners(&mut self, broker: BrokerId) -> u64 {
-        let mut refused = 0;
+        let mut refused = self.workers.reset_left_over(broker);
         for (owner, shell) in (0..).map(BrokerId).zip(&mut self.shells) {
             let is_lent = |place| self.workers.is_lent(Place { broker: owner.0, place });
             if owner == broker {

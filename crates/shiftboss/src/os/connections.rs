@@ -1,4 +1,4 @@
-//! Whether a process is still serving somebody: which of its sockets are connections that came to a listener.
+//! Connections that came to a listener: whether a process is still serving somebody, and an end to one that nobody serves.
 //!
 //! `/proc/PID/net/tcp`, `tcp6` and `unix` list the sockets of its network namespace with their inodes, `/proc/PID/fd` those that
 //! it has (proc(5)). An accepted TCP connection has the listener's port as its own, an accepted UNIX one the listener's path.
@@ -6,6 +6,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 /// Where connections come from.
 #[derive(Debug)]
@@ -32,6 +36,12 @@ pub fn has_any(pid: u32, doors: &Doors<'_>) -> io::Result<bool> {
         served.extend(table.lines().skip(1).filter_map(|line| unix(line, doors.paths)));
     }
     Ok(served.iter().any(|inode| inodes.contains(inode)))
+}
+
+/// Ends a connection so that whoever is at its other end hears of an error, and not of an end (`SO_LINGER`, socket(7)).
+pub fn reset(connection: OwnedFd) {
+    // Otherwise it is only closed.
+    let _ = SockRef::from(&connection).set_linger(Some(Duration::ZERO));
 }
 
 fn inodes(pid: u32) -> io::Result<BTreeSet<u64>> {

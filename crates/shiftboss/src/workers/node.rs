@@ -248,6 +248,25 @@ impl Workers {
         self.in_flight.holds(left + more);
     }
 
+    /// How many connections to this broker were accepted and are with no worker.
+    pub(crate) fn left_over(&self, of: BrokerId) -> u32 {
+        let turns = self.stage.turns.iter().filter(|(place, _)| place.broker == of.0);
+        u32::try_from(turns.map(|(_, turns)| turns.left()).sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
+    /// Resets them, since nobody is there any more; how many that were.
+    pub(crate) fn reset_left_over(&mut self, of: BrokerId) -> u64 {
+        let mut count = 0;
+        self.stage.turns.retain(|place, turns| {
+            if place.broker == of.0 {
+                turns.take_left().inspect(|_| count += 1).for_each(connections::reset);
+            }
+            place.broker != of.0 || !turns.is_empty()
+        });
+        self.holds_connections(0);
+        count
+    }
+
     /// A connection was handed over.
     pub(crate) fn has_handed(&mut self, worker: WorkerId, number: u64, place: Place) {
         self.stage.handed.insert((worker, number), place);

@@ -58,6 +58,36 @@ fn a_server_that_is_full_takes_the_next_connection_when_it_has_room() {
     });
 }
 
+/// Nobody takes it any more.
+#[test]
+fn a_connection_that_all_have_refused_is_reset_and_counted_when_they_are_drained() {
+    each(|node| {
+        let port = free_port();
+        let cluster = Cluster::asked(node, 1, &ROUND_ROBIN.of(port));
+        let full = format!("const web = kept.web(); web.maxConnections = 1; return kept.listen(web, {port})");
+        cluster.tell(0, &full);
+        let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        first.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n").unwrap();
+        cluster.tell(0, ONE_IS_THERE);
+        let mut second = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        second.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let own = second.local_addr().unwrap().port();
+        eventually("it is accepted", || is_accepted(port, own));
+        std::thread::scope(|scope| {
+            let drains = scope.spawn(|| cluster.app.does(&["drain", "web"]));
+            cluster.app.until_event("worker_stopping", 1);
+            first.write_all(b"\r\n").unwrap();
+            assert_eq!(body(&mut first).unwrap(), "worker 1", "{node}");
+            let said = drains.join().unwrap();
+            assert!(said.contains("1 was reset"), "{node}: {said}");
+        });
+        assert_eq!(cluster.event("broker_drained", 1)["refused"], 1, "{node}");
+        let got = second.read(&mut [0]);
+        assert!(got.as_ref().is_err_and(is_cut), "{node}: {got:?}");
+    });
+}
+
 /// Who is at its `maxConnections` refuses, and is asked again, also while another one has not answered.
 #[test]
 fn a_connection_that_one_refuses_does_not_wait_for_another_that_is_busy() {
