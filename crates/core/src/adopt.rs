@@ -104,12 +104,22 @@ impl App {
         self.brokers.iter().filter(|broker| broker.is_listening()).map(|broker| broker.id).collect()
     }
 
-    /// The brokers that let nobody in for good: drained or closed, and not to hold connections meanwhile.
+    /// The brokers that let nobody in any more: they are being drained, or are drained or closed, and are not to hold
+    /// connections meanwhile.
+    #[must_use]
+    pub fn refusing(&self) -> Vec<BrokerId> {
+        self.that_refuse(|phase| matches!(phase, Phase::Draining(_) | Phase::Drained | Phase::Closed))
+    }
+
+    /// Those of them with whom that is done.
     #[must_use]
     pub fn shut(&self) -> Vec<BrokerId> {
-        let is_shut =
-            |broker: &&Broker| broker.refuses() && matches!(broker.phase, Phase::Drained | Phase::Closed);
-        self.brokers.iter().filter(is_shut).map(|broker| broker.id).collect()
+        self.that_refuse(|phase| matches!(phase, Phase::Drained | Phase::Closed))
+    }
+
+    fn that_refuse(&self, is_in: impl Fn(Phase) -> bool) -> Vec<BrokerId> {
+        let refuse = self.brokers.iter().filter(|broker| broker.refuses() && is_in(broker.phase));
+        refuse.map(|broker| broker.id).collect()
     }
 
     /// The number of the last event, 0 before the first.

@@ -40,7 +40,7 @@ use crate::log::{Log, Told};
 use crate::orders::Orders;
 use crate::os::{clock, heirs, kill_points};
 use crate::recorder::Recorder;
-use crate::sockets::{Quieting, Sockets};
+use crate::sockets::Sockets;
 use crate::trace::Trace;
 use crate::upgrade::Checked;
 use crate::workers::Workers;
@@ -61,7 +61,7 @@ pub(crate) struct Driver {
     workers: Workers,
     outside: Outside,
     chief: Chief,
-    quieting: BTreeMap<BrokerId, (u32, Quieting)>,
+    quieting: BTreeMap<BrokerId, listeners::Drain>,
     /// Of whom it was said that one of their listeners cannot be mended.
     unmended: BTreeSet<BrokerId>,
     feed: Feed,
@@ -294,7 +294,7 @@ impl Driver {
     }
 
     fn deadline(&self) -> Option<Time> {
-        let quieting = self.quieting.values().map(|(_, quieting)| quieting.deadline()).min();
+        let quieting = self.quieting.values().map(listeners::Drain::deadline).min();
         let core = self.core.deadline().filter(|_| !self.workers.is_news_due());
         let lanes = self.lanes_deadline();
         let others = [self.workers.deadline(), self.post.deadline(), self.starts_deadline()];

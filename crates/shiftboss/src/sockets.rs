@@ -227,17 +227,18 @@ impl Sockets {
         Quieting::since(now)
     }
 
-    /// Whether the queues, and what was accepted out of them and `left_over`, have stayed empty for long enough, or that was
-    /// waited for long enough.
-    pub(crate) fn is_quiet(&self, quieting: &mut Quieting, left_over: u32, now: Time) -> bool {
+    /// How many connections wait in the queues of those that are held back.
+    pub(crate) fn queued(&self) -> u32 {
         let queued = self.bound.iter().map(|bound| match &bound.sockets {
             Kind::Shared(listener) => listener.queued().unwrap_or(0),
             Kind::Lanes(lanes) => lanes.queued(),
         });
-        let asked = self.asked.values().filter(|asked| asked.listener.is_quiet());
-        let asked = asked.map(|asked| asked.listener.queued().unwrap_or(0));
-        quieting.is_over(queued.chain(asked).sum::<u32>() + left_over, now)
-            || self.bound.is_empty() && self.asked.is_empty()
+        queued.chain(self.asked.keys().map(|place| self.queued_at(*place))).sum()
+    }
+
+    /// Whether there is no listener.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bound.is_empty() && self.asked.is_empty()
     }
 
     /// Refuses new connections and resets what is queued; returns how many. What is lent stays open, as above.
@@ -405,7 +406,8 @@ impl Quieting {
         self.next
     }
 
-    fn is_over(&mut self, queued: u32, now: Time) -> bool {
+    /// Whether the queues have stayed empty for long enough, or that was waited for long enough.
+    pub(crate) fn is_over(&mut self, queued: u32, now: Time) -> bool {
         self.empty_since = match (queued, self.empty_since) {
             (0, since) => since.or(Some(now)),
             (_, _) => None,

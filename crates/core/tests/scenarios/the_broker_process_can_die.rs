@@ -106,11 +106,13 @@ fn a_broker_that_holds_connections_while_drained_keeps_its_listeners_open() {
 #[test]
 fn that_a_broker_is_drained_and_refuses_is_known_to_whoever_goes_on() {
     let mut world = World::ready([listening(1)]);
+    assert_eq!((world.app.refusing(), world.app.shut()), (vec![], vec![]));
     world.ask(API, Verb::Drain);
-    assert!(world.app.shut().is_empty(), "it is not yet");
+    assert_eq!((world.app.refusing(), world.app.shut()), (vec![API], vec![]));
     world.everybody_obeys();
     world.adopt(Adoption::Whole);
-    assert_eq!((world.app.shut(), world.app.listening()), (vec![API], vec![]));
+    assert_eq!((world.app.refusing(), world.app.shut()), (vec![API], vec![API]));
+    assert_eq!(world.app.listening(), []);
 }
 
 #[test]

@@ -11,8 +11,7 @@ use super::Driver;
 use super::post;
 use super::starts::Start;
 use crate::convert;
-use crate::node::Place;
-use crate::os::{clock, code, kill_points};
+use crate::os::{code, kill_points};
 
 impl Driver {
     pub(super) fn perform(&mut self, effects: Vec<Effect>, mut events: VecDeque<api::Event>) {
@@ -72,6 +71,7 @@ impl Driver {
                 }
                 Effect::OpenListeners { broker, round } => {
                     kill_points::point("listeners are opened");
+                    self.open_lent_listeners(broker);
                     let mended = self.mend_listeners(broker, true);
                     let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
                     let mut result = mended.and_then(|()| shell.sockets.open());
@@ -86,12 +86,9 @@ impl Driver {
                     self.inputs.push_back(Input::Opened { broker, round, result });
                 }
                 Effect::QuietListeners { broker, round } => {
-                    let Some(shell) = self.shells.get_mut(broker.0 as usize) else { continue };
                     kill_points::point("listeners are quieted");
-                    let is_lent = |place| self.workers.is_lent(Place { broker: broker.0, place });
-                    let quieting = shell.sockets.quiet(clock::now(), is_lent);
+                    self.quiet_listeners(broker, round);
                     kill_points::point("listeners were quieted");
-                    self.quieting.insert(broker, (round, quieting));
                 }
                 Effect::ShutListeners { broker, round } => {
                     self.quieting.remove(&broker);

@@ -185,6 +185,11 @@ impl Sockets {
         Ok(())
     }
 
+    /// The places of those that were asked for.
+    pub(crate) fn asked_places(&self) -> Vec<u32> {
+        self.asked.keys().copied().collect()
+    }
+
     /// Those that were asked for: their places and addresses.
     pub(crate) fn asked(&self) -> impl Iterator<Item = (u32, String)> {
         self.asked.iter().map(|(place, asked)| (*place, asked.listener.address().to_string()))
@@ -204,6 +209,20 @@ impl Sockets {
     pub(crate) fn shut_left(&mut self, is_lent: impl Fn(u32) -> bool) -> u64 {
         let left = self.asked.iter_mut().filter(|(place, asked)| asked.is_left && !is_lent(**place));
         left.map(|(_, asked)| u64::from(asked.listener.shut().unwrap_or(0))).sum()
+    }
+
+    /// Keeps new clients of one waiting.
+    pub(crate) fn quiet_asked(&mut self, place: u32) {
+        if let Some(asked) = self.asked.get_mut(&place) {
+            // As of those that are declared.
+            let _ = asked.listener.refuse_new();
+        }
+    }
+
+    /// How many connections wait in its queue, if new ones are kept waiting.
+    pub(crate) fn queued_at(&self, place: u32) -> u32 {
+        let quiet = self.asked.get(&place).filter(|asked| asked.listener.is_quiet());
+        quiet.map_or(0, |asked| asked.listener.queued().unwrap_or(0))
     }
 
     /// Lends one to another broker: it is open, also if its own is drained.

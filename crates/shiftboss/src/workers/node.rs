@@ -328,9 +328,23 @@ impl Workers {
 
     /// Whether a worker of another broker has it, and is to stay.
     pub(crate) fn is_lent(&self, place: Place) -> bool {
+        self.is_lent_beside(place, &[])
+    }
+
+    /// The same, of a broker that is none of these.
+    pub(crate) fn is_lent_beside(&self, place: Place, these: &[BrokerId]) -> bool {
+        self.has_user(place, |of| of.0 != place.broker && !these.contains(&of))
+    }
+
+    /// Whether a worker of this broker has it, and is to stay.
+    pub(crate) fn is_lent_to(&self, place: Place, broker: BrokerId) -> bool {
+        self.has_user(place, |of| of == broker)
+    }
+
+    fn has_user(&self, place: Place, is_meant: impl Fn(BrokerId) -> bool) -> bool {
         let uses = |peer: &Peer| peer.uses(place) && !peer.is_leaving();
-        let mut others = self.processes.values().filter(|process| process.of.0 != place.broker);
-        others.any(|process| process.peer.as_ref().is_some_and(uses))
+        let mut meant = self.processes.values().filter(|process| is_meant(process.of));
+        meant.any(|process| process.peer.as_ref().is_some_and(uses))
     }
 
     /// A worker has closed it.

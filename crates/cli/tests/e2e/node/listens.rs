@@ -1,7 +1,7 @@
 //! Where workers listen: they ask for it, and all who ask for the same have the same.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use serde_json::json;
 
@@ -250,6 +250,73 @@ fn a_successor_shuts_a_listener_of_a_drained_broker_with_the_last_one_that_uses_
             app.does(&["resume", second]);
             app.does(&["resume", first]);
         }
+    });
+}
+
+/// The broker whose listener both of [`two_at`] use, and the other one.
+fn lender_and_borrower(app: &App) -> (&'static str, &'static str) {
+    let status = app.status();
+    let lends = |name| status.brokers.iter().any(|broker| broker.name == name && !broker.listen.is_empty());
+    if lends("one") { ("one", "two") } else { ("two", "one") }
+}
+
+/// As while the one whose it is is drained.
+#[test]
+fn whoever_comes_while_the_last_that_uses_a_listener_is_drained_waits_and_is_refused_then() {
+    each(|node| {
+        let port = free_port();
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        let app = two_at(node, port);
+        let (lender, borrower) = lender_and_borrower(&app);
+        app.does(&["drain", lender]);
+        let mut first = TcpStream::connect(at).unwrap();
+        first.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n").unwrap();
+        std::thread::scope(|scope| {
+            let drains = scope.spawn(|| app.does(&["drain", borrower]));
+            app.until_event("worker_stopping", 2);
+            let waits = TcpStream::connect_timeout(&at, Duration::from_millis(300)).unwrap_err();
+            assert_eq!(waits.kind(), io::ErrorKind::TimedOut, "{node}");
+            first.write_all(b"\r\n").unwrap();
+            body(&mut first).unwrap();
+            drains.join().unwrap();
+        });
+        let log = app.until_event("broker_drained", 2);
+        assert!(
+            log.iter().all(|event| event["event"] != "broker_drained" || event["refused"] == 0),
+            "{node}"
+        );
+        let refused = TcpStream::connect(at).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "{node}");
+        app.does(&["resume", borrower]);
+        get(at, "/").unwrap();
+    });
+}
+
+#[test]
+fn a_drain_that_is_given_up_lets_clients_in_where_it_uses_a_listener_of_a_drained_broker() {
+    each(|node| {
+        let port = free_port();
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        let app = two_at(node, port);
+        let (lender, borrower) = lender_and_borrower(&app);
+        app.does(&["drain", lender]);
+        let status = app.status();
+        let worker = status.brokers.iter().find_map(|broker| broker.workers.first()?.pid).unwrap();
+        // What nobody takes keeps the drain where it is, for two seconds.
+        signal_process(worker, Signal::STOP);
+        let queued = TcpStream::connect(at).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| app.ask(&["drain", borrower]));
+            app.until_event("broker_draining", 2);
+            app.does(&["resume", borrower]);
+        });
+        signal_process(worker, Signal::CONT);
+        get(at, "/").unwrap();
+        drop(queued);
+        let stays =
+            app.status().brokers.iter().any(|broker| broker.workers.iter().any(|of| of.pid == Some(worker)));
+        assert!(stays, "{node}: it was not asked to leave");
     });
 }
 
