@@ -68,14 +68,22 @@ impl fmt::Display for Unreadable {
     }
 }
 
+impl Unsendable {
+    /// The same in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Unsendable::NoJson => "it is no JSON",
+            Unsendable::TwoMembers => "an object names a member twice",
+            Unsendable::TooDeep => "it has more than 1000 values within each other",
+            Unsendable::TooLong => "it is longer than a frame can be",
+        }
+    }
+}
+
 impl fmt::Display for Unsendable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unsendable::NoJson => f.write_str("it is no JSON"),
-            Unsendable::TwoMembers => f.write_str("an object names a member twice"),
-            Unsendable::TooDeep => write!(f, "it has more than {DEEPEST} values within each other"),
-            Unsendable::TooLong => f.write_str("it is longer than a frame can be"),
-        }
+        f.write_str(self.words())
     }
 }
 

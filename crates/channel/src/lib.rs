@@ -41,7 +41,7 @@ pub use incoming::{Descriptors, Incoming, Reading};
 pub use message::{
     BadLine, Message, add_line, call, error_reply, numbers, one_line, promoted, ready, reply, standby,
 };
-pub use outgoing::{Going, Outgoing, QueueFull};
+pub use outgoing::{Going, NotTaken, Outgoing};
 pub use rest::Rest;
 
 /// The longest line that is taken, its end not counted: 16 MiB.

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use crate::Framing;
+use crate::advanced::{self, Unsendable};
 use crate::socket::{self, WHOLE};
-use crate::{Framing, advanced};
 
 /// Lines that are to go out.
 #[derive(Debug, Default)]
@@ -54,9 +55,14 @@ pub enum Going {
     Answered,
 }
 
-/// The other side does not read: no more is held for it.
+/// Why a line was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueFull;
+pub enum NotTaken {
+    /// The other side does not read: no more is held for it.
+    QueueFull,
+    /// It cannot be said as a frame.
+    Unsendable(Unsendable),
+}
 
 impl Outgoing {
     /// Nothing yet; what comes is lines of JSON in any case, and goes out as this.
@@ -68,19 +74,19 @@ impl Outgoing {
     /// Adds a line, which must not hold a line feed; its end is put to it. Whatever is to go first has to be added first.
     ///
     /// # Errors
-    /// [`QueueFull`]: nothing was added. One line of any length always has room in an empty queue.
-    pub fn push(&mut self, line: &[u8]) -> Result<(), QueueFull> {
+    /// [`NotTaken`]: nothing was added. One line of any length always has room in an empty queue.
+    pub fn push(&mut self, line: &[u8]) -> Result<(), NotTaken> {
         self.push_if(line, || true)
     }
 
     /// The same, but of one that will go in parts it is asked whether it may.
     ///
     /// # Errors
-    /// [`QueueFull`], also if it may not.
-    pub fn push_if(&mut self, line: &[u8], may_be_long: impl FnOnce() -> bool) -> Result<(), QueueFull> {
+    /// [`NotTaken`], also if it may not.
+    pub fn push_if(&mut self, line: &[u8], may_be_long: impl FnOnce() -> bool) -> Result<(), NotTaken> {
         let framed = self.framed(line)?;
         if framed.len() > WHOLE && !may_be_long() {
-            return Err(QueueFull);
+            return Err(NotTaken::QueueFull);
         }
         self.add(&framed, None)
     }
@@ -88,33 +94,33 @@ impl Outgoing {
     /// The same with a descriptor, of which a duplicate goes. The line is shorter than [`WHOLE`].
     ///
     /// # Errors
-    /// [`QueueFull`], also for a longer one, and if too many descriptors wait.
-    pub fn push_with(&mut self, line: &[u8], descriptor: OwnedFd) -> Result<(), QueueFull> {
+    /// [`NotTaken`], also for a longer one, and if too many descriptors wait.
+    pub fn push_with(&mut self, line: &[u8], descriptor: OwnedFd) -> Result<(), NotTaken> {
         let framed = self.framed(line)?;
         if framed.len() > WHOLE || self.descriptors >= MOST_DESCRIPTORS {
-            return Err(QueueFull);
+            return Err(NotTaken::QueueFull);
         }
         self.add(&framed, Some(descriptor))?;
         self.descriptors += 1;
         Ok(())
     }
 
-    /// A line with its end; as a frame, one that cannot be read as JSON is as bad as one that does not fit.
-    fn framed<'l>(&self, line: &'l [u8]) -> Result<Framed<'l>, QueueFull> {
+    /// A line with its end.
+    fn framed<'l>(&self, line: &'l [u8]) -> Result<Framed<'l>, NotTaken> {
         Ok(match self.framing {
             Framing::Lines => Framed { bytes: Cow::Borrowed(line), has_line_feed: true },
             Framing::Frames => {
-                let json = std::str::from_utf8(line).map_err(|_| QueueFull)?;
-                let frame = advanced::encode(json).map_err(|_| QueueFull)?;
+                let json = std::str::from_utf8(line).map_err(|_| NotTaken::Unsendable(Unsendable::NoJson))?;
+                let frame = advanced::encode(json).map_err(NotTaken::Unsendable)?;
                 Framed { bytes: Cow::Owned(frame), has_line_feed: false }
             }
         })
     }
 
-    fn add(&mut self, line: &Framed<'_>, descriptor: Option<OwnedFd>) -> Result<(), QueueFull> {
+    fn add(&mut self, line: &Framed<'_>, descriptor: Option<OwnedFd>) -> Result<(), NotTaken> {
         let is_full = self.lines.len() >= MOST_LINES || self.bytes.len() + line.len() > MOST_BYTES;
         if is_full && !self.lines.is_empty() {
-            return Err(QueueFull);
+            return Err(NotTaken::QueueFull);
         }
         line.add_to(&mut self.bytes);
         self.lines.push_back(Line { length: line.len(), descriptor, tries: 0 });
@@ -124,11 +130,11 @@ impl Outgoing {
     /// Adds a short line that does not wait for its turn: an answer to a descriptor that came.
     ///
     /// # Errors
-    /// [`QueueFull`].
-    pub fn push_at_once(&mut self, line: &[u8]) -> Result<(), QueueFull> {
+    /// [`NotTaken`].
+    pub fn push_at_once(&mut self, line: &[u8]) -> Result<(), NotTaken> {
         let line = self.framed(line)?;
         if self.at_once.len() + line.len() > WHOLE {
-            return Err(QueueFull);
+            return Err(NotTaken::QueueFull);
         }
         line.add_to(&mut self.at_once);
         Ok(())
@@ -330,7 +336,10 @@ mod tests {
             outgoing.flush(ours.as_fd(), |_| Ok(())).unwrap();
             assert!(taken < 10_000);
         }
-        assert!(outgoing.len() <= MOST_BYTES && outgoing.push(&[b'x'; MOST_BYTES + 1]) == Err(QueueFull));
+        assert!(
+            outgoing.len() <= MOST_BYTES
+                && outgoing.push(&[b'x'; MOST_BYTES + 1]) == Err(NotTaken::QueueFull)
+        );
     }
 
     #[test]

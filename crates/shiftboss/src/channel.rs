@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde_json::value::RawValue;
 use shiftboss_channel::node::{self, Said};
 use shiftboss_channel::{
-    Descriptors, Framing, Heard, Incoming, LONGEST, Message, Outgoing, QueueFull, Reading, Rest, socket,
+    Descriptors, Framing, Heard, Incoming, LONGEST, Message, NotTaken, Outgoing, Reading, Rest, socket,
 };
 
 use crate::os::{clock, kill_points};
@@ -253,7 +253,7 @@ impl Channel {
     }
 
     /// Says something with a descriptor.
-    pub(crate) fn say_with(&mut self, line: &[u8], descriptor: OwnedFd) -> Result<(), QueueFull> {
+    pub(crate) fn say_with(&mut self, line: &[u8], descriptor: OwnedFd) -> Result<(), NotTaken> {
         if self.ended {
             return Ok(());
         }
@@ -264,7 +264,7 @@ impl Channel {
 
     /// Adds a line, and writes what can be written. One that goes in parts asks for `rest` first, if there is none yet: an
     /// heir has to know whether it was cut.
-    pub(crate) fn say(&mut self, line: &[u8], rest: impl FnOnce() -> Option<Rest>) -> Result<(), QueueFull> {
+    pub(crate) fn say(&mut self, line: &[u8], rest: impl FnOnce() -> Option<Rest>) -> Result<(), NotTaken> {
         if self.ended {
             return Ok(());
         }
@@ -450,7 +450,7 @@ mod tests {
     fn a_line_that_may_be_cut_is_not_taken_if_nobody_would_know() {
         let (mut channel, _theirs) = Channel::pair("", Tongue::Ours, true).unwrap();
         let long = text(Tongue::Ours, socket::WHOLE + 1);
-        assert_eq!(channel.say(long.as_bytes(), || None), Err(QueueFull));
+        assert_eq!(channel.say(long.as_bytes(), || None), Err(NotTaken::QueueFull));
         assert!(channel.say(b"1", || None).is_ok() && !channel.is_deaf());
         let (mut alone, _theirs) = Channel::pair("", Tongue::Ours, false).unwrap();
         assert!(alone.say(long.as_bytes(), || None).is_ok() && !alone.is_deaf());

@@ -123,6 +123,10 @@ pub enum Untold {
     /// It does not read, and a megabyte or 4,096 messages wait for it.
     #[error("the worker does not read what it is told")]
     Full,
+    /// It cannot be said on its channel, as an object that names a member twice to a Node worker with
+    /// `serialization = "advanced"`.
+    #[error("it cannot be said on the worker's channel: {0}")]
+    Unsendable(&'static str),
 }
 
 /// Why there is no answer.

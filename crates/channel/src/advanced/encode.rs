@@ -137,7 +137,11 @@ impl Encoder {
             }
             Some(Open::Object { names, .. }) => {
                 let frame = &self.frame;
-                let name = |place: &(usize, usize)| &frame[place.0..place.1];
+                // What stands before a name for its place's sake is no part of it.
+                let name = |place: &(usize, usize)| {
+                    let name = &frame[place.0..place.1];
+                    name.strip_prefix(&[tag::PADDING]).unwrap_or(name)
+                };
                 let own = &mut self.names[names..];
                 own.sort_unstable_by(|one, other| name(one).cmp(name(other)));
                 if own.windows(2).any(|two| name(&two[0]) == name(&two[1])) {

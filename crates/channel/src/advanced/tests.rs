@@ -150,6 +150,13 @@ fn a_text_that_is_no_message_becomes_no_frame() {
         assert_eq!(encode(json), Err(Unsendable::NoJson), "{json}");
     }
     assert_eq!(encode(r#"[{"a":1,"b":2,"\u0061":3}]"#), Err(Unsendable::TwoMembers));
+    // One of these names begins at an odd place.
+    for (first, second) in [("日", "日"), ("日", "\\u65e5"), ("é日", "é日")] {
+        for before in ["", r#""a":1,"#, r#""ab":1,"#] {
+            let json = format!(r#"{{{before}"{first}":1,"{second}":2}}"#);
+            assert_eq!(encode(&json), Err(Unsendable::TwoMembers), "{json}");
+        }
+    }
     assert!(encode(r#"[{"a":{"a":1}},{"a":2}]"#).is_ok());
     let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     assert_eq!(encode(&deep(1001)), Err(Unsendable::TooDeep));

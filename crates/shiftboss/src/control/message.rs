@@ -133,10 +133,7 @@ fn nobody(name: &str, untold: &[Untold]) -> Response {
         .map(|Untold { worker, slot, reason }| format!("worker {worker} (slot {slot}): {reason}"))
         .collect();
     let more = if untold.len() > REASONS { ", and so on" } else { "" };
-    let error = format!(
-        "no worker of `{name}` has a channel open with room for a message: {}{more}",
-        reasons.join(", ")
-    );
+    let error = format!("no worker of `{name}` could be told: {}{more}", reasons.join(", "));
     failure(StatusCode::CONFLICT, error, Some(SEE.to_owned()))
 }
 

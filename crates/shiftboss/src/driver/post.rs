@@ -229,7 +229,7 @@ impl Driver {
             Errand::Tell { worker, line, reply } => {
                 let told = self.workers.tell(worker, &line);
                 let unheard = reply.is_none_or(|reply| reply.send(told).is_err());
-                if let (true, Err(error @ Untold::Full)) = (unheard, told) {
+                if let (true, Err(error @ (Untold::Full | Untold::Unsendable(_)))) = (unheard, told) {
                     let name = self.workers.broker_of(worker).unwrap_or_default();
                     self.log.channel_error(&name, worker.0, &error.to_string());
                 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shiftboss_api::Numbers;
-use shiftboss_channel::{QueueFull, Reading, Rest};
+use shiftboss_channel::{NotTaken, Reading, Rest};
 use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, Slot, WorkerId};
 use shiftboss_core::time::Time;
@@ -163,7 +163,8 @@ impl Workers {
         }
         let rest = || self.post.rest(self.keeper.as_ref(), worker);
         let said = channel.map_or(Err(Untold::Gone), |channel| match channel.say(line, rest) {
-            Err(QueueFull) => Err(Untold::Full),
+            Err(NotTaken::QueueFull) => Err(Untold::Full),
+            Err(NotTaken::Unsendable(why)) => Err(Untold::Unsendable(why.words())),
             // That shows when it is written.
             Ok(()) if channel.is_deaf() => Err(Untold::Gone),
             Ok(()) => Ok(()),

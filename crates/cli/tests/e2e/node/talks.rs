@@ -126,6 +126,24 @@ fn whatever_is_told_is_heard() {
     });
 }
 
+#[test]
+fn what_v8_could_not_read_is_refused_with_the_reason_and_the_worker_lives() {
+    each(|node| {
+        let cluster = Cluster::asked(node, 1, "serialization = \"advanced\"\n");
+        for message in [r#"{"日":1,"日":2}"#, r#"{"a":1,"a":2}"#] {
+            let output = cluster.app.ask(&["send", "web/0", message]);
+            let said = text(&output.stderr);
+            assert!(
+                output.status.code() == Some(1) && said.contains("an object names a member twice"),
+                "{said}"
+            );
+        }
+        cluster.app.does(&["send", "web/0", r#"{"日":1,"本":2}"#]);
+        assert_eq!(cluster.tell(0, "return kept.heard"), json!([{"日": 1, "本": 2}]), "{node}");
+        assert_eq!(named(&cluster.app.log(), "worker_death"), 0);
+    });
+}
+
 /// Check 19.
 #[test]
 fn long_short_and_many_messages_arrive_whole_and_in_order() {
