@@ -56,7 +56,8 @@ impl Drop for End<'_> {
 /// Waits by poll(2): a thread that waits in recvmsg(2) is also woken for each message of this process that the broker
 /// takes, since there is room to write again (`unix_write_space` in `net/unix/af_unix.c`).
 ///
-/// While there is no room for messages more is taken only if somebody waits for a reply, or if it is the last.
+/// However many messages the program has not taken, more is read: the notice, questions and replies stand behind them. Only
+/// at the bound of bytes nothing is read but the last.
 fn take(
     context: &WorkerContext,
     inbox: &mut Inbox,
@@ -67,10 +68,8 @@ fn take(
     let wake = &context.shared.wake;
     loop {
         inbox.move_up();
-        let (at_most, listens) = {
-            let mut calls = lock(&context.shared.calls);
-            (calls.look(Instant::now()), !inbox.is_full() && calls.listen(inbox.has_room()))
-        };
+        let listens = !inbox.is_full();
+        let at_most = lock(&context.shared.calls).look(Instant::now());
         let at_most = at_most.and_then(|wait| Timespec::try_from(wait).ok());
         let wanted = if listens { PollFlags::IN } else { PollFlags::empty() };
         let mut polled = [PollFd::new(&socket, wanted), PollFd::new(wake, PollFlags::IN)];

@@ -64,11 +64,7 @@ impl Inbox {
         is_waiting
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.behind.is_empty()
-    }
-
-    /// Even for the sake of replies no more is to be taken.
+    /// No more is to be taken, whatever it is.
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= MOST
     }

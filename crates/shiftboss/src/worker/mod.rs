@@ -241,7 +241,8 @@ impl WorkerContext {
     }
 
     /// What the broker sends from now on; what was sent before anybody took it is lost, as with Node's `cluster`. A program
-    /// that stops taking it makes the broker wait; while it waits for an answer of the broker, up to 16 MiB are kept for it.
+    /// that does not take it is told to leave, asked and answered all the same. Up to 16 MiB are kept for it; then it makes the
+    /// broker wait, whose other words wait as well: such a worker is ended by the signals of its stop ladder.
     /// None if it was taken before.
     #[must_use]
     pub fn messages(&self) -> Option<Messages> {

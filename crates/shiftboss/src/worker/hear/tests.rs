@@ -141,6 +141,20 @@ fn a_reply_is_heard_behind_more_messages_than_there_is_room_for_and_so_is_the_no
 }
 
 #[test]
+fn the_notice_and_questions_are_heard_behind_more_messages_than_there_is_room_for_without_any_call() {
+    let (context, mut broker) = worker();
+    context.on_call(|_| Ok::<_, &str>("here"));
+    let mut messages = context.messages().unwrap();
+    say(&broker, MANY, String::new()).join().unwrap().unwrap();
+    assert_eq!(asked(&mut broker, 1), channel::reply(1, &json("here")));
+    writeln!(broker, "{NOTICE}").unwrap();
+    soon(async {
+        context.leaving().await;
+        take_numbers(&mut messages, MANY).await;
+    });
+}
+
+#[test]
 fn the_end_is_heard_behind_more_messages_than_there_is_room_for_and_they_still_come() {
     let (context, broker) = worker();
     let mut messages = context.messages().unwrap();
