@@ -39,7 +39,8 @@ use fuse::step;
 pub use framer::{Framer, Framing, Heard};
 pub use incoming::{Descriptors, Incoming, Reading};
 pub use message::{
-    BadLine, Message, add_line, call, error_reply, numbers, one_line, promoted, ready, reply, standby,
+    BadLine, Message, add_line, call, error_reply, is_too_long_to_ask, numbers, one_line, promoted, ready,
+    reply, standby, too_long,
 };
 pub use outgoing::{Going, NotTaken, Outgoing};
 pub use rest::Rest;

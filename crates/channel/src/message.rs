@@ -7,6 +7,8 @@ use memchr::memmem::Finder;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use crate::LONGEST;
+
 /// One line.
 #[derive(Clone, Copy, Debug)]
 pub enum Message<'a> {
@@ -160,17 +162,28 @@ pub fn call(id: u64, message: &RawValue) -> String {
     format!(r#"{{"cmd":"{CALL}","id":{id},"message":{}}}"#, one_line(message))
 }
 
-/// The line that answers.
+/// Whether a question is longer than a line may be with all that is around it, whatever its number.
 #[must_use]
-pub fn reply(id: u64, message: &RawValue) -> String {
-    format!(r#"{{"cmd":"{REPLY}","id":{id},"message":{}}}"#, one_line(message))
+pub fn is_too_long_to_ask(message: &RawValue) -> bool {
+    message.get().len() + call(u64::MAX, RawValue::NULL).len() - RawValue::NULL.get().len() > LONGEST
 }
 
-/// The line that says why there is no answer.
+/// The line that answers. An answer that no line can hold is an error instead.
+#[must_use]
+pub fn reply(id: u64, message: &RawValue) -> String {
+    let line = format!(r#"{{"cmd":"{REPLY}","id":{id},"message":{}}}"#, one_line(message));
+    if line.len() > LONGEST { error_reply(id, &format!("the answer is {TOO_LONG}")) } else { line }
+}
+
+/// The line that says why there is no answer; that this is too long, if it is.
 #[must_use]
 pub fn error_reply(id: u64, error: &str) -> String {
-    let error = serde_json::Value::from(error);
-    format!(r#"{{"cmd":"{REPLY}","id":{id},"error":{error}}}"#)
+    let line = |error: &str| {
+        let error = serde_json::Value::from(error);
+        format!(r#"{{"cmd":"{REPLY}","id":{id},"error":{error}}}"#)
+    };
+    let whole = line(error);
+    if whole.len() > LONGEST { line(&format!("why there is no answer is {TOO_LONG}")) } else { whole }
 }
 
 /// The line that tells work in hand and numbers.
@@ -181,15 +194,19 @@ pub fn numbers(numbers: &impl Serialize) -> serde_json::Result<String> {
     Ok(format!(r#"{{"cmd":"{NUMBERS}","message":{}}}"#, serde_json::to_string(numbers)?))
 }
 
-/// Adds a value to lines, with its end. One that cannot be JSON adds nothing.
+/// Adds a value to lines, with its end. One that cannot be JSON, or is too long, adds nothing.
 ///
 /// # Errors
-/// If it cannot be JSON.
+/// If it cannot be JSON, or is too long.
 pub fn add_line<T: Serialize + ?Sized>(lines: &mut Vec<u8>, message: &T) -> serde_json::Result<()> {
     let begin = lines.len();
     if let Err(error) = serde_json::to_writer(&mut *lines, message) {
         lines.truncate(begin);
         return Err(error);
+    }
+    if lines.len() - begin > LONGEST {
+        lines.truncate(begin);
+        return Err(too_long());
     }
     // White space, of JSON that the program has written itself: see `one_line`.
     let mut at = begin;
@@ -199,6 +216,12 @@ pub fn add_line<T: Serialize + ?Sized>(lines: &mut Vec<u8>, message: &T) -> serd
     }
     lines.push(b'\n');
     Ok(())
+}
+
+/// The error of a value that no line can hold.
+#[must_use]
+pub fn too_long() -> serde_json::Error {
+    serde::ser::Error::custom(format_args!("it is {TOO_LONG}"))
 }
 
 /// A value as one line: JSON may be written on several.
@@ -217,6 +240,7 @@ impl fmt::Display for BadLine {
 
 impl std::error::Error for BadLine {}
 
+const TOO_LONG: &str = "longer than 16 MiB, the most that a channel takes";
 const NODE: &str = "NODE_";
 const OURS: &str = "SHIFTBOSS_";
 const READY: &str = "SHIFTBOSS_READY";
@@ -291,6 +315,28 @@ mod tests {
         assert!(add_line(&mut lines, &std::collections::BTreeMap::from([((1, 2), 3)])).is_err());
         add_line(&mut lines, "a\nb").unwrap();
         assert_eq!(lines, b"{ \"a\": \"x\\ny\"  }\n\"a\\nb\"\n");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "large on purpose")]
+    fn no_line_is_longer_than_is_taken() {
+        let text = |length: usize| serde_json::value::to_raw_value(&"x".repeat(length - 2)).unwrap();
+        let around = call(u64::MAX, RawValue::NULL).len() - 4;
+        assert!(
+            !is_too_long_to_ask(&text(LONGEST - around)) && is_too_long_to_ask(&text(LONGEST - around + 1))
+        );
+        assert_eq!(call(u64::MAX, &text(LONGEST - around)).len(), LONGEST);
+        let around = reply(7, RawValue::NULL).len() - 4;
+        assert_eq!(reply(7, &text(LONGEST - around)).len(), LONGEST);
+        let long = "x".repeat(LONGEST);
+        for line in [reply(7, &text(LONGEST - around + 1)), error_reply(7, &long)] {
+            assert!(name(line.as_bytes()) == "error" && line.contains(TOO_LONG) && line.len() < 200);
+        }
+        let mut lines = b"1\n".to_vec();
+        add_line(&mut lines, &long[2..]).unwrap();
+        let length = lines.len();
+        assert!(add_line(&mut lines, &long[1..]).unwrap_err().to_string().contains(TOO_LONG));
+        assert_eq!((length, lines.len()), (LONGEST + 3, length));
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl<T: Send + 'static> Answer<T> {
 
     /// What was to be said cannot be.
     pub(crate) fn unspeakable(why: &serde_json::Error) -> Answer<T> {
-        let error = AskError::Refused(format!("the message cannot be JSON: {why}"));
+        let error = AskError::Refused(format!("the message cannot be sent: {why}"));
         Answer { coming: Box::pin(std::future::ready(Err(error))) }
     }
 

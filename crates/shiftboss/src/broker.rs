@@ -161,7 +161,7 @@ impl Broker {
         Members::of(self.clone())
     }
 
-    /// Tells all workers that have an open channel; resolves to how many were told. A message that cannot be JSON is told to
+    /// Tells all workers that have an open channel; resolves to how many were told. A message that cannot be JSON, or is longer than 16 MiB, is told to
     /// nobody, and is the answer's error.
     pub fn broadcast<T: Serialize + ?Sized>(&self, message: &T) -> Answer<u32> {
         let message = match json(message) {
@@ -176,7 +176,7 @@ impl Broker {
 
     /// Asks all workers that have an open channel; resolves to their answers, in order of their ids.
     pub fn call_all<T: Serialize + ?Sized, R>(&self, message: &T) -> CallAll<R> {
-        CallAll::new(self.clone(), json(message))
+        CallAll::new(self.clone(), question(message))
     }
 
     /// From now on, everything that its workers say and that happens to them, in order. The first who subscribes also gets what
@@ -214,7 +214,9 @@ impl Broker {
                 let number = worker.number();
                 let line = match answer(message, worker).map(|answer| json(&answer)) {
                     Ok(Ok(answer)) => shiftboss_channel::reply(id, &answer),
-                    Ok(Err(error)) => shiftboss_channel::error_reply(id, &error.to_string()),
+                    Ok(Err(error)) => {
+                        shiftboss_channel::error_reply(id, &format!("the answer cannot be sent: {error}"))
+                    }
                     Err(error) => shiftboss_channel::error_reply(id, &error.to_string()),
                 };
                 broker.run(Errand::Tell { worker: number, line: line.into_bytes(), reply: None });
@@ -248,13 +250,22 @@ impl std::fmt::Debug for Broker {
     }
 }
 
-/// As one line of JSON.
+/// As one line of JSON, which is not longer than one may be.
 pub(crate) fn json<T: Serialize + ?Sized>(message: &T) -> serde_json::Result<Box<RawValue>> {
     let raw = serde_json::value::to_raw_value(message)?;
+    if raw.get().len() > shiftboss_channel::LONGEST {
+        return Err(shiftboss_channel::too_long());
+    }
     match shiftboss_channel::one_line(&raw) {
         std::borrow::Cow::Borrowed(_) => Ok(raw),
         std::borrow::Cow::Owned(line) => RawValue::from_string(line),
     }
+}
+
+/// The same of a question: other words are around it.
+pub(crate) fn question<T: Serialize + ?Sized>(message: &T) -> serde_json::Result<Box<RawValue>> {
+    let raw = json(message)?;
+    if shiftboss_channel::is_too_long_to_ask(&raw) { Err(shiftboss_channel::too_long()) } else { Ok(raw) }
 }
 
 /// Portions that a subscriber may lag behind.

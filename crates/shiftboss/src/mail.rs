@@ -139,8 +139,8 @@ pub enum CallError {
     /// It ended before it answered.
     #[error("the worker ended before it answered")]
     Ended,
-    /// What was to be asked cannot be JSON.
-    #[error("the question cannot be JSON: {0}")]
+    /// What was to be asked cannot be JSON, or is longer than a channel takes: 16 MiB with what is around it.
+    #[error("the question cannot be asked: {0}")]
     Unspeakable(String),
     /// It did not answer in time.
     #[error("no answer within {}", span(*.0))]

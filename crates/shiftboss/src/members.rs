@@ -11,7 +11,7 @@ use shiftboss_core::spec::Signal;
 use tokio::sync::oneshot;
 
 use crate::answer::{Answer, AskError, Call};
-use crate::broker::{Broker, json};
+use crate::broker::{Broker, json, question};
 use crate::handle::Order;
 use crate::mail::{CallError, Errand};
 
@@ -57,7 +57,7 @@ impl Member {
         &self.broker
     }
 
-    /// Sends it a message: any value that serialises to JSON. It is on its way when the answer is there; whether it is read
+    /// Sends it a message: any value that serialises to JSON, of up to 16 MiB. It is on its way when the answer is there; whether it is read
     /// nobody knows. To be dropped if that does not matter: a failure is then reported.
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Answer<()> {
         let message = match json(message) {
@@ -72,7 +72,7 @@ impl Member {
 
     /// Asks it something: see [`WorkerContext::on_call`](crate::WorkerContext::on_call) for its side.
     pub fn call<T: Serialize + ?Sized, R>(&self, message: &T) -> Call<R> {
-        Call::to_worker(self.clone(), json(message))
+        Call::to_worker(self.clone(), question(message))
     }
 
     pub(crate) async fn ask(

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use shiftboss_api::{ANSWER_MS, Answer, Message, Question, Told, Untold};
-use shiftboss_channel::{LONGEST, one_line};
+use shiftboss_channel::{LONGEST, is_too_long_to_ask, one_line};
 use shiftboss_core::id::{BrokerId, WorkerId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::StreamExt as _;
@@ -61,7 +61,9 @@ pub(super) async fn call(
         let error = "timeout_ms: expected at most 86400000, a day".to_owned();
         return Err(failure(StatusCode::BAD_REQUEST, error, None));
     }
-    let message = Letter::from(line(&message).map(|_| message)?);
+    if is_too_long_to_ask(&message) {
+        return Err(too_long());
+    }
     let mut asked = Vec::new();
     for (worker, slot) in audience(&handle, broker, &name, slot).await? {
         let (reply, answer) = oneshot::channel();

@@ -23,7 +23,7 @@ use shiftboss_channel::{self as channel, socket};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::answer::Call;
-use crate::broker::json;
+use crate::broker::{json, question};
 use crate::engine::block_on;
 use crate::mail::CallError;
 use crate::os::activation;
@@ -183,7 +183,7 @@ impl WorkerContext {
     /// before.
     ///
     /// # Errors
-    /// `InvalidData` if the value cannot be JSON, `BrokenPipe` if the channel is closed.
+    /// `InvalidData` if the value cannot be JSON or is longer than 16 MiB, `BrokenPipe` if the channel is closed.
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> io::Result<()> {
         let mut line = Vec::with_capacity(USUAL);
         channel::add_line(&mut line, message)?;
@@ -210,7 +210,7 @@ impl WorkerContext {
     /// Asks the broker something: see [`Broker::on_call`](crate::Broker::on_call) for its side. What a broker process was
     /// asked and has not answered when it dies stays unanswered, and ends with [`CallError::TimedOut`].
     pub fn call<T: Serialize + ?Sized, R>(&self, message: &T) -> Call<R> {
-        Call::to_broker(self.clone(), json(message))
+        Call::to_broker(self.clone(), question(message))
     }
 
     pub(crate) async fn ask(&self, message: &RawValue, within: Duration) -> Result<Box<RawValue>, CallError> {
@@ -233,7 +233,7 @@ impl WorkerContext {
     ) {
         let line = move |id: u64, message: Message| match answer(message).map(|answer| json(&answer)) {
             Ok(Ok(answer)) => channel::reply(id, &answer),
-            Ok(Err(error)) => channel::error_reply(id, &error.to_string()),
+            Ok(Err(error)) => channel::error_reply(id, &format!("the answer cannot be sent: {error}")),
             Err(error) => channel::error_reply(id, &error.to_string()),
         };
         // Dropped once the lock is free: it is the program's.
