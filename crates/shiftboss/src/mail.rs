@@ -151,6 +151,10 @@ pub enum CallError {
     /// The answer is of another form than was asked for.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
+    /// A worker asks on the very thread that would hear the answer: within its
+    /// [`on_call`](crate::WorkerContext::on_call).
+    #[error("who answers a question cannot wait for an answer: it is heard on the same thread")]
+    WouldHang,
     /// The app has ended; to a worker: its channel is closed.
     #[error("the app has ended")]
     AppEnded,

@@ -25,6 +25,7 @@ pub(super) fn begin(context: &WorkerContext, messages: mpsc::Sender<Message>) ->
 }
 
 fn hear_all(context: &WorkerContext, messages: mpsc::Sender<Message>) {
+    let _ = context.shared.hearing.set(std::thread::current().id());
     let end = End(context);
     let mut inbox = Inbox::new(messages, Waker::from(Arc::clone(&context.shared)));
     let mut framer = Framer::new(Framing::Lines, LONGEST);

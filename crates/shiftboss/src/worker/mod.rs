@@ -12,8 +12,9 @@ use std::env;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Wake;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     calls: Mutex<calls::Calls>,
     /// Wakes the hearing thread.
     wake: OwnedFd,
+    hearing: OnceLock<ThreadId>,
     answers: Mutex<Option<Answerer>>,
     /// It has been told to leave, or nobody is there any more.
     leaving: watch::Sender<bool>,
@@ -135,6 +137,7 @@ impl WorkerContext {
             is_ready: AtomicBool::new(false),
             calls: Mutex::default(),
             wake,
+            hearing: OnceLock::new(),
             answers: Mutex::default(),
             leaving: watch::Sender::new(false),
             messages: Mutex::new(Some(receiver)),
@@ -214,6 +217,10 @@ impl WorkerContext {
     }
 
     pub(crate) async fn ask(&self, message: &RawValue, within: Duration) -> Result<Box<RawValue>, CallError> {
+        // Whoever waits there waits for itself, and nothing is heard any more.
+        if self.shared.hearing.get() == Some(&std::thread::current().id()) {
+            return Err(CallError::WouldHang);
+        }
         let (reply, answer) = oneshot::channel();
         let (id, is_news) = lock(&self.shared.calls).begin(reply, within, Instant::now());
         if is_news {
@@ -226,7 +233,8 @@ impl WorkerContext {
     }
 
     /// Answers what the broker asks ([`Member::call`](crate::Member::call)), on the thread that hears the channel: it must not take long.
-    /// One that panics has refused.
+    /// One that panics has refused. Nothing is heard meanwhile, so it cannot wait for messages, nor ask: what it asks itself
+    /// ends with [`CallError::WouldHang`] at once. A task or a thread that it starts may ask.
     pub fn on_call<R: Serialize, E: std::fmt::Display>(
         &self,
         mut answer: impl FnMut(Message) -> Result<R, E> + Send + 'static,

@@ -1,8 +1,8 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Mutex, OnceLock};
 use std::task::{Context, Wake};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,6 +27,7 @@ fn worker() -> (WorkerContext, UnixStream) {
         is_ready: AtomicBool::new(false),
         calls: Mutex::default(),
         wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap(),
+        hearing: OnceLock::new(),
         answers: Mutex::default(),
         leaving: watch::Sender::new(false),
         messages: Mutex::new(Some(receiver)),
@@ -78,6 +79,44 @@ fn an_answer_may_name_another_one_to_answer_from_then_on() {
     });
     for (id, answer) in [(1, "first"), (2, "later"), (3, "later")] {
         assert_eq!(asked(&mut broker, id), channel::reply(id, &json(answer)));
+    }
+}
+
+#[test]
+fn whoever_answers_cannot_wait_for_an_answer_itself_but_another_thread_can() {
+    let (context, mut broker) = worker();
+    let same = context.clone();
+    context.on_call(move |_| {
+        let own = same.call::<_, u8>(&1).wait();
+        let same = same.clone();
+        std::thread::spawn(move || same.call::<_, u8>(&2).wait());
+        Ok::<_, &str>(own.unwrap_err().to_string())
+    });
+    let why = CallError::WouldHang.to_string();
+    let mut expected = vec![channel::call(1, &json(&2)), channel::reply(1, &json(&why))];
+    writeln!(broker, "{}", channel::call(1, RawValue::NULL)).unwrap();
+    let mut lines: Vec<_> = BufReader::new(&broker).lines().take(2).map(Result::unwrap).collect();
+    lines.sort();
+    expected.sort();
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn what_is_too_long_for_a_line_is_an_error_of_whoever_says_it() {
+    let (context, mut broker) = worker();
+    let long = "x".repeat(channel::LONGEST - 1);
+    for error in [context.send(&long), context.send_all([&long])] {
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+    // With what is around a question it is too long as well.
+    let error = context.call::<_, u8>(&long[2..]).wait().unwrap_err();
+    assert!(matches!(error, CallError::Unspeakable(_)), "{error}");
+    // The second would do as a message.
+    let mut lengths = [1, 3].map(|less| channel::LONGEST - less).into_iter();
+    context.on_call(move |_| lengths.next().map(|length| "x".repeat(length)).ok_or("no more"));
+    for id in 0..2 {
+        let answer = asked(&mut broker, id);
+        assert!(answer.contains("error") && answer.contains("longer than 16 MiB"), "{answer:.100}");
     }
 }
 
