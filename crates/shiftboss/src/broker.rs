@@ -1,5 +1,6 @@
 //! A [`Broker`]: keeps the workers of one type on shift, for the program that it is in.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -187,12 +188,14 @@ impl Broker {
         self.subscription(false)
     }
 
-    /// Calls `act` with everything that [`Broker::subscribe`] gives, on a thread of its own, until the app ends.
+    /// Calls `act` with everything that [`Broker::subscribe`] gives, on a thread of its own, until the app ends. A
+    /// panic of `act` costs the event, not those after it.
     pub fn on_event(&self, mut act: impl FnMut(BrokerEvent) + Send + 'static) {
         let mut subscription = self.subscribe();
         let act = move || {
             while let Some(event) = subscription.blocking_recv() {
-                act(event);
+                // The panic has been told by the hook; the next event is another one.
+                let _ = catch_unwind(AssertUnwindSafe(|| act(event)));
             }
         };
         // Without a thread there is nobody to act; the channels are then not held up either.
@@ -201,7 +204,7 @@ impl Broker {
 
     /// Answers what workers ask ([`WorkerContext::call`](crate::WorkerContext::call)), on a thread of its own. A question that
     /// came before waits for it, for 5 s at most. One answerer a broker: with several, each question goes to all, and the
-    /// first answer counts.
+    /// first answer counts. One that panics has refused.
     pub fn on_call<R: Serialize, E: std::fmt::Display>(
         &self,
         mut answer: impl FnMut(Message, Member) -> Result<R, E> + Send + 'static,
@@ -212,13 +215,17 @@ impl Broker {
             while let Some(event) = subscription.blocking_recv() {
                 let BrokerEvent::Call { id, message, worker } = event else { continue };
                 let number = worker.number();
-                let line = match answer(message, worker).map(|answer| json(&answer)) {
+                let line = || match answer(message, worker).map(|answer| json(&answer)) {
                     Ok(Ok(answer)) => shiftboss_channel::reply(id, &answer),
                     Ok(Err(error)) => {
                         shiftboss_channel::error_reply(id, &format!("the answer cannot be sent: {error}"))
                     }
                     Err(error) => shiftboss_channel::error_reply(id, &error.to_string()),
                 };
+                // The panic has been told by the hook.
+                let line = catch_unwind(AssertUnwindSafe(line)).unwrap_or_else(|_| {
+                    shiftboss_channel::error_reply(id, "the app panicked over this question")
+                });
                 broker.run(Errand::Tell { worker: number, line: line.into_bytes(), reply: None });
             }
         };

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use shiftboss::options::{Kind, Ready, Signal};
 use shiftboss::{
-    App, Broker, BrokerEvent, BrokerOptions, CallError, EventName, Extensions, Hooks, Listen, Member,
-    Subscription, WorkerExit, WorkerInfo,
+    App, AskError, Broker, BrokerEvent, BrokerOptions, CallError, EventName, Extensions, Hooks, Listen,
+    Member, Subscription, WorkerExit, WorkerInfo,
 };
 
 fn example(name: &str) -> PathBuf {
@@ -338,6 +338,51 @@ fn questions_are_answered_both_ways_and_a_worker_that_dies_is_an_error() {
     });
     worker.kill(Signal::KILL);
     assert!(matches!(dying.join().unwrap(), Err(CallError::Ended | CallError::Untold(_))));
+}
+
+#[test]
+fn what_no_line_can_hold_is_refused_and_the_worker_is_told_what_comes_after_it() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("talks", 1));
+    let worker = the_worker(&broker);
+    let long = "x".repeat(16 << 20);
+    let refused = |error| matches!(&error, AskError::Refused(why) if why.contains("longer than 16 MiB"));
+    assert!(refused(worker.send(&long).wait().unwrap_err()));
+    assert!(refused(broker.broadcast(&long).wait().unwrap_err()));
+    // As a message it would do, and not with what is around a question.
+    let (_, long) = long.split_at(2);
+    assert!(matches!(worker.call::<_, i64>(long).wait(), Err(CallError::Unspeakable(_))));
+    let all = broker.call_all::<_, i64>(long).wait();
+    assert!(matches!(&all[..], [(_, Err(CallError::Unspeakable(_)))]));
+    broker.on_call(|_, _| Ok::<_, &str>("x".repeat(16 << 20)));
+    worker.send("ask").wait().unwrap();
+    let answer = |event| said(event).filter(|(message, _)| !message.contains("here"));
+    assert!(next(&mut events, answer).0.contains("the answer cannot be sent: it is longer than 16 MiB"));
+}
+
+#[test]
+fn a_panic_of_whoever_answers_or_hears_costs_that_one_question_and_event() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("talks", 1));
+    let worker = the_worker(&broker);
+    let mut is_first = true;
+    broker.on_call(move |_, _| {
+        assert!(!std::mem::take(&mut is_first), "the first question");
+        Ok::<_, &str>("answered")
+    });
+    let (heard, hears) = std::sync::mpsc::channel();
+    broker.on_event(move |event| {
+        let Some((message, _)) = said(event) else { return };
+        heard.send(message.clone()).unwrap();
+        assert!(!message.contains("panicked"), "the first answer");
+    });
+    let answer = |event| said(event).filter(|(message, _)| !message.contains("here"));
+    for expected in ["panicked over this question", "answered"] {
+        worker.send("ask").wait().unwrap();
+        assert!(next(&mut events, answer).0.contains(expected));
+    }
+    let within = Duration::from_secs(30);
+    while hears.recv_timeout(within).expect("it hears nothing any more") != "\"answered\"" {}
 }
 
 #[test]
