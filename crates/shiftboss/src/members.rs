@@ -90,7 +90,7 @@ impl Member {
         self.broker.run(Errand::Signal { worker: self.worker, signal: signal.0 });
     }
 
-    /// Ends its channel: it sees that, and has a second to leave before it is asked to by its ladder.
+    /// Ends its channel, once what it has said is heard: it sees that, and has a second to leave before it is asked to by its ladder.
     pub fn disconnect(&self) {
         self.broker.run(Errand::HangUp { worker: self.worker });
     }

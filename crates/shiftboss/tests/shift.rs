@@ -46,7 +46,7 @@ impl Drop for Stage {
     }
 }
 
-fn next<T>(events: &mut Subscription, wanted: impl Fn(BrokerEvent) -> Option<T>) -> T {
+fn next<T>(events: &mut Subscription, mut wanted: impl FnMut(BrokerEvent) -> Option<T>) -> T {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         match events.try_recv() {
@@ -419,6 +419,31 @@ fn one_whose_channel_is_closed_leaves() {
     let (broker, mut events) = stage.start("api", workers_that("quiet", 1));
     the_worker(&broker).disconnect();
     assert_eq!(next(&mut events, ended).code, Some(0));
+}
+
+#[test]
+fn what_a_worker_has_said_before_its_channel_is_closed_is_heard() {
+    let stage = Stage::new();
+    let (broker, mut events) = stage.start("api", workers_that("marks", 1));
+    let worker = the_worker(&broker);
+    // So many that they are not all taken while nobody takes them from the subscription.
+    for number in 0..120 {
+        let mark = stage.folder.path().join(number.to_string());
+        worker.send(&mark).wait().unwrap();
+        while !mark.exists() {
+            std::thread::yield_now();
+        }
+    }
+    worker.disconnect();
+    let mut heard = 0;
+    let exit = next(&mut events, |event| match event {
+        BrokerEvent::WorkerMessage { message, .. } => {
+            heard += u32::from(message.get() == "0");
+            None
+        }
+        event => ended(event),
+    });
+    assert_eq!((exit.code, heard), (Some(0), 120));
 }
 
 #[test]

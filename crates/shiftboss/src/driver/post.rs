@@ -252,7 +252,7 @@ impl Driver {
             Errand::Signal { worker, signal } => {
                 self.workers.signal(worker, shiftboss_core::spec::Signal(signal));
             }
-            Errand::HangUp { worker } => self.workers.hang_up(worker, &mut self.inputs),
+            Errand::HangUp { worker } => self.workers.hang_up(worker, &mut *self.log, &mut self.inputs),
             Errand::Expect => self.post.early.begin(),
             Errand::Subscribe(subscriber) => self.post.subscribe(subscriber),
         }

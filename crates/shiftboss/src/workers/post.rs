@@ -198,12 +198,18 @@ impl Workers {
         self.wait_for_room(worker);
     }
 
-    /// Ends a worker's channel; it sees that, and is given the time of one that has closed it itself.
-    pub(crate) fn hang_up(&mut self, worker: WorkerId, inputs: &mut VecDeque<Input>) {
+    /// Ends a worker's channel; it sees that, and is given the time of one that has closed it itself. What it has said until
+    /// now is heard before.
+    pub(crate) fn hang_up(&mut self, worker: WorkerId, log: &mut dyn Log, inputs: &mut VecDeque<Input>) {
+        if !self.has_more(worker) {
+            return;
+        }
+        self.hear_rest(worker, log, inputs);
         let channel = self.processes.get_mut(&worker).and_then(|process| process.channel.as_mut());
-        let Some(channel) = channel.filter(|channel| !channel.has_ended()) else { return };
-        channel.end();
-        inputs.push_back(Input::HungUp { worker });
+        if let Some(channel) = channel.filter(|channel| !channel.has_ended()) {
+            channel.end();
+            inputs.push_back(Input::HungUp { worker });
+        }
         if let Some(channel) = self.processes.get(&worker).and_then(|process| process.channel.as_ref()) {
             self.leave_poller(channel.as_fd());
         }
@@ -324,6 +330,13 @@ impl Workers {
         log: &mut dyn Log,
         inputs: &mut VecDeque<Input>,
     ) {
+        self.hear_rest(worker, log, inputs);
+        // That it has closed its channel is no news any more.
+        inputs.retain(|input| !matches!(input, Input::HungUp { worker: of } if *of == worker));
+    }
+
+    /// What is in the channel, and what comes meanwhile, within bounds.
+    fn hear_rest(&mut self, worker: WorkerId, log: &mut dyn Log, inputs: &mut VecDeque<Input>) {
         for _ in 0..LAST_PORTIONS {
             if self.hear_portion(worker, Channel::hear_last, log, inputs) == Reading::Ended
                 || !self.has_more(worker)
@@ -331,8 +344,6 @@ impl Workers {
                 break;
             }
         }
-        // That it has closed its channel is no news any more.
-        inputs.retain(|input| !matches!(input, Input::HungUp { worker: of } if *of == worker));
     }
 
     fn has_more(&self, worker: WorkerId) -> bool {
@@ -420,7 +431,7 @@ impl Workers {
 const MOST_NUMBERS: usize = 4096;
 /// Bytes taken from one channel at a time.
 const PORTION: usize = 64 * 1024;
-/// Portions taken from a dead worker's channel: more than a socket holds.
+/// Portions taken from a channel at its end: more than a socket holds.
 const LAST_PORTIONS: usize = 64;
 /// Until those who were too slow are looked at again.
 const SOON: Duration = Duration::from_millis(10);

@@ -58,6 +58,10 @@ impl Worker for Fixture {
                 let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap_or_default();
                 let _ = context.send(name.trim_end());
             }
+            file if self.role == "marks" => {
+                let _ = context.send(&0);
+                let _ = std::fs::write(file.trim_matches('"'), "");
+            }
             broker if self.role == "keeps" => {
                 while is_running(broker) && !context.is_leaving() {
                     tokio::time::sleep(Duration::from_micros(100)).await;
