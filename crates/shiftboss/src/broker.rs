@@ -182,7 +182,8 @@ impl Broker {
 
     /// From now on, everything that its workers say and that happens to them, in order. The first who subscribes also gets what
     /// has happened since the broker was started, or its process has gone on, up to a megabyte. A subscriber that does not keep up
-    /// slows its workers down: what they say waits in their channels.
+    /// slows its workers down: what they say waits in their channels. Events, and what workers said last, do not wait there: up
+    /// to 16 MiB of them are kept, then it is only counted how many are dropped ([`BrokerEvent::Missed`]).
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
         self.subscription(false)

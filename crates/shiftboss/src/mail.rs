@@ -16,16 +16,37 @@ pub(crate) enum Happening {
     Event(Arc<api::Event>),
     /// A worker said these, in order.
     Said(Arc<Said>),
+    /// So many events and messages were dropped here.
+    Missed(u64),
 }
 
 impl Happening {
     /// About as many bytes as it takes.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Happening::Event(_) => 512,
+            Happening::Event(_) | Happening::Missed(_) => 512,
             Happening::Said(said) => {
                 said.messages.iter().map(|message| message.letter.get().len() + 64).sum()
             }
+        }
+    }
+
+    /// Whether there is a question in it.
+    pub(crate) fn asks(&self) -> bool {
+        match self {
+            Happening::Said(said) => {
+                said.messages.iter().any(|message| matches!(message.kind, Kind::Call(_)))
+            }
+            Happening::Event(_) | Happening::Missed(_) => false,
+        }
+    }
+
+    /// How many events and messages it is.
+    pub(crate) fn count(&self) -> u64 {
+        match self {
+            Happening::Event(_) => 1,
+            Happening::Said(said) => said.messages.len() as u64,
+            Happening::Missed(count) => *count,
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::mail::{Happening, Kind, Said};
 use crate::members::Member;
 
 /// Everything that happens to a [`Broker`] from a moment on: to be awaited in any runtime, or waited for outside of one.
-/// One that is not read slows the workers down; drop what is not needed.
+/// One that is not read slows the workers down, and misses events in the end: see [`BrokerEvent::Missed`]. Drop what is not
+/// needed.
 pub struct Subscription {
     broker: Broker,
     happenings: mpsc::Receiver<Happening>,
@@ -60,6 +61,8 @@ pub enum BrokerEvent {
         /// Which worker.
         worker: Member,
     },
+    /// So many events and messages were dropped here, since this subscription was not read while 16 MiB waited for it.
+    Missed(u64),
     /// Something else that has changed: see [`EventName`]. Events that are told in this way are those of
     /// `shiftboss events`.
     Other(Arc<Event>),
@@ -186,6 +189,7 @@ impl Subscription {
     fn take(&mut self, happening: Happening) -> Option<BrokerEvent> {
         match happening {
             Happening::Event(event) => Some(self.event(event)),
+            Happening::Missed(count) => Some(BrokerEvent::Missed(count)),
             Happening::Said(said) => {
                 let worker = Member::of(self.broker.clone(), said.worker, said.pid, said.slot);
                 self.portion = Some(Portion { said, worker, next: 0 });

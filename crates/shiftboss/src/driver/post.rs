@@ -29,6 +29,8 @@ pub(super) struct Post {
     calls: BTreeMap<(WorkerId, u64), Call>,
     /// Since [`Driver::give_way`].
     has_handed_on: bool,
+    /// With so many questions those are dropped that nobody waits for any more.
+    tidies_at: usize,
     /// The number of the last question; begins where no other process has begun.
     last_call: Option<u64>,
     early: Early,
@@ -38,6 +40,10 @@ pub(super) struct Post {
 struct Queue {
     subscriber: Subscriber,
     backlog: VecDeque<Happening>,
+    /// About as many as it takes.
+    bytes: usize,
+    /// What there was no room for behind it; until that is told, nothing else is.
+    missed: u64,
 }
 
 struct Call {
@@ -73,15 +79,18 @@ impl Post {
 
     fn subscribe(&mut self, subscriber: Subscriber) {
         let early = self.early.take(subscriber.broker, subscriber.answers);
-        let mut queue = Queue { subscriber, backlog: early.into() };
-        queue.go_on();
+        let mut queue = Queue { subscriber, backlog: VecDeque::new(), bytes: 0, missed: 0 };
+        early.into_iter().for_each(|happening| queue.put(happening));
         self.subscribers.push(queue);
     }
 
     fn put(&mut self, broker: BrokerId, happening: &Happening) {
         self.early.keep(broker, happening);
         for queue in self.subscribers.iter_mut().filter(|queue| queue.subscriber.broker == broker) {
-            queue.put(happening.clone());
+            // Whoever answers need not know of anything else.
+            if !queue.subscriber.answers || happening.asks() {
+                queue.put(happening.clone());
+            }
         }
     }
 
@@ -111,6 +120,15 @@ impl Post {
         self.subscribers.iter().any(answers)
     }
 
+    /// Keeps a question until it is answered, due, or many more were asked since nobody waits for it any more.
+    fn ask(&mut self, worker: WorkerId, id: u64, call: Call) {
+        self.calls.insert((worker, id), call);
+        if self.calls.len() >= self.tidies_at.max(USUAL) {
+            self.calls.retain(|_, call| !call.reply.is_closed());
+            self.tidies_at = 2 * self.calls.len();
+        }
+    }
+
     fn next_call(&mut self) -> u64 {
         let last = self.last_call.get_or_insert_with(|| u64::try_from(random() & MOST_FIRST).unwrap_or(0));
         *last += 1;
@@ -124,16 +142,37 @@ impl Queue {
     }
 
     fn put(&mut self, happening: Happening) {
-        self.backlog.push_back(happening);
+        let bytes = happening.size();
+        let has_room = self.backlog.is_empty() || self.bytes + bytes <= MOST;
+        if self.missed > 0 || !has_room {
+            self.missed += happening.count();
+        } else {
+            self.bytes += bytes;
+            self.backlog.push_back(happening);
+        }
         self.go_on();
     }
 
     fn go_on(&mut self) {
-        while let Some(next) = self.backlog.pop_front() {
+        loop {
+            let Some(next) = self.backlog.pop_front() else {
+                if self.missed == 0 {
+                    return;
+                }
+                let missed = Happening::Missed(std::mem::take(&mut self.missed));
+                self.bytes = missed.size();
+                self.backlog.push_back(missed);
+                continue;
+            };
+            let bytes = next.size();
             match self.subscriber.queue.try_send(next) {
-                Ok(()) => {}
+                Ok(()) => self.bytes -= bytes,
                 Err(mpsc::error::TrySendError::Full(next)) => return self.backlog.push_front(next),
-                Err(mpsc::error::TrySendError::Closed(_)) => return self.backlog.clear(),
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    self.backlog.clear();
+                    (self.bytes, self.missed) = (0, 0);
+                    return;
+                }
             }
         }
     }
@@ -244,7 +283,7 @@ impl Driver {
                 match self.workers.tell(worker, channel::call(id, &message).as_bytes()) {
                     Ok(()) => {
                         let call = Call { reply, within, until: clock::now() + within };
-                        self.post.calls.insert((worker, id), call);
+                        self.post.ask(worker, id, call);
                     }
                     Err(untold) => drop(reply.send(Err(untold.into()))),
                 }
@@ -267,7 +306,14 @@ pub(super) fn gone(event: &Event) -> Option<WorkerId> {
     }
 }
 
+/// Questions that there may be without a look at who still waits.
+const USUAL: usize = 64;
+/// Bytes that wait for a subscriber beside its queue. One thing of any size always has room.
+const MOST: usize = 16 << 20;
 /// Until a subscriber that was too slow is looked at again.
 const SOON: Duration = Duration::from_millis(10);
 /// The number of a process's first question is drawn below this; JSON has no whole numbers above 2^53.
 const MOST_FIRST: u128 = (1 << 50) - 1;
+
+#[cfg(test)]
+mod tests;

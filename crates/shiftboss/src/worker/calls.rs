@@ -11,6 +11,8 @@ use crate::mail::{Answer, CallError};
 pub(super) struct Calls {
     open: BTreeMap<u64, Open>,
     last: u64,
+    /// With so many those are dropped that nobody waits for any more.
+    tidies_at: usize,
     /// The hearing thread waits until then at the latest; for ever if there is none. It may be too early.
     looks_at: Option<Instant>,
     /// There is no hearing thread any more.
@@ -38,6 +40,10 @@ impl Calls {
         }
         let until = now.checked_add(within);
         self.open.insert(self.last, Open { reply, within, until });
+        if self.open.len() >= self.tidies_at.max(USUAL) {
+            self.open.retain(|_, open| !open.reply.is_closed());
+            self.tidies_at = 2 * self.open.len();
+        }
         let is_sooner = until.is_some_and(|until| self.looks_at.is_none_or(|looks_at| until < looks_at));
         if is_sooner {
             self.looks_at = until;
@@ -71,6 +77,9 @@ impl Calls {
     }
 }
 
+/// So many may be open without a look at who still waits.
+const USUAL: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn without_room_what_comes_is_heard_while_there_are_calls_and_the_thread_learns_of_the_next() {
+    fn those_that_nobody_waits_for_any_more_do_not_pile_up() {
         let (mut calls, now) = (Calls::default(), Instant::now());
         let waits: Vec<_> = (0..100).map(|_| begin(&mut calls, Duration::MAX, now).1).collect();
         for _ in 0..10_000 {

@@ -110,7 +110,7 @@ impl Early {
                 for happening in std::mem::take(&mut kept.asked).happenings {
                     match happening {
                         Happening::Said(said) => unanswered.extend(questions(&said)),
-                        Happening::Event(_) => {}
+                        Happening::Event(_) | Happening::Missed(_) => {}
                     }
                 }
             }
