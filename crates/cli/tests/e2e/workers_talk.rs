@@ -156,6 +156,30 @@ fn a_worker_that_is_not_listened_to_any_more_is_signalled_at_once() {
 }
 
 #[test]
+fn numbers_that_are_not_taken_are_told_once() {
+    let app = beside(
+        "numbers = lambda message: say(b'{\"cmd\":\"SHIFTBOSS_NUMBERS\",\"message\":' + message + b'}\\n')\n\
+         numbers(b'{\"busy\":2,\"counters\":{\"requests\":7}}')\n\
+         for _ in range(3): numbers(b'{\"busy\":-1}'); numbers(b'{\"counters\":{\"' + b'x' * 5000 + b'\":1}}')\n\
+         say(b'\"after\"\\n')\ntime.sleep(1000)",
+    );
+    let refused = |log: &[Value]| {
+        let is_one = |entry: &&Value| {
+            entry["text"].as_str().is_some_and(|text| text.contains("numbers are not taken"))
+        };
+        log.iter().filter(is_one).count()
+    };
+    app.until("it is told", |log| refused(log) > 0);
+    eventually("those of the form stay", || {
+        let mut workers = app.status().brokers.into_iter().flat_map(|broker| broker.workers);
+        workers.any(|worker| worker.numbers.is_some_and(|numbers| numbers.busy == 2))
+    });
+    app.does(&["recycle", "bad"]);
+    app.until("its successor's are told as well", |log| refused(log) > 1);
+    assert_eq!(refused(&app.stop().1), 2, "once of each");
+}
+
+#[test]
 fn fifteen_bad_lines_are_passed_over() {
     let app = beside("for line in channel.makefile('rb'):\n  say(b'nul\\n' * 15)\n  say(b'\"after\"\\n')");
     let watch = Watch::of(&app);

@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use shiftboss_api::Numbers;
 use shiftboss_channel::{NotTaken, Reading, Rest};
 use shiftboss_core::Input;
@@ -45,6 +46,8 @@ pub(super) struct Post {
     cut: Vec<WorkerId>,
     /// What they last said of themselves.
     numbers: BTreeMap<WorkerId, Numbers>,
+    /// Of these it was told that what they say of themselves is not taken.
+    refused_numbers: BTreeSet<WorkerId>,
 }
 
 /// What one worker has said, in order.
@@ -88,6 +91,7 @@ impl Post {
         self.writing.remove(&worker);
         self.waiting.remove(&worker);
         self.numbers.remove(&worker);
+        self.refused_numbers.remove(&worker);
         self.unrecorded.retain(|other| *other != worker);
     }
 }
@@ -299,14 +303,16 @@ impl Workers {
                     inputs.push_back(Input::HungUp { worker });
                     inputs.push_back(Input::Garbled { worker });
                 }
-                // Numbers of another form are no numbers.
-                Word::Numbers(letter) => {
-                    if letter.get().len() <= MOST_NUMBERS
-                        && let Ok(numbers) = serde_json::from_str(letter.get())
-                    {
-                        self.post.numbers.insert(worker, numbers);
+                Word::Numbers(letter) => match numbers_of(&letter) {
+                    Ok(numbers) => drop(self.post.numbers.insert(worker, numbers)),
+                    // Once is enough: it may say them often.
+                    Err(why) => {
+                        if self.post.refused_numbers.insert(worker) {
+                            let error = format!("its numbers are not taken: {why}");
+                            log.channel_error(&process.broker, worker.0, &error);
+                        }
                     }
-                }
+                },
                 Word::Node(said) => self.stage.hear(worker, said),
                 // As programs for PM2 say it.
                 Word::Message { ref letter, .. } if process.says_ready && letter.get() == "\"ready\"" => {
@@ -425,6 +431,15 @@ impl Workers {
             }
         }
     }
+}
+
+/// What a worker says of itself, or why that is not taken.
+fn numbers_of(letter: &RawValue) -> Result<Numbers, String> {
+    let length = letter.get().len();
+    if length > MOST_NUMBERS {
+        return Err(format!("{length} bytes, and {MOST_NUMBERS} may be"));
+    }
+    serde_json::from_str(letter.get()).map_err(|error| error.to_string())
 }
 
 /// Bytes of what a worker may say of itself, kept for each.
