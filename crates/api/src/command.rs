@@ -101,6 +101,9 @@ pub enum Outcome {
     Refused {
         /// Why.
         reason: String,
+        /// Something else is under way: it makes sense to try again.
+        #[serde(default)]
+        busy: bool,
     },
 }
 

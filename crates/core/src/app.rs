@@ -1,7 +1,7 @@
 //! The app: entry to the rules. Owns the brokers, what they share, and the end of all.
 
 use crate::broker::Broker;
-use crate::effect::{Done, Effect, Outcome};
+use crate::effect::{Done, Effect, Outcome, TOO_MANY};
 use crate::event::What;
 use crate::id::{BrokerId, RequestId, WorkerId};
 use crate::input::{Command, Input, Verb};
@@ -280,7 +280,7 @@ impl App {
 }
 
 fn too_many() -> Outcome {
-    Outcome::Refused(format!("too many commands wait ({MOST_OPEN}): try again when some are answered"))
+    Outcome::Refused(format!("{TOO_MANY} ({MOST_OPEN}): try again when some are answered"))
 }
 
 /// A spawn blocks for the time of an exec; after this many the caller gets its turn.

@@ -110,6 +110,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Refused only since too much else is under way: it makes sense to ask again.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Outcome::Refused(why) if why.starts_with(TOO_MANY))
+    }
+
     /// The same, its text short enough to be recorded.
     pub(crate) fn bounded(self) -> Outcome {
         match self {
@@ -120,6 +126,9 @@ impl Outcome {
         }
     }
 }
+
+/// How the refusal of a command begins beside which too many others wait.
+pub(crate) const TOO_MANY: &str = "too many commands wait";
 
 /// What a command has reached; numbers that do not apply are 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -73,7 +73,7 @@ impl Done {
             }
             api::Outcome::Failed { reason, last_lines, .. } => Err(AskError::Failed { reason, last_lines }),
             api::Outcome::Superseded { reason } => Err(AskError::Superseded(reason)),
-            api::Outcome::Refused { reason } => Err(AskError::Refused(reason)),
+            api::Outcome::Refused { reason, .. } => Err(AskError::Refused(reason)),
         }
     }
 }

@@ -268,6 +268,7 @@ fn backoff(slot: Option<Slot>, retry_at: Time, status: &BrokerStatus, moment: Mo
 
 /// How a command ended; `last_lines` are those of the failed worker, if there is one.
 pub(crate) fn outcome(outcome: Outcome, last_lines: impl FnOnce(WorkerId) -> Vec<String>) -> api::Outcome {
+    let busy = outcome.is_busy();
     match outcome {
         Outcome::Done(done) => api::Outcome::Done {
             note: done.note.map(|note| note.to_string()),
@@ -285,6 +286,6 @@ pub(crate) fn outcome(outcome: Outcome, last_lines: impl FnOnce(WorkerId) -> Vec
             slot: failed.slot.map(|slot| slot.0),
         },
         Outcome::Superseded(reason) => api::Outcome::Superseded { reason },
-        Outcome::Refused(reason) => api::Outcome::Refused { reason },
+        Outcome::Refused(reason) => api::Outcome::Refused { reason, busy },
     }
 }

@@ -108,7 +108,7 @@ impl Upgrade {
                 self.waiting.push(reply);
             }
             State::Checking { .. } | State::Trying { .. } => {
-                let _ = reply.send(refused("another upgrade is under way"));
+                let _ = reply.send(busy("another upgrade is under way"));
             }
         }
         None
@@ -159,7 +159,7 @@ impl Upgrade {
             api::Outcome::Done { note, .. } => note.clone().unwrap_or_default(),
             api::Outcome::Failed { reason, .. }
             | api::Outcome::Superseded { reason }
-            | api::Outcome::Refused { reason } => reason.clone(),
+            | api::Outcome::Refused { reason, .. } => reason.clone(),
         };
         for reply in self.waiting.drain(..) {
             let _ = reply.send(outcome.clone());
@@ -297,7 +297,11 @@ fn failed(reason: String) -> api::Outcome {
 }
 
 pub(crate) fn refused(reason: &str) -> api::Outcome {
-    api::Outcome::Refused { reason: reason.to_owned() }
+    api::Outcome::Refused { reason: reason.to_owned(), busy: false }
+}
+
+fn busy(reason: &str) -> api::Outcome {
+    api::Outcome::Refused { reason: reason.to_owned(), busy: true }
 }
 
 fn cannot(path: &Path, error: &io::Error) -> String {

@@ -55,9 +55,10 @@ pub(super) async fn of(
                 format!("{what} was given up, something else came in between: {reason}"),
             ))
         }
-        Outcome::Refused { reason } => {
+        Outcome::Refused { reason, busy } => {
             let (what, reason) = (what(track), text::clean(&reason));
-            Err(Trouble::new(Exit::Failed, format!("{what} was refused: {reason}")))
+            let exit = if busy { Exit::Busy } else { Exit::Failed };
+            Err(Trouble::new(exit, format!("{what} was refused: {reason}")))
         }
     }
 }

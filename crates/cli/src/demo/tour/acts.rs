@@ -351,7 +351,7 @@ impl<'s, 'a> Play<'s, 'a> {
             Outcome::Done { note, .. } => format!("done: {}", note.as_deref().unwrap_or("without a remark")),
             Outcome::Failed { reason, .. } => format!("failed: {reason}"),
             Outcome::Superseded { reason } => format!("superseded: {reason}"),
-            Outcome::Refused { reason } => format!("refused: {reason}"),
+            Outcome::Refused { reason, .. } => format!("refused: {reason}"),
         };
         self.found(Finding::new(false, text::clean(&text)));
         "not as promised".into()

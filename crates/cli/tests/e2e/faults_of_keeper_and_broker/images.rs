@@ -177,7 +177,7 @@ fn while_an_image_is_asked_another_upgrade_is_refused_and_the_same_one_waits() {
         assert_eq!(children_of_all_threads(broker), asked, "nobody else was asked");
         (first.join().unwrap(), again.join().unwrap(), other)
     });
-    assert!(other.contains("another upgrade is under way"), "{other}");
+    assert!(other.contains("another upgrade is under way") && other.contains("\"busy\":true"), "{other}");
     for answer in [first, again, post(&app.socket(), "one")] {
         assert!(answer.contains("did not answer within 10s"), "{answer}");
     }
