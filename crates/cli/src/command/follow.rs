@@ -2,6 +2,7 @@
 
 mod ending;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -57,6 +58,7 @@ pub(super) async fn follow(session: &Session<'_>, jobs: Vec<Job>) -> Result<Exit
     drop(lines);
     let mut board = Board::new(session.output, tracks);
     let mut worst = Exit::Done;
+    let mut told = BTreeSet::new();
     let mut tick = tokio::time::interval(REDRAW);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -79,7 +81,7 @@ pub(super) async fn follow(session: &Session<'_>, jobs: Vec<Job>) -> Result<Exit
                 return Ok(left(session, &board));
             }
         };
-        print_json(session, &board, at, &line)?;
+        print_json(session, &board, at, &line, &mut told)?;
         let ending = match line {
             Ok(Some(Progress::Request(_)) | None) => continue,
             Ok(Some(Progress::Event(event))) => {
@@ -110,8 +112,15 @@ async fn forward(at: usize, call: Call, lines: mpsc::Sender<(usize, Line)>) {
     }
 }
 
-/// With `--json` each line says whose it is.
-fn print_json(session: &Session<'_>, board: &Board<'_>, at: usize, line: &Line) -> Result<(), Trouble> {
+/// With `--json` each line says whose it is. Commands to one broker hear the same events, which are told once, by their
+/// numbers.
+fn print_json(
+    session: &Session<'_>,
+    board: &Board<'_>,
+    at: usize,
+    line: &Line,
+    told: &mut BTreeSet<u64>,
+) -> Result<(), Trouble> {
     let (true, Some(track), Ok(Some(progress))) = (session.output.json, board.track(at), line) else {
         return Ok(());
     };
@@ -121,6 +130,7 @@ fn print_json(session: &Session<'_>, board: &Board<'_>, at: usize, line: &Line) 
     };
     let json = match progress {
         Progress::Request(request) => serde_json::json!({"broker": name, "request": request}),
+        Progress::Event(event) if !told.insert(event.seq) => return Ok(()),
         Progress::Event(event) => serde_json::json!({"broker": name, "event": event}),
         Progress::Outcome(outcome) => serde_json::json!({"broker": name, "outcome": outcome}),
     };
@@ -263,6 +273,28 @@ error: recycle of api stopped at worker 2 of 4: the new worker exited with 1 bef
         run(&Fake::serve(vec![progress(&lines)]), &output, &["api"], None).await;
         assert_eq!((written.talk().as_str(), written.data().lines().count()), ("", 7));
         assert!(written.data().starts_with(r#"{"broker":"api","request":"k"}"#));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_beside_something_else_is_busy_and_any_other_a_failure() {
+        for (busy, exit) in [(true, Exit::Busy), (false, Exit::Failed)] {
+            let (output, written) = capture::output();
+            let refused = Outcome::Refused { reason: "another upgrade is under way".into(), busy };
+            let fake = Fake::serve(vec![progress(&[request(), Progress::Outcome(refused)])]);
+            assert_eq!(run(&fake, &output, &["api"], None).await, exit);
+            assert!(written.talk().contains("was refused: another upgrade is under way"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_two_commands_hear_is_told_once() {
+        let (mut output, written) = capture::output();
+        output.json = true;
+        let event = Progress::Event(event("00", EventName::WorkerReady, Some(0), Some(9)));
+        let both = vec![progress(&[request(), event, done()]); 2];
+        run(&Fake::serve(both), &output, &["api", "api"], None).await;
+        let data = written.data();
+        assert_eq!((data.matches("\"seq\":1").count(), data.lines().count()), (1, 5), "{data}");
     }
 
     #[tokio::test]

@@ -15,7 +15,10 @@ pub(crate) async fn run(session: &Session<'_>, asked: &StatusArgs) -> Result<Exi
         .map_err(|error| Trouble::new(Exit::Failed, format!("the app's status makes no sense: {error}")))?;
     let shown: Vec<&Broker> = match asked.types.as_slice() {
         [] => status.brokers.iter().collect(),
-        types => types.iter().map(|name| targets::find(&status, name)).collect::<Result<_, _>>()?,
+        types => {
+            let known = types.iter().enumerate().filter(|(at, name)| !types[..*at].contains(name));
+            known.map(|(_, name)| targets::find(&status, name)).collect::<Result<_, _>>()?
+        }
     };
     if session.output.json {
         session.output.line(&if asked.types.is_empty() { json } else { only(&json, &asked.types)? })?;
@@ -76,6 +79,16 @@ mod tests {
         let asked = StatusArgs { types: Vec::new(), check: false };
         run(&Session::new(fake.client(), None, &output), &asked).await.unwrap();
         assert_eq!(written.data(), format!("{body}\n"));
+    }
+
+    #[tokio::test]
+    async fn a_type_that_is_named_twice_is_shown_once() {
+        let (output, written) = capture::output();
+        let fake = Fake::serve(vec![json(&shop())]);
+        let asked = StatusArgs { types: ["jobs", "api", "jobs"].map(str::to_owned).into(), check: false };
+        run(&Session::new(fake.client(), None, &output), &asked).await.unwrap();
+        let heads = written.data().lines().filter(|line| line.contains("/1 ready")).count();
+        assert_eq!(heads, 2, "{}", written.data());
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(super) struct Target {
     pub(super) slot: Option<u32>,
 }
 
-/// Those of `TYPE…` or `--all`, each once. `status` is none when the app does not answer.
+/// Those of `TYPE…` or `--all`, each once: a slot is part of its broker. `status` is none when the app does not answer.
 pub(super) fn resolve(
     asked: &args::Targets,
     verb: &str,
@@ -54,6 +54,9 @@ pub(super) fn named(
             targets.push(target);
         }
     }
+    let whole: Vec<String> =
+        targets.iter().filter(|target| target.slot.is_none()).map(|target| target.name.clone()).collect();
+    targets.retain(|target| target.slot.is_none() || !whole.contains(&target.name));
     Ok(targets)
 }
 
@@ -117,6 +120,10 @@ mod tests {
         assert_eq!(names(all), ["api", "jobs"]);
         let twice = resolve(&asked(&["jobs", "jobs"], false), "drain", false, Ok(&shop())).unwrap();
         assert_eq!(names(twice), ["jobs"]);
+        for words in [["api", "api/0"], ["api/0", "api"]] {
+            let slot_too = resolve(&asked(&words, false), "recycle", true, Ok(&shop())).unwrap();
+            assert_eq!(slot_too, [Target { name: "api".into(), slot: None }]);
+        }
     }
 
     #[test]

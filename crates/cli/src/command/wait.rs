@@ -43,8 +43,7 @@ async fn wait(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> 
             Some(News::Other) => {}
             Some(News::RecycleFailed(reason)) => {
                 if live && asked.goal == Goal::Recycled {
-                    let error = format!("the recycle of {} failed: {}", asked.broker, text::clean(&reason));
-                    return Err(Trouble::new(Exit::Failed, error));
+                    return Err(failed(asked, &reason));
                 }
             }
             // It has ended; whoever waits may just have started it again.
@@ -58,13 +57,34 @@ async fn wait(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> 
         }
         match session.client.status().await {
             Ok(status) if is_reached(asked.goal, targets::find(&status, &asked.broker)?) => {
-                return Ok(Exit::Done);
+                return reached(session, asked, events.last_id()).await;
             }
             // The stream ends, too, and says what is to be done about it.
             Ok(_) | Err(ClientError::NotRunning { .. } | ClientError::Io { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The status may be ahead of the events: that a recycle is over does not say how it ended. Whatever came before it is
+/// told to whoever asks now for what follows the last event that was read.
+async fn reached(session: &Session<'_>, asked: &WaitArgs, last: Option<u64>) -> Result<Exit, Trouble> {
+    if asked.goal != Goal::Recycled {
+        return Ok(Exit::Done);
+    }
+    let mut events = session.client.events(last).await?;
+    loop {
+        match next(&mut events, &asked.broker).await? {
+            Some(News::RecycleFailed(reason)) => return Err(failed(asked, &reason)),
+            Some(News::Other) => {}
+            Some(News::Live) | None => return Ok(Exit::Done),
+        }
+    }
+}
+
+fn failed(asked: &WaitArgs, reason: &str) -> Trouble {
+    let error = format!("the recycle of {} failed: {}", asked.broker, text::clean(reason));
+    Trouble::new(Exit::Failed, error)
 }
 
 /// The app may just be starting: it is waited for, too, so long.
@@ -136,7 +156,11 @@ mod tests {
     use crate::table::tests::{broker, status, worker};
 
     fn stream(after_live: &[Event]) -> String {
-        let events = after_live.iter().map(|event| {
+        answer("text/event-stream", &(": live\n\n".to_owned() + &lines(after_live)))
+    }
+
+    fn lines(events: &[Event]) -> String {
+        let lines = events.iter().map(|event| {
             format!(
                 "id: {}\nevent: {}\ndata: {}\n\n",
                 event.seq,
@@ -144,7 +168,7 @@ mod tests {
                 serde_json::to_string(event).unwrap()
             )
         });
-        answer("text/event-stream", &(": live\n\n".to_owned() + &events.collect::<String>()))
+        lines.collect()
     }
 
     fn now(change: impl FnOnce(&mut Broker)) -> String {
@@ -192,6 +216,27 @@ mod tests {
             (trouble.exit, trouble.error.as_str()),
             (Exit::Failed, "the recycle of api failed: exit 1")
         );
+    }
+
+    #[tokio::test]
+    async fn a_status_that_is_ahead_of_the_events_hides_no_failure() {
+        let died = event("01", EventName::WorkerDeath, Some(0), Some(9));
+        let failed = Event {
+            seq: 2,
+            reason: Some("exit 3".into()),
+            ..event("01", EventName::RecycleFailed, None, None)
+        };
+        let finished = Event { seq: 2, ..event("01", EventName::RecycleFinished, None, None) };
+        for (end, exit) in [(failed, Exit::Failed), (finished, Exit::Done)] {
+            let answers = vec![
+                stream(&[died.clone(), end.clone()]),
+                now(|api| api.recycling = true),
+                now(|_| {}),
+                answer("text/event-stream", &(lines(&[end]) + ": live\n\n")),
+            ];
+            let waited = waited(Goal::Recycled, answers).await;
+            assert_eq!(waited.unwrap_or_else(|trouble| trouble.exit), exit);
+        }
     }
 
     #[tokio::test]

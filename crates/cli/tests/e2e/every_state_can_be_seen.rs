@@ -82,3 +82,40 @@ fn a_command_given_twice_with_one_key_acts_once() {
     }
     assert_eq!(app.pids().len(), 4, "nobody was sent home");
 }
+
+#[test]
+fn whoever_waits_for_a_recycle_that_fails_is_told_so() {
+    let app = App::ready(
+        r#"
+        app = "e2e"
+        [broker.api]
+        command = ["sh", "-c", "sleep 0.3; [ -e FOLDER/bad ] && exit 3; exec sleep 1000"]
+        ready = { after = "500ms" }
+        "#,
+    );
+    std::fs::write(app.path("bad"), "").unwrap();
+    app.does(&["recycle", "api", "--no-wait"]);
+    let waited = app.ask(&["wait", "api", "--for", "recycled"]);
+    assert_eq!(waited.status.code(), Some(1), "{}", text(&waited.stderr));
+    assert!(text(&waited.stderr).contains("error: the recycle of api failed: "), "{}", text(&waited.stderr));
+    std::fs::remove_file(app.path("bad")).unwrap();
+    app.does(&["recycle", "api", "--no-wait"]);
+    app.does(&["wait", "api", "--for", "recycled"]);
+}
+
+#[test]
+fn commands_to_one_broker_tell_an_event_once_and_a_slot_is_part_of_its_broker() {
+    let app = App::ready(&web(free_port()));
+    let told = app.does(&["recycle", "web/0", "web/1", "--json"]);
+    let events: Vec<u64> = told
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["event"]["seq"].as_u64())
+        .collect();
+    let mut once = events.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert!(!events.is_empty() && events.len() == once.len(), "{told}");
+    let before = named(&app.log(), "recycle_started");
+    app.does(&["recycle", "web", "web/1"]);
+    assert_eq!(named(&app.log(), "recycle_started"), before + 1);
+}
