@@ -37,6 +37,9 @@ pub(crate) struct Track {
     /// Workers that live, by pid.
     alive: BTreeMap<u32, Alive>,
     wanted: u32,
+    /// What to say when its schedule keeps it closed.
+    pub(crate) if_closed: Option<String>,
+    closed: bool,
     /// The slots of a recycle, once it has begun.
     rows: BTreeMap<u32, Row>,
     total: Option<u32>,
@@ -92,6 +95,8 @@ impl Track {
             doing,
             alive: alive.collect(),
             wanted,
+            if_closed: None,
+            closed: false,
             rows: BTreeMap::new(),
             total: None,
         }
@@ -100,7 +105,8 @@ impl Track {
     /// The stop or upgrade of a whole app.
     pub(crate) fn of_app(app: &str, doing: Doing) -> Self {
         let (alive, rows) = (BTreeMap::new(), BTreeMap::new());
-        Track { name: app.to_owned(), doing, alive, wanted: 0, rows, total: None }
+        let name = app.to_owned();
+        Track { name, doing, alive, wanted: 0, if_closed: None, closed: false, rows, total: None }
     }
 
     /// Takes in an event; a line for those who do not see the table, if it finishes something.
@@ -108,6 +114,11 @@ impl Track {
         if event.event == EventName::RecycleStarted {
             self.begin(event.total);
         }
+        if event.event == EventName::BrokerClosed {
+            self.closed = true;
+            return self.if_closed.clone();
+        }
+        self.closed &= event.event != EventName::BrokerOpened;
         let (slot, pid) = (event.slot?, event.pid?);
         let row = self.rows.get_mut(&slot);
         let was_done = row.as_ref().is_some_and(|row| row.is_done());
@@ -176,6 +187,9 @@ impl Track {
             Doing::Drain => {
                 let left = u32::try_from(self.alive.len()).unwrap_or(u32::MAX);
                 vec![format!("{doing} {name}: {} to leave", text::count(left, "worker"))]
+            }
+            Doing::Resume if self.closed && self.if_closed.is_some() => {
+                self.if_closed.clone().into_iter().collect()
             }
             Doing::Resume | Doing::Scale(_) => {
                 let ready = self.alive.values().filter(|worker| worker.ready).count();
@@ -386,6 +400,19 @@ Recycling api: 4 workers
         assert!((0..=7).all(|done| bar(done, 7).chars().count() == 24));
         assert_eq!(bar(9, 4), bar(4, 4));
         assert_eq!(bar(0, 0).trim_end(), "");
+    }
+
+    #[test]
+    fn a_resume_that_waits_for_the_schedule_says_so_in_a_line_and_in_the_picture() {
+        let mut track = Track::new(Doing::Resume, &broker("api", vec![worker(0, 5)]));
+        let why = "api is closed by its schedule, which opens it; `--now` opens it at once";
+        track.if_closed = Some(why.to_owned());
+        assert_eq!(track.frame(Timestamp::UNIX_EPOCH, 24), ["Resuming api: 1 of 1 ready"]);
+        let line = track.take(&event("01", EventName::BrokerClosed, None, None));
+        assert_eq!(line.as_deref(), Some(why));
+        assert_eq!(track.frame(Timestamp::UNIX_EPOCH, 24), [why]);
+        track.take(&event("02", EventName::BrokerOpened, None, None));
+        assert_eq!(track.frame(Timestamp::UNIX_EPOCH, 24), ["Resuming api: 1 of 1 ready"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `resume`: the workers of a drained broker are started again, or those of a closed one.
 
-use shiftboss_api::{BrokerState, Resume};
+use shiftboss_api::{Broker, BrokerState, Resume};
 
 use super::{Session, follow, targets};
 use crate::args::ResumeArgs;
@@ -18,18 +18,19 @@ pub(crate) async fn run(session: &Session<'_>, asked: &ResumeArgs) -> Result<Exi
     for target in targets {
         let broker = targets::find(&status, &target.name)?;
         if broker.state == BrokerState::Closed && !now {
-            let opens = broker.next_change_at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
-            session.output.say(&format!(
-                "{} is closed by its schedule, which opens it{opens}; `--now` opens it at once",
-                target.name
-            ));
+            session.output.say(&closed(broker));
         }
         let call = session.client.resume(&target.name, &body, &session.options())?;
-        jobs.push(follow::Job {
-            call,
-            track: Track::new(Doing::Resume, broker),
-            listens: !broker.listen.is_empty(),
-        });
+        let mut track = Track::new(Doing::Resume, broker);
+        // The schedule has it again as soon as it is resumed, and may keep it closed: an event says so.
+        track.if_closed = (broker.state != BrokerState::Closed).then(|| closed(broker));
+        jobs.push(follow::Job { call, track, listens: !broker.listen.is_empty() });
     }
     if asked.no_wait { follow::leave(session, jobs).await } else { follow::follow(session, jobs).await }
+}
+
+/// Why it is waited for.
+fn closed(broker: &Broker) -> String {
+    let opens = broker.next_change_at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
+    format!("{} is closed by its schedule, which opens it{opens}; `--now` opens it at once", broker.name)
 }

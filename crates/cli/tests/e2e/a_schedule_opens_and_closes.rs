@@ -100,3 +100,24 @@ fn closed_it_stays_closed_when_the_broker_process_dies_and_opens_for_who_says_no
     app.does(&["drain", "jobs"]);
     assert!(app.stop().0.success());
 }
+
+#[test]
+fn a_resume_that_waits_for_the_schedule_says_so_whatever_the_broker_was() {
+    let app = App::ready(&closed());
+    for drained in [true, false] {
+        if drained {
+            app.does(&["drain", "jobs"]);
+            assert_eq!(app.status().brokers[0].state, BrokerState::Drained);
+        }
+        let resumed = app.ask(&["resume", "jobs", "--timeout", "2s"]);
+        let said = text(&resumed.stderr);
+        assert_eq!(resumed.status.code(), Some(75), "{said}");
+        let why = "jobs is closed by its schedule, which opens it at ";
+        assert_eq!(
+            (said.matches(why).count(), said.matches("`--now` opens it at once").count()),
+            (1, 1),
+            "{said}"
+        );
+    }
+    assert!(app.stop().0.success());
+}
