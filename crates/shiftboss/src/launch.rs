@@ -3,6 +3,8 @@
 //! Everything that can be wrong is found by [`Launch::prepare`], before anything is started. The system calls are
 //! in `os::spawn`.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{BorrowedFd, RawFd};
@@ -21,7 +23,9 @@ use crate::guess;
 use crate::options::{BrokerOptions, Kind, Ready, Serialization};
 use crate::os::leftovers;
 use crate::os::rlimit::Nofile;
-use crate::os::spawn::{self, Child, LookUpError, Program, Start};
+use crate::os::spawn::{self, Child, Program, Start};
+
+pub use error::LaunchError;
 
 /// A broker's workers, ready to be started.
 #[derive(Clone, Serialize, Deserialize)]
@@ -73,68 +77,22 @@ pub(crate) struct Particulars<'a> {
     pub(crate) keeper: Option<spawn::Keeper>,
 }
 
-/// Why no worker of these options could be started.
-#[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
-    /// The program is missing or cannot be run.
-    #[error("broker `{broker}`: {source}")]
-    Program {
-        /// Whose.
-        broker: String,
-        /// Why.
-        source: LookUpError,
-    },
-    /// The command is empty.
-    #[error("broker `{broker}`: the command is empty")]
-    Empty {
-        /// Whose.
-        broker: String,
-    },
-    /// The working directory is missing.
-    #[error("broker `{broker}`: cannot work in `{}`: {source}", cwd.display())]
-    Directory {
-        /// Whose.
-        broker: String,
-        /// Where it should work.
-        cwd: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// Standbys are asked for, and its workers cannot be held at the door.
-    #[error("broker `{broker}`: plain workers cannot be standbys: they serve as soon as they have started")]
-    ServesAtOnce {
-        /// Whose.
-        broker: String,
-    },
-    /// Standbys are asked for, which have no slot when they are started.
-    #[error(
-        "broker `{broker}`: a standby is started without a slot: `{{slot}}` cannot stand in command or environment"
-    )]
-    NeedsSlot {
-        /// Whose.
-        broker: String,
-    },
-    /// Node is too old to be driven.
-    #[error("broker `{broker}`: `{program}` is Node {version}: 18 or newer is needed")]
-    OldNode {
-        /// Whose.
-        broker: String,
-        /// Which program.
-        program: String,
-        /// As it says itself.
-        version: String,
-    },
-    /// A text holds a NUL byte, which no argument or variable can.
-    #[error("broker `{broker}`: `{what}` holds a NUL byte")]
-    Nul {
-        /// Whose.
-        broker: String,
-        /// Which word or variable.
-        what: String,
-    },
-}
-
 impl Launch {
+    /// All that keeps workers of these options from being started.
+    pub(crate) fn problems(broker: &str, options: &BrokerOptions) -> Vec<LaunchError> {
+        let prepare = |options: &BrokerOptions| Launch::prepare(broker, "default", options, None).err();
+        let Some(first) = prepare(options) else { return Vec::new() };
+        // A program that is not sought in the folder can be looked for although that is missing.
+        let is_elsewhere = |program: &String| program.starts_with('/') || !program.contains('/');
+        let more = match &first {
+            LaunchError::Directory { .. } if options.command.first().is_some_and(is_elsewhere) => {
+                prepare(&BrokerOptions { cwd: None, ..options.clone() })
+            }
+            _ => None,
+        };
+        [first].into_iter().chain(more).collect()
+    }
+
     /// Looks up the program and builds what all workers share.
     pub(crate) fn prepare(
         broker: &str,

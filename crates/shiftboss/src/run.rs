@@ -124,11 +124,8 @@ pub enum RunError {
 /// # Errors
 /// All that is wrong, a line each.
 pub fn check(options: &AppOptions) -> Result<(), Vec<LaunchError>> {
-    let wrong: Vec<LaunchError> = options
-        .brokers
-        .iter()
-        .filter_map(|(name, options)| Launch::prepare(name, "default", options, None).err())
-        .collect();
+    let wrong: Vec<LaunchError> =
+        options.brokers.iter().flat_map(|(name, options)| Launch::problems(name, options)).collect();
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 

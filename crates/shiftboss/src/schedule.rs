@@ -187,6 +187,18 @@ impl From<Schedule> for Words {
     }
 }
 
+/// What is wrong with a pattern by itself.
+#[cfg(feature = "config")]
+pub(crate) fn wrong_pattern(text: &str) -> Option<String> {
+    pattern(text, &Timestamp::now().to_zoned(TimeZone::UTC)).err()
+}
+
+/// Whether a zone of the IANA database has this name.
+#[cfg(feature = "config")]
+pub(crate) fn is_zone(name: &str) -> bool {
+    TimeZone::get(name).is_ok()
+}
+
 /// A pattern, and the first times that it names.
 fn pattern(text: &str, now: &Zoned) -> Result<(Cron, Vec<Zoned>), String> {
     let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
-use shiftboss_core::spec::{Drained, MAX_WORKERS, Ready, RecycleSpec};
+use shiftboss_core::spec::{Drained, MAX_WORKERS, Ready};
 use toml::de::DeValue;
 
 use super::keys;
@@ -39,12 +39,17 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     let standby = table.read("standby", findings, count(0..=MAX_WORKERS));
     let listens = table.read("listen", findings, |cell, findings| listen::read(cell, taken, findings));
     let ready = table.read("ready", findings, policy::ready);
-    let recycle = table.read("recycle", findings, policy::recycle);
+    let count_of = match &workers {
+        Read::Absent => Some(1),
+        Read::Is(workers) => Some(*workers),
+        Read::Wrong => None,
+    };
+    let recycle = table.read("recycle", findings, |cell, findings| policy::recycle(cell, count_of, findings));
     check_balance(table, &kind, &listens, findings);
     check_ready(table, &kind, &listens, &ready, findings);
-    check_recycle(table, &workers, &recycle, findings);
     check_lanes(table, &workers, &listens, findings);
     check_door(table, &kind, &standby, &listens, findings);
+    check_node_keys(table, &kind, findings);
     options.kind = kind.or(options.kind);
     options.workers = workers.or(options.workers);
     options.standby = standby.or(options.standby);
@@ -130,6 +135,20 @@ fn is_stream(address: &Address) -> bool {
     match address {
         Address::Tcp(_) | Address::Unix(_) => true,
         Address::Udp(_) => false,
+    }
+}
+
+/// Keys that only workers of Node's cluster have a use for. What a program's own broker is, its code says.
+fn check_node_keys(table: &Table<'_>, kind: &Read<Kind>, findings: &mut Findings) {
+    let Read::Is(Kind::Plain | Kind::Notify) = kind else { return };
+    if findings.reader == Reader::Program {
+        return;
+    }
+    for key in ["serialization", "preload", "hung_after"] {
+        if table.cell(key).is_some() {
+            let what = format!("`{key}` has no effect without kind = \"node\"");
+            findings.push(table.problem(key, &what).warning());
+        }
     }
 }
 
@@ -233,27 +252,6 @@ fn check_lanes(
         findings.push(
             table.problem("workers", &what).label(label).help("balance = \"shared\" has no such limit"),
         );
-    }
-}
-
-fn check_recycle(
-    table: &Table<'_>,
-    workers: &Read<u32>,
-    recycle: &Read<RecycleSpec>,
-    findings: &mut Findings,
-) {
-    let workers = match workers {
-        Read::Absent => 1,
-        Read::Is(workers) => *workers,
-        Read::Wrong => return,
-    };
-    if let Read::Is(spec) = recycle
-        && spec.unavailable > workers
-    {
-        let what =
-            format!("recycle.unavailable is {}, but there are only {workers} workers", spec.unavailable);
-        let what = if workers == 1 { what.replace("are only 1 workers", "is only 1 worker") } else { what };
-        findings.push(table.problem("recycle", &what));
     }
 }
 
@@ -375,6 +373,8 @@ fn environment(cell: &Cell<'_>, findings: &mut Findings) -> Option<BTreeMap<Stri
     let mut variables = BTreeMap::new();
     for (name, span, value) in in_order(table) {
         let shown = word(name.split_once('=').map_or(name, |(name, _)| name));
+        let key = (cell.broker.unwrap_or_default().to_owned(), format!("{}.{name}", cell.key));
+        findings.set.insert(key, span.clone());
         if let Some(why) = wrong_name(name) {
             findings.push(cell.named(span.clone(), &shown, why));
         }

@@ -44,7 +44,9 @@ impl<'l> Page<'l> {
         self.line("workers", &options.workers.to_string(), "default");
         self.line("standby", &options.standby.to_string(), "default");
         self.line("listen", &listen(options), "default");
-        self.line("ready", &ready(options.effective_ready()), default_ready(options));
+        let origin = self.origin("ready", default_ready(options));
+        let origin = self.origin("ready.after", &origin);
+        self.write(&format!("ready = {}", ready(options.effective_ready())), &origin);
         self.recycle(options);
         self.line("stop", &stop(&options.stop, &options.notice), "default");
         self.duration("backoff.base", options.backoff.base);
@@ -117,8 +119,8 @@ impl<'l> Page<'l> {
         if options.environment.is_empty() {
             return self.line("environment", "{}", "default");
         }
-        let origin = self.origin("environment", "default");
         for name in options.environment.keys() {
+            let origin = self.origin(&format!("environment.{name}"), "default");
             self.write(&format!("# environment.{}", key(name)), &format!("{origin}, value not shown"));
         }
     }

@@ -1,7 +1,7 @@
 //! The configuration file: TOML read into [`AppOptions`], with every mistake shown at its place and all at once.
 //!
 //! [`read`] takes a file, [`parse`] a text. What they find is a [`Diagnostic`] each: file, line, column, the line
-//! with carets, what was expected, the nearest valid word. Whether programs exist is left to [`crate::check`].
+//! with carets, what was expected, the nearest valid word. Whether programs and folders exist is asked by `check_files`.
 //!
 //! A file may describe several environments: `[env.production.broker.api]` is laid over `[broker.api]`. All of them are
 //! checked, whichever is chosen by [`Loaded::choose`]. `[settings]` is kept for the program that the file belongs to.
@@ -11,6 +11,7 @@ mod broker;
 mod environments;
 mod explain;
 mod file;
+mod files;
 #[cfg(feature = "schedule")]
 mod hours;
 mod keys;
@@ -31,7 +32,7 @@ mod watched;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -40,7 +41,8 @@ pub use name::app_of;
 pub use render::{Diagnostic, Place, Severity};
 pub use value::{DurationError, parse_duration, show_duration};
 
-use crate::options::AppOptions;
+use crate::options::{AppOptions, BrokerOptions};
+use files::Places;
 use problem::{Findings, Problem, Reader, Span};
 pub(crate) use settings::Settings;
 use source::Source;
@@ -54,9 +56,9 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     pub(crate) settings: Settings,
     lines: Lines,
-    /// Working directories, each with what to say if it is missing.
-    directories: Vec<(PathBuf, Diagnostic)>,
-    /// What it asks for in each environment but `default`, in order of declaration.
+    /// Where to point at what is not there.
+    places: Places,
+    /// What it asks for in each other environment.
     others: Vec<(String, Layer)>,
 }
 
@@ -66,7 +68,7 @@ struct Layer {
     options: AppOptions,
     settings: Settings,
     lines: Lines,
-    directories: Vec<(PathBuf, Diagnostic)>,
+    places: Places,
 }
 
 /// An environment was asked for that the configuration does not have.
@@ -87,6 +89,8 @@ type Lines = BTreeMap<(String, String), usize>;
 pub struct ConfigErrors {
     errors: Vec<Diagnostic>,
     left_out: usize,
+    /// What the file asks for as far as it makes sense, in each environment.
+    layers: Vec<(String, Layer)>,
 }
 
 /// Reads a configuration file: a regular file of at most 1 MiB. Never waits, whatever the path leads to.
@@ -161,7 +165,7 @@ fn load(name: &str, text: &str, default_app: Option<&str>, reader: Reader) -> Re
         let layer = layer(&whole, Some(&name));
         (name, layer)
     });
-    let others = overlaid.collect();
+    let others: Vec<(String, Layer)> = overlaid.collect();
     // What is about the whole file comes last.
     problems.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
     let (errors, warnings): (Vec<_>, Vec<_>) =
@@ -169,18 +173,19 @@ fn load(name: &str, text: &str, default_app: Option<&str>, reader: Reader) -> Re
     if !errors.is_empty() {
         let left_out = errors.len().saturating_sub(SHOWN);
         let errors = errors.into_iter().take(SHOWN).map(|problem| source.diagnose(problem)).collect();
-        return Err(ConfigErrors { errors, left_out });
+        let base = (environments::DEFAULT.to_owned(), base);
+        return Err(ConfigErrors { errors, left_out, layers: [base].into_iter().chain(others).collect() });
     }
-    let Layer { options, settings, lines, directories } = base;
+    let Layer { options, settings, lines, places } = base;
     let warnings = warnings.into_iter().take(SHOWN).map(|problem| source.diagnose(problem)).collect();
-    Ok(Loaded { options, warnings, settings, lines, directories, others })
+    Ok(Loaded { options, warnings, settings, lines, places, others })
 }
 
 impl Layer {
     fn new(asked: app::Asked, set: &BTreeMap<(String, String), Span>, source: &Source<'_>) -> Self {
         let line = |span: &Span| source.line(span.start);
         Layer {
-            directories: directories(&asked.options, set, source),
+            places: files::places(&asked.options, set, source),
             lines: set.iter().map(|(key, span)| (key.clone(), line(span))).collect(),
             settings: Settings {
                 value: asked.settings,
@@ -208,22 +213,6 @@ fn one_a_line(source: &Source<'_>, mut errors: Vec<toml::de::Error>) -> Vec<Diag
     shown
 }
 
-fn directories(
-    options: &AppOptions,
-    set: &BTreeMap<(String, String), Span>,
-    source: &Source<'_>,
-) -> Vec<(PathBuf, Diagnostic)> {
-    let brokers = options.brokers.iter();
-    let asked = brokers.filter_map(|(name, broker)| Some((name, broker.cwd.clone()?)));
-    asked
-        .map(|(name, cwd)| {
-            let span = set.get(&(name.clone(), "cwd".to_owned())).cloned();
-            let message = format!("broker `{name}`: there is no directory `{}`", cwd.display());
-            (cwd, source.diagnose(Problem { span, ..Problem::of_file(message) }))
-        })
-        .collect()
-}
-
 impl Loaded {
     /// The same configuration in another environment.
     ///
@@ -238,9 +227,11 @@ impl Loaded {
             let has = std::iter::once(environments::DEFAULT.to_owned()).chain(others).collect();
             return Err(UnknownEnvironment { name: environment.to_owned(), has });
         };
-        let (_, layer) = self.others.swap_remove(at);
-        let Layer { options, settings, lines, directories } = layer;
-        Ok(Loaded { options, settings, lines, directories, ..self })
+        let (_, chosen) = self.others.remove(at);
+        let Loaded { options, warnings, settings, lines, places, mut others } = self;
+        others.insert(0, (environments::DEFAULT.to_owned(), Layer { options, settings, lines, places }));
+        let Layer { options, settings, lines, places } = chosen;
+        Ok(Loaded { options, warnings, settings, lines, places, others })
     }
 
     /// What is watched lies beside the file.
@@ -265,11 +256,23 @@ impl Loaded {
         explain::explain(self)
     }
 
-    /// The working directories that do not exist now, seen from this process.
+    /// What keeps workers from being started now, seen from this process: programs and working directories that are not
+    /// there.
     #[must_use]
     pub fn check_files(&self) -> Vec<Diagnostic> {
-        let missing = self.directories.iter().filter(|(path, _)| !path.is_dir());
-        missing.map(|(_, diagnostic)| diagnostic.clone()).collect()
+        files::missing(&self.options, &self.places, |_| true)
+    }
+
+    /// The same of the environments that are not chosen, what is wrong in the chosen one, too, left out: warnings, since
+    /// they may be for another machine.
+    #[must_use]
+    pub fn check_other_files(&self) -> Vec<Diagnostic> {
+        let mut said = self.check_files();
+        let known = said.len();
+        for (name, layer) in &self.others {
+            files::add_warnings(name, &layer.options, &layer.places, &mut said);
+        }
+        said.split_off(known)
     }
 }
 
@@ -281,7 +284,27 @@ impl ConfigErrors {
     }
 
     fn new(errors: Vec<Diagnostic>) -> Self {
-        ConfigErrors { errors, left_out: 0 }
+        ConfigErrors { errors, left_out: 0, layers: Vec::new() }
+    }
+
+    /// As [`Loaded::check_files`], of this environment, as far as the file makes sense.
+    #[must_use]
+    pub fn check_files(&self, environment: &str) -> Vec<Diagnostic> {
+        let chosen = self.layers.iter().find(|(name, _)| name == environment).or(self.layers.first());
+        chosen.map_or_else(Vec::new, |(_, layer)| {
+            let Layer { options, places, lines, .. } = layer;
+            // What was wrong is as if it had not been said.
+            let is_said = |broker: &str, key: &str| lines.contains_key(&(broker.to_owned(), key.to_owned()));
+            let brokers: BTreeMap<&str, &BrokerOptions> =
+                options.brokers.iter().map(|(name, broker)| (name.as_str(), broker)).collect();
+            files::missing(options, places, |broker| {
+                brokers.get(broker).is_some_and(|options| {
+                    !options.command.is_empty()
+                        && (options.cwd.is_some() || !is_said(broker, "cwd"))
+                        && (!options.environment.is_empty() || !is_said(broker, "environment"))
+                })
+            })
+        })
     }
 
     /// The errors in order of the file, at most the first 100.

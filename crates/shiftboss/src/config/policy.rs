@@ -38,29 +38,35 @@ pub(super) fn ready(cell: &Cell<'_>, findings: &mut Findings) -> Option<Ready> {
     None
 }
 
-pub(super) fn recycle(cell: &Cell<'_>, findings: &mut Findings) -> Option<RecycleSpec> {
+/// `workers` is how many there are, if that is known.
+pub(super) fn recycle(cell: &Cell<'_>, workers: Option<u32>, findings: &mut Findings) -> Option<RecycleSpec> {
     let table = Table::open(cell, &keys::RECYCLE, findings)?;
     let known = findings.problems.len();
     let default = RecycleSpec::default();
     let every = table.read("every", findings, duration_from(Duration::from_secs(1))).value();
-    let spec = RecycleSpec {
-        every,
-        jitter: table.read("jitter", findings, percent).or(default.jitter),
-        surge: table.read("surge", findings, count(0..=MOST)).or(default.surge),
-        unavailable: table.read("unavailable", findings, count(0..=MOST)).or(default.unavailable),
-        min_ready: table.read("min_ready", findings, duration).or(default.min_ready),
-        deadline: table.read("deadline", findings, duration_from(SHORTEST)).or(default.deadline),
-    };
-    if findings.problems.len() > known {
-        return None;
-    }
-    if spec.surge == 0 && spec.unavailable == 0 {
+    let jitter = table.read("jitter", findings, percent).or(default.jitter);
+    let surge = table.read("surge", findings, count(0..=MOST)).known(default.surge);
+    let unavailable = table.read("unavailable", findings, count(0..=MOST)).known(default.unavailable);
+    let min_ready = table.read("min_ready", findings, duration).or(default.min_ready);
+    let deadline = table.read("deadline", findings, duration_from(SHORTEST)).or(default.deadline);
+    if (surge, unavailable) == (Some(0), Some(0)) {
         let what = "surge and unavailable are both 0, so no recycle could start";
         findings.push(
             table.problem("surge", what).help("surge = 1 starts a new worker before the old one leaves"),
         );
+    }
+    if let (Some(unavailable), Some(workers)) = (unavailable, workers)
+        && unavailable > workers
+    {
+        let there = if workers == 1 { "is only 1 worker" } else { &format!("are only {workers} workers") };
+        let what = format!("recycle.unavailable is {unavailable}, but there {there}");
+        findings.push(table.problem("unavailable", &what));
+    }
+    let (Some(surge), Some(unavailable)) = (surge, unavailable) else { return None };
+    if findings.problems.len() > known {
         return None;
     }
+    let spec = RecycleSpec { every, jitter, surge, unavailable, min_ready, deadline };
     if table.cell("jitter").is_some() && table.cell("every").is_none() {
         let what = "`recycle.jitter` has no effect without `recycle.every`";
         findings.push(table.problem("jitter", what).warning());
@@ -72,23 +78,19 @@ pub(super) fn backoff(cell: &Cell<'_>, findings: &mut Findings) -> Option<Backof
     let table = Table::open(cell, &keys::BACKOFF, findings)?;
     let known = findings.problems.len();
     let default = BackoffSpec::default();
-    let spec = BackoffSpec {
-        base: table.read("base", findings, duration_from(SHORTEST)).or(default.base),
-        cap: table.read("cap", findings, duration_from(SHORTEST)).or(default.cap),
-        healthy_after: table.read("healthy_after", findings, duration).or(default.healthy_after),
-    };
-    if findings.problems.len() > known {
-        return None;
-    }
-    if spec.base > spec.cap {
-        let (base, cap) = (value::show_duration(spec.base), value::show_duration(spec.cap));
+    let base = table.read("base", findings, duration_from(SHORTEST)).known(default.base);
+    let cap = table.read("cap", findings, duration_from(SHORTEST)).known(default.cap);
+    let healthy_after = table.read("healthy_after", findings, duration).or(default.healthy_after);
+    let (Some(base), Some(cap)) = (base, cap) else { return None };
+    let spec = BackoffSpec { base, cap, healthy_after };
+    if base > cap {
+        let (base, cap) = (value::show_duration(base), value::show_duration(cap));
         let from = |key| if table.cell(key).is_some() { "" } else { " (the default)" };
         let what = format!("backoff: base {base}{} is longer than cap {cap}{}", from("base"), from("cap"));
         let key = if table.cell("base").is_some() { "base" } else { "cap" };
         findings.push(table.problem(key, &what));
-        return None;
     }
-    Some(spec)
+    (findings.problems.len() == known).then_some(spec)
 }
 
 /// The ladder, without a last KILL, since that one is always there; and the words of its messages.
@@ -141,21 +143,18 @@ fn rung(cell: &Cell<'_>, findings: &mut Findings) -> Option<(Rung, Option<String
         return None;
     }
     if is_message {
-        let words = table.require("message", "\"suicide\"", findings, value::plain_text)?;
-        let wait = table.require("wait", "\"30s\"", findings, duration)?;
-        return Some((Rung::notice(wait), Some(words.to_owned())));
+        let words = table.require("message", "\"suicide\"", findings, value::plain_text);
+        let wait = table.require("wait", "\"30s\"", findings, duration);
+        return Some((Rung::notice(wait?), Some(words?.to_owned())));
     }
-    let signal = table.require("signal", "\"TERM\"", findings, value::signal)?;
-    let wait = match table.read("wait", findings, duration) {
-        Read::Is(wait) => wait,
-        Read::Wrong => return None,
-        Read::Absent if signal == Signal::KILL => Duration::ZERO,
-        Read::Absent => {
-            let wait = table.require("wait", "\"5s\"", findings, duration)?;
-            return Some((Rung::signal(signal, wait), None));
-        }
+    let signal = table.require("signal", "\"TERM\"", findings, value::signal);
+    let wait = match (table.read("wait", findings, duration), signal) {
+        (Read::Is(wait), _) => Some(wait),
+        (Read::Wrong, _) => None,
+        (Read::Absent, Some(Signal::KILL)) => Some(Duration::ZERO),
+        (Read::Absent, _) => table.require("wait", "\"5s\"", findings, duration),
     };
-    Some((Rung::signal(signal, wait), None))
+    Some((Rung::signal(signal?, wait?), None))
 }
 
 const MOST: u32 = shiftboss_core::spec::MAX_WORKERS;

@@ -175,6 +175,15 @@ impl<T> Read<T> {
         }
     }
 
+    /// The value, or the default where it is not said; none where what is said is wrong.
+    pub(super) fn known(self, default: T) -> Option<T> {
+        match self {
+            Read::Absent => Some(default),
+            Read::Wrong => None,
+            Read::Is(value) => Some(value),
+        }
+    }
+
     pub(super) fn or(self, default: T) -> T {
         self.value().unwrap_or(default)
     }

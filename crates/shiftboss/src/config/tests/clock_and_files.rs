@@ -114,3 +114,14 @@ fn patterns_are_relative_to_the_folder_of_the_file() {
         assert_eq!(watch, Watch::new(["src/*.js"]).unwrap().relative_to(folder.path()));
     }
 }
+
+#[test]
+fn all_that_is_wrong_with_a_schedule_is_told_at_once() {
+    let found = errors(&broker(r#"schedule = { open = "0 8 * *", close = "0 25 * * *", timezone = "X" }"#));
+    for words in ["`schedule.open`: it is no", "`schedule.close`: it is no", "there is no time zone `X`"] {
+        assert!(found.contains(words), "{words}:\n{found}");
+    }
+    assert_eq!(found.matches("error:").count(), 3, "{found}");
+    let found = errors(&broker(r#"schedule = { open = "@daily", close = "0 0 * * *", timezone = "X" }"#));
+    assert!(found.contains("time zone `X`"), "{found}");
+}

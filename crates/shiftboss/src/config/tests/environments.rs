@@ -151,7 +151,7 @@ error: the environment `default` is what stands outside of [env]
     for said in [
         "error: unknown key `app` in environment `production`\n  ┌ shop/shiftboss.toml:8:1",
         "error: unknown key `brokers` in environment `production`\n  ┌ shop/shiftboss.toml:9:1",
-        "error: environment `production`: broker `api`: recycle.unavailable is 2, but\n       there is only 1 worker\n   ┌ shop/shiftboss.toml:12:11",
+        "error: environment `production`: broker `api`: recycle.unavailable is 2, but\n       there is only 1 worker\n   ┌ shop/shiftboss.toml:12:",
         "error: environment `production`: broker `api`: `drained`: expected \"refuse\" or\n       \"hold\", found \"hodl\"\n   ┌ shop/shiftboss.toml:11:11",
         "error: environment `staging`: `settings.big`: expected an integer of 64 bits\n   ┌ shop/shiftboss.toml:15:1",
         "error: environment `staging`: `settings.far`: expected a finite number\n   ┌ shop/shiftboss.toml:16:1",

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::{parse, read};
+use super::super::{Diagnostic, Severity, parse, read};
 use super::{WHOLE, errors};
 use crate::address::Listen;
 use crate::options::{
@@ -206,7 +206,7 @@ fn an_explanation_is_a_file_of_the_same_meaning() {
 #[test]
 fn a_missing_directory_is_found_at_its_line() {
     let there = tempfile::tempdir().unwrap();
-    let file = |cwd: &Path| format!("[broker.api]\ncommand = [\"x\"]\ncwd = \"{}\"\n", cwd.display());
+    let file = |cwd: &Path| format!("[broker.api]\ncommand = [\"sh\"]\ncwd = \"{}\"\n", cwd.display());
     assert_eq!(parse("shop/s", &file(there.path())).unwrap().check_files(), []);
     let missing = parse("shop/s", &file(Path::new("/nowhere/at/all"))).unwrap().check_files();
     assert_eq!(
@@ -217,6 +217,88 @@ error: broker `api`: there is no directory `/nowhere/at/all`
 3 │ cwd = \"/nowhere/at/all\"
   │ ^^^"
     );
+}
+
+/// Each as `line: message`.
+fn told(found: &[Diagnostic]) -> Vec<String> {
+    let line = |found: &Diagnostic| found.place.as_ref().map_or(0, |place| place.line);
+    found.iter().map(|found| format!("{}: {}", line(found), found.message)).collect()
+}
+
+#[test]
+fn what_is_not_there_is_found_in_every_environment_and_beside_other_mistakes() {
+    let text = "\
+[broker.api]
+command = [\"/nowhere/program\"]
+cwd = \"/nowhere/at/all\"
+[broker.jobs]
+command = [\"sh\"]
+[env.production.broker.jobs]
+cwd = \"/nowhere/else\"
+[env.staging.broker.jobs]
+command = [\"./program\"]
+cwd = \"/nowhere/else\"
+";
+    let api = [
+        "3: broker `api`: there is no directory `/nowhere/at/all`",
+        "2: broker `api`: `/nowhere/program` does not exist",
+    ];
+    let jobs = "7: broker `jobs`: there is no directory `/nowhere/else`";
+    let loaded = parse("shop/s", text).unwrap();
+    assert_eq!(told(&loaded.check_files()), api);
+    let others = loaded.check_other_files();
+    assert!(others.iter().all(|found| found.severity == Severity::Warning));
+    let of = |environment, line, what| format!("{line}: environment `{environment}`: {what}");
+    let gone = "broker `jobs`: there is no directory `/nowhere/else`";
+    // Whether there is such a program in a folder that is not there cannot be told.
+    assert_eq!(told(&others), [of("production", 7, gone), of("staging", 10, gone)]);
+    let production = loaded.choose("production").unwrap();
+    assert_eq!(told(&production.check_files()), [api[0], api[1], jobs]);
+    assert_eq!(told(&production.check_other_files()), [of("staging", 10, gone)]);
+
+    let broken = parse("shop/s", &text.replace("[broker.jobs]", "workers = 0\n[broker.jobs]")).unwrap_err();
+    assert_eq!(told(&broken.check_files("default")), api);
+    assert_eq!(broken.check_files("production").len(), 3);
+    // What is said and wrong is not guessed.
+    let broken = parse("shop/s", "[broker.api]\ncommand = [\"./program\"]\ncwd = 1\n").unwrap_err();
+    assert_eq!(broken.check_files("default"), []);
+}
+
+#[test]
+fn what_stands_in_an_environment_is_explained_with_its_own_line() {
+    let text = "\
+[broker.api]
+command = [\"sh\"]
+ready = { after = \"1s\" }
+environment = { A = \"1\" }
+[env.production.broker.api]
+ready = { after = \"2s\" }
+[env.production.broker.api.environment]
+B = \"3\"
+";
+    let explained = parse("shop/s", text).unwrap().choose("production").unwrap().explain();
+    let line = |key: &str| {
+        let line = explained.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        line.split("# line ").last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(line("ready"), "6");
+    assert_eq!(line("# environment.A"), "4, value not shown");
+    assert_eq!(line("# environment.B"), "8, value not shown");
+}
+
+#[test]
+fn keys_without_effect_are_warned_of() {
+    let warnings = |lines: &str| {
+        let loaded = parse("shop/s", &format!("[broker.api]\ncommand = [\"sh\"]\n{lines}\n")).unwrap();
+        told(&loaded.warnings)
+    };
+    let node = "hung_after = \"5s\"\npreload = true\nserialization = \"json\"";
+    let of = |line: usize, key: &str| {
+        format!("{line}: broker `api`: `{key}` has no effect without kind = \"node\"")
+    };
+    assert_eq!(warnings(node), [of(3, "hung_after"), of(4, "preload"), of(5, "serialization")]);
+    assert_eq!(warnings(&format!("{node}\nkind = \"notify\"")).len(), 3);
+    assert_eq!(warnings(&format!("{node}\nkind = \"node\"")), Vec::<String>::new());
 }
 
 #[test]

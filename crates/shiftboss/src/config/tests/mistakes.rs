@@ -321,6 +321,11 @@ error: broker `a`: ready = \"notify\" needs kind = \"notify\"
   │         ^^^^^^^^
   └ help: kind = \"notify\" gives the workers a NOTIFY_SOCKET to say READY=1 on
 
+error: broker `b`: recycle.unavailable is 2, but there is only 1 worker
+  ┌ shop/shiftboss.toml:8:27
+8 │ recycle = { unavailable = 2, every = \"5ms\" }
+  │                           ^
+
 error: broker `b`: `recycle.every`: expected at least 1s, found 5ms
   ┌ shop/shiftboss.toml:8:38
 8 │ recycle = { unavailable = 2, every = \"5ms\" }
@@ -334,9 +339,9 @@ error: broker `b`: ready = \"accepting\" needs a tcp:// or unix:// listener
           = \"1s\" }
 
 error: broker `c`: recycle.unavailable is 2, but there is only 1 worker
-   ┌ shop/shiftboss.toml:12:11
+   ┌ shop/shiftboss.toml:12:27
 12 │ recycle = { unavailable = 2 }
-   │           ^^^^^^^^^^^^^^^^^^^
+   │                           ^
 
 error: broker `c`: `ready`: it says nothing
    ┌ shop/shiftboss.toml:13:9
@@ -500,4 +505,26 @@ error: broker `api`: `standby` needs workers that wait at the door; plain ones
     assert!(told.contains("cannot be given the lane"), "{told}");
     assert!(parse("shiftboss.toml", &of(&format!("kind = \"node\"\n{lanes}"))).is_ok());
     assert!(errors(&of("standby = true")).contains("expected an integer"));
+}
+
+#[test]
+fn all_mistakes_of_a_table_are_told_at_once() {
+    let found = broker_errors(
+        "recycle = { every = \"x\", surge = 0, jitter = \"5\" }\nbackoff = { base = \"1h\", cap = \"1m\", healthy_after = 1 }\n\
+         stop = [{ message = \"\", wait = \"y\" }, { signal = \"TRM\" }]\n",
+    );
+    for words in [
+        "`recycle.every`: expected a duration",
+        "surge and unavailable are both 0",
+        "`recycle.jitter`: expected",
+        "base 1h is longer than cap 1m",
+        "`backoff.healthy_after`: expected a duration",
+        "`stop.message`: it is empty",
+        "`stop.wait`: expected a duration",
+        "unknown signal `TRM`",
+        "`stop.wait` is missing",
+    ] {
+        assert!(found.split_whitespace().collect::<Vec<_>>().join(" ").contains(words), "{words}:\n{found}");
+    }
+    assert_eq!(found.matches("error:").count(), 9, "{found}");
 }
