@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shiftboss::config::{DurationError, parse_duration, show_duration};
 use shiftboss::options::MAX_WORKERS;
 
 /// The whole command line.
@@ -54,13 +55,13 @@ pub(crate) struct Global {
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Longest wait, as 30s, 500ms, 2m or 1h; a command that is not done by then goes on
+    /// Longest wait, as 500ms, 30s or 1h30m, at most a day; a command that is not done by then goes on
     #[arg(long, global = true, value_name = "TIME", value_parser = read_time)]
     pub(crate) timeout: Option<Duration>,
     /// Say nothing but errors and results
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// Say more; twice says yet more
+    /// Say also which file is read, which socket is asked, and how long it took
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Colour the output
@@ -178,7 +179,7 @@ pub(crate) struct RunArgs {
         value_name = "N",
         requires = "command",
         allow_negative_numbers = true,
-        value_parser = read_workers
+        value_parser = read_workers_to_run
     )]
     pub(crate) workers: Option<u32>,
     /// Address that the workers share: 3000, 127.0.0.1:3000, tcp://:3000, udp://…, unix:///PATH; may be given again
@@ -417,23 +418,41 @@ fn read_workers(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| format!("`{text}` is no number of workers: expected 0 to {MAX_WORKERS}"))
 }
 
-/// "30s", "500ms", "2m", "1h"; a number alone is seconds.
+/// The same of `run`. That it would keep nobody is said there.
+fn read_workers_to_run(text: &str) -> Result<u32, String> {
+    read_workers(text).map_err(|why| why.replace("expected 0", "expected 1"))
+}
+
+/// A duration as in the file, "500ms" or "1h30m", also one with a fraction, "1.5h"; a number alone is seconds.
 fn read_time(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration: expected a number with a unit, as 30s, 500ms, 2m or 1h");
+    let too_long = || format!("`{text}` is too long: at most {}", show_duration(LONGEST_WAIT));
+    let time = match (number_with_unit(text), parse_duration(text)) {
+        (Some(time), _) | (None, Ok(time)) => time,
+        (None, Err(DurationError::TooLong)) => return Err(too_long()),
+        (None, Err(_)) => {
+            let expected = "expected a number with a unit, as 500ms, 30s, 2m, 1h30m or 1d";
+            return Err(format!("`{text}` is no duration: {expected}"));
+        }
+    };
+    if time > LONGEST_WAIT { Err(too_long()) } else { Ok(time) }
+}
+
+fn number_with_unit(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let number: f64 = number.parse().ok()?;
     let seconds = match unit {
         "ms" => number / 1000.0,
         "s" | "" => number,
         "m" => number * 60.0,
         "h" => number * 3600.0,
-        _ => return Err(wrong()),
+        "d" => number * 86_400.0,
+        _ => return None,
     };
-    // A day is more than any command takes, and keeps deadlines within what clocks can tell.
-    Duration::try_from_secs_f64(seconds).ok().filter(|time| *time <= LONGEST_WAIT).ok_or_else(wrong)
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
+/// More than any command takes, and within what clocks can tell.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
@@ -451,9 +470,24 @@ mod tests {
     fn a_time_has_a_unit_or_is_seconds() {
         let read = ["500ms", "30s", "2m", "1h", "1.5", "0"].map(|text| read_time(text).unwrap().as_millis());
         assert_eq!(read, [500, 30_000, 120_000, 3_600_000, 1500, 0]);
-        for wrong in ["", "s", "-1s", "1d", "1e9", "99999h", "inf", "1.2.3"] {
-            assert!(read_time(wrong).is_err(), "{wrong}");
+        let read = ["1h30m", "1d", "0.5d"].map(|text| read_time(text).unwrap().as_secs());
+        assert_eq!(read, [5400, 86_400, 43_200]);
+        for wrong in ["", "s", "-1s", "1e9", "inf", "1.2.3", "30m1h"] {
+            assert!(read_time(wrong).unwrap_err().contains("is no duration"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_time_that_is_too_long_is_said_to_be() {
+        for long in ["48h", "1d1ms", "99999h", "99999999999999999999s", "9999d"] {
+            assert_eq!(read_time(long), Err(format!("`{long}` is too long: at most 1d")));
+        }
+    }
+
+    #[test]
+    fn a_run_expects_a_worker_and_a_scale_may_have_none() {
+        assert!(read_workers_to_run("x").unwrap_err().ends_with("expected 1 to 100000"));
+        assert!(read_workers("x").unwrap_err().ends_with("expected 0 to 100000"));
     }
 
     #[test]

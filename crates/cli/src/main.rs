@@ -11,6 +11,7 @@ mod progress;
 mod table;
 mod text;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -64,10 +65,16 @@ fn dispatch(verb: Verb, global: &args::Global, output: &Output) -> Result<ExitCo
     exit.map(ExitCode::from)
 }
 
-/// Help and version are no errors; their reader may have gone.
+/// Help and version are no errors, unless they cannot be written.
 fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody is left who could be told.
-    let _ = error.print();
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    if let (false, Err(failed)) = (error.use_stderr(), printed) {
+        let trouble = output::unwritten(&failed);
+        if !trouble.error.is_empty() {
+            exit::last_word(&trouble.render());
+        }
+        return trouble.exit.into();
+    }
     if let Some(hint) = hint(error) {
         exit::last_word(&format!("help: {hint}"));
     }

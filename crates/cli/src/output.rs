@@ -18,6 +18,8 @@ pub(crate) struct Output {
     pub(crate) json: bool,
     /// `-q`: no talk but errors.
     pub(crate) quiet: bool,
+    /// `-v`: also what is read and asked, and how long it took.
+    pub(crate) verbose: bool,
     /// What standard output is.
     pub(crate) out: Look,
     /// What standard error is.
@@ -48,6 +50,7 @@ impl Output {
         Output {
             json: global.json,
             quiet: global.quiet,
+            verbose: global.verbose > 0,
             out: Look::of(&io::stdout(), global.color, variable),
             err: Look::of(&io::stderr(), global.color, variable),
             selection: selection(global),
@@ -60,10 +63,7 @@ impl Output {
     pub(crate) fn line(&self, text: &str) -> Result<(), Trouble> {
         let text = if self.json { text.into() } else { self.selected(text) };
         let mut data = self.data.borrow_mut();
-        writeln!(data, "{text}").and_then(|()| data.flush()).map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => Trouble::new(Exit::Failed, ""),
-            _ => Trouble::new(Exit::Failed, format!("cannot write to standard output: {error}")),
-        })
+        writeln!(data, "{text}").and_then(|()| data.flush()).map_err(|error| unwritten(&error))
     }
 
     /// A line of talk on standard error, unless `-q`.
@@ -73,13 +73,22 @@ impl Output {
         }
     }
 
+    /// A line of talk for whoever wants to know more, by `-v`.
+    pub(crate) fn tell(&self, text: impl FnOnce() -> String) {
+        if self.verbose {
+            self.say(&text());
+        }
+    }
+
     /// With every command that the text proposes meant for the same app.
     fn selected<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.selection.is_empty() || !text.contains(COMMAND) {
             return text.into();
         }
         // `run` makes an app, it does not look for one.
-        let meant = |rest: &str| if rest.starts_with("run") { "" } else { self.selection.as_str() };
+        // A command that says so by itself means another app.
+        let says = |rest: &str| ["run", "--app ", "--socket "].iter().any(|word| rest.starts_with(word));
+        let meant = |rest: &str| if says(rest) { "" } else { self.selection.as_str() };
         let mut parts = text.split(COMMAND);
         let first = parts.next().unwrap_or_default().to_owned();
         parts.fold(first, |text, rest| text + COMMAND + meant(rest) + rest).into()
@@ -121,6 +130,14 @@ impl Look {
     /// The text in that style, if this stream may be coloured.
     pub(crate) fn paint(self, text: &str, style: Style) -> String {
         if self.color { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+}
+
+/// What could not be written to standard output; without a word if its reader has gone.
+pub(crate) fn unwritten(error: &io::Error) -> Trouble {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Trouble::new(Exit::Failed, ""),
+        _ => Trouble::new(Exit::Failed, format!("cannot write to standard output: {error}")),
     }
 }
 
@@ -214,6 +231,7 @@ pub(crate) mod capture {
         let output = Output {
             json: false,
             quiet: false,
+            verbose: false,
             out: PLAIN,
             err: PLAIN,
             selection: String::new(),
@@ -253,14 +271,25 @@ mod tests {
         output.selection = "--app shop ".to_owned();
         output.say("`shiftboss wait api --for drained` waits for it");
         output.trouble(&Trouble::usage("wrong").help("`shiftboss status`"));
+        output.say("`shiftboss --app other stop --all`");
         output.json = true;
         output.line("{\"reason\":\"`shiftboss x`\"}").unwrap();
         let talk = "`shiftboss --app shop wait api --for drained` waits for it\n\
-                    error: wrong\nhelp: `shiftboss --app shop status`\n";
+                    error: wrong\nhelp: `shiftboss --app shop status`\n\
+                    `shiftboss --app other stop --all`\n";
         assert_eq!(
             (written.talk().as_str(), written.data().as_str()),
             (talk, "{\"reason\":\"`shiftboss x`\"}\n")
         );
+    }
+
+    #[test]
+    fn what_is_told_with_verbose_is_silent_without() {
+        let (mut output, written) = capture::output();
+        output.tell(|| "never".to_owned());
+        output.verbose = true;
+        output.tell(|| "more".to_owned());
+        assert_eq!((written.talk().as_str(), written.data().as_str()), ("more\n", ""));
     }
 
     #[test]

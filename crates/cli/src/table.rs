@@ -16,7 +16,7 @@ pub(crate) fn render(status: &Status, brokers: &[&Broker], look: Look, now: Time
         lines.extend(broker_lines(broker, longest.max(NAME), look, now));
         lines.push(String::new());
     }
-    lines.push(text::cut(&foot(status, now), look.width));
+    lines.push(foot(status, now, look.width));
     lines
 }
 
@@ -112,25 +112,37 @@ fn total(broker: &Broker) -> Option<String> {
     (!known.is_empty()).then(|| known.join("  "))
 }
 
-fn foot(status: &Status, now: Timestamp) -> String {
+/// What there is no room for is left out, the least important first.
+fn foot(status: &Status, now: Timestamp, width: usize) -> String {
     let workers =
         status.brokers.iter().flat_map(|broker| &broker.workers).filter(|worker| worker.pid.is_some());
     let workers = u32::try_from(workers.count()).unwrap_or(u32::MAX);
     let brokers = u32::try_from(status.brokers.len()).unwrap_or(u32::MAX);
-    let up = text::since(&status.started_at, now).map(|up| format!(", up {}", text::age(up)));
+    let up = text::since(&status.started_at, now).map(|up| format!("up {}", text::age(up)));
     let environment = match status.environment.as_str() {
-        "default" => String::new(),
-        other => format!(", environment {other}"),
+        "default" => None,
+        other => Some(format!("environment {other}")),
     };
-    format!(
-        "{}: shiftboss {}{}, {}, {}, pid {}{environment}",
-        status.app,
-        status.version,
-        up.unwrap_or_default(),
-        text::count(brokers, "broker"),
-        text::count(workers, "worker"),
-        status.pid,
-    )
+    // How soon each is left out.
+    let mut parts = vec![
+        (4, Some(format!("shiftboss {}", status.version))),
+        (1, up),
+        (3, Some(text::count(brokers, "broker"))),
+        (2, Some(text::count(workers, "worker"))),
+        (0, Some(format!("pid {}", status.pid))),
+        (0, environment),
+    ];
+    let line = |parts: &[(u8, Option<String>)]| {
+        let words: Vec<&str> = parts.iter().filter_map(|(_, part)| part.as_deref()).collect();
+        format!("{}: {}", status.app, words.join(", "))
+    };
+    for soonest in (1..=4).rev() {
+        if line(&parts).chars().count() <= width {
+            break;
+        }
+        parts.retain(|(soon, _)| *soon < soonest);
+    }
+    text::cut(&line(&parts), width)
 }
 
 /// A column: its title, and how it is aligned.
@@ -344,11 +356,23 @@ api    1/1 ready
   #  ID  PID    STATE
   0  1   10161  ready
 
-shop: shiftboss 0.1.0, …";
+shop: up 6d 3h, pid 120";
         assert_eq!(shown(&status(vec![broker("api", vec![worker(0, 10161)])]), 24), expected);
         for width in 10..120 {
             shown(&mixed(), width);
         }
+    }
+
+    #[test]
+    fn the_name_of_an_environment_is_more_important_than_numbers() {
+        let mut shop = mixed();
+        shop.environment = "production-in-frankfurt".into();
+        let foot = |width| shown(&shop, width).lines().last().unwrap().to_owned();
+        let end = "pid 120, environment production-in-frankfurt";
+        assert_eq!(foot(100), format!("shop: shiftboss 0.1.0, up 6d 3h, 3 brokers, 4 workers, {end}"));
+        assert_eq!(foot(80), format!("shop: up 6d 3h, 4 workers, {end}"));
+        assert_eq!(foot(60), format!("shop: up 6d 3h, {end}"));
+        assert_eq!(foot(20), "shop: pid 120, envi…");
     }
 
     #[test]

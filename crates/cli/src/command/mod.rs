@@ -3,6 +3,7 @@
 pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod completions;
+mod configuration;
 pub(crate) mod demo;
 pub(crate) mod drain;
 pub(crate) mod events;
@@ -21,7 +22,7 @@ pub(crate) mod upgrade;
 pub(crate) mod wait;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shiftboss::os::instance::holder_of;
 use shiftboss_api::Status;
@@ -32,6 +33,7 @@ use crate::args::Global;
 use crate::exit::{Exit, Trouble};
 use crate::find;
 use crate::output::Output;
+use crate::text;
 
 /// A verb that asks a running app.
 pub(crate) struct Session<'a> {
@@ -98,12 +100,20 @@ pub(crate) fn ask(
     output: &Output,
     verb: impl AsyncFnOnce(&Session) -> Result<Exit, Trouble>,
 ) -> Result<Exit, Trouble> {
-    let session = Session::new(Client::new(find::socket(global)?), global.timeout, output);
+    let began = Instant::now();
+    let socket = find::socket(global)?;
+    output.tell(|| match holder_of(&socket) {
+        Some(pid) => format!("asks {}, the app is pid {pid}", socket.display()),
+        None => format!("asks {}", socket.display()),
+    });
+    let session = Session::new(Client::new(socket), global.timeout, output);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Trouble::new(Exit::Failed, format!("cannot start: {error}")))?;
-    runtime.block_on(verb(&session))
+    let exit = runtime.block_on(verb(&session));
+    output.tell(|| format!("took {}", text::took(began.elapsed())));
+    exit
 }
 
 /// Said of a long absence.

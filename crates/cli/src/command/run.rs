@@ -6,15 +6,16 @@ mod log;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use shiftboss::config::{self, ConfigErrors, Loaded, UnknownEnvironment};
+use shiftboss::address::Address;
 use shiftboss::log::{Line, Log, Told};
-use shiftboss::os::instance::{ClaimError, default_socket};
+use shiftboss::os::holder::Holder;
+use shiftboss::os::instance::{ClaimError, Running, default_socket, running_above};
 use shiftboss::os::listener::BindError;
-use shiftboss::os::spawn::LookUpError;
-use shiftboss::{AppOptions, LaunchError, OwnProcess, RunError, Setting, TraceError};
+use shiftboss::{AppOptions, OwnProcess, RunError, Setting, TraceError};
 use shiftboss_api::Event;
 
 use self::log::RunLog;
+use super::configuration;
 use crate::args::{Global, RunArgs};
 use crate::exit::{Exit, Trouble};
 use crate::find;
@@ -58,15 +59,17 @@ fn configured(global: &Global, asked: &RunArgs, output: &Output) -> Result<(AppO
         let error = format!("both a file, {}, and a command are given", file.display());
         return Err(Trouble::usage(error).help("the file names its commands; leave one of the two out"));
     }
-    let mut app =
-        if from_line { line::app(asked, output)? } else { read(&file(global), global, output)?.options };
-    if from_line {
-        can_be_launched(&app, output, Exit::Failed, |_| true)?;
-    }
+    let mut app = if from_line {
+        let app = line::app(asked, output)?;
+        can_be_launched(&app, output)?;
+        app
+    } else {
+        configuration::read(&configuration::file(global), global, output)?.options
+    };
     if let Some(name) = &global.app {
         app.app = find::name(name)?.to_owned();
     }
-    let environment = environment(global);
+    let environment = configuration::environment(global);
     let socket = global.socket.clone().unwrap_or_else(|| default_socket(&app.app));
     Ok((app, Setting { socket, environment, trace: trace() }))
 }
@@ -77,87 +80,14 @@ fn end_with_parent() -> Result<(), Trouble> {
         .map_err(|error| Trouble::new(Exit::Failed, format!("cannot end with the parent: {error}")))
 }
 
-/// The configuration that is meant.
-pub(crate) fn file(global: &Global) -> PathBuf {
-    global.config.clone().unwrap_or_else(|| find::DEFAULT_CONFIG.into())
-}
-
-/// Reads the file in the environment that is asked for; says its warnings. All its mistakes are shown, and everything
-/// that could not be launched: where it says so when it is a directory, by the broker's name when it is a program.
-pub(crate) fn read(file: &Path, global: &Global, output: &Output) -> Result<Loaded, Trouble> {
-    // Whether it is there may be hidden from us: then reading it says why.
-    if let Ok(false) = file.try_exists() {
-        let trouble = Trouble::new(Exit::Config, format!("there is no {}", file.display()));
-        return Err(trouble.help("without a file: `shiftboss run -w 4 -p 3000 -- CMD`"));
+/// Shows all that keeps workers from being launched.
+fn can_be_launched(app: &AppOptions, output: &Output) -> Result<(), Trouble> {
+    let Err(wrong) = shiftboss::check(app) else { return Ok(()) };
+    for error in wrong {
+        let help = error.help();
+        output.trouble(&Trouble { help, ..Trouble::new(Exit::Failed, error.to_string()) });
     }
-    let loaded = config::read(file).map_err(|errors| mistakes(&errors, output))?;
-    let loaded = loaded.choose(&environment(global)).map_err(|unknown| {
-        let UnknownEnvironment { name, has } = unknown;
-        let from = if global.environment.is_some() { "--env" } else { "$env" };
-        let error =
-            format!("{from} asks for the environment `{name}`, which the configuration does not have");
-        Trouble::new(Exit::Config, error).help(format!("it has: {}", has.join(", ")))
-    })?;
-    for warning in &loaded.warnings {
-        output.say(&warning.to_string());
-    }
-    let missing = loaded.check_files();
-    for diagnostic in &missing {
-        output.draw(&format!("{diagnostic}\n"));
-    }
-    can_be_launched(&loaded.options, output, Exit::Config, |error| {
-        !matches!(error, LaunchError::Directory { .. }) || missing.is_empty()
-    })?;
-    if missing.is_empty() { Ok(loaded) } else { Err(Trouble::new(Exit::Config, "")) }
-}
-
-/// Shows all that keeps workers from being launched, but only what is `news`.
-fn can_be_launched(
-    app: &AppOptions,
-    output: &Output,
-    exit: Exit,
-    news: impl Fn(&LaunchError) -> bool,
-) -> Result<(), Trouble> {
-    let wrong = shiftboss::check(app).err().unwrap_or_default();
-    let mut news = wrong.iter().filter(|error| news(error)).map(|error| unlaunched(error, exit)).peekable();
-    if news.peek().is_none() {
-        return Ok(());
-    }
-    news.for_each(|trouble| output.trouble(&trouble));
-    Err(Trouble::new(exit, ""))
-}
-
-fn unlaunched(error: &LaunchError, exit: Exit) -> Trouble {
-    let trouble = Trouble::new(exit, error.to_string());
-    match error {
-        LaunchError::Program { source, .. } => match source {
-            LookUpError::NotFound { .. } => {
-                trouble.help("no shell is involved: give the program's path, or correct PATH")
-            }
-            LookUpError::NotExecutable(file) => trouble.help(format!("`chmod +x {}`", file.display())),
-            LookUpError::Missing(_) | LookUpError::IsDirectory(_) | LookUpError::Unreachable { .. } => {
-                trouble
-            }
-        },
-        LaunchError::ServesAtOnce { .. } => trouble
-            .help("kind = \"notify\", with a program that says SHIFTBOSS_STANDBY on its channel and waits"),
-        LaunchError::OldNode { .. } => trouble.help("name a newer one in `command`, by its path"),
-        LaunchError::Empty { .. }
-        | LaunchError::Directory { .. }
-        | LaunchError::NeedsSlot { .. }
-        | LaunchError::Nul { .. } => trouble,
-    }
-}
-
-fn mistakes(errors: &ConfigErrors, output: &Output) -> Trouble {
-    output.draw(&format!("{errors}\n"));
-    Trouble::new(Exit::Config, "")
-}
-
-/// `--env`, else `$env`, else "default".
-fn environment(global: &Global) -> String {
-    let from_variable = || std::env::var("env").ok().filter(|name| !name.is_empty());
-    global.environment.clone().or_else(from_variable).unwrap_or_else(|| DEFAULT.to_owned())
+    Err(Trouble::new(Exit::Failed, ""))
 }
 
 /// `$SHIFTBOSS_TRACE`: the file in which every call of the rules is written down; an empty one is none.
@@ -226,8 +156,14 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
         RunError::Claim(_) => {
             Trouble::new(Exit::Failed, text).help("--socket PATH puts the control socket elsewhere")
         }
-        RunError::Listen { source: BindError::InUse { .. }, .. } => {
-            Trouble::new(Exit::Failed, text).help("stop it, or choose another address")
+        RunError::Listen { broker, source: BindError::InUse { address, holder } } => {
+            let of_app = holder.as_ref().and_then(|holder| held_by_app(broker, address, holder));
+            of_app.unwrap_or_else(|| {
+                Trouble::new(Exit::Failed, text).help("stop it, or choose another address")
+            })
+        }
+        RunError::Listen { source: BindError::NotPermitted { address: Address::Unix(_), .. }, .. } => {
+            Trouble::new(Exit::NotAllowed, text).help("choose a path in a folder of your own")
         }
         RunError::Listen { source: BindError::NotPermitted { .. }, .. } => {
             Trouble::new(Exit::NotAllowed, text).help(
@@ -249,4 +185,14 @@ fn refused(error: &RunError, from_line: bool) -> Trouble {
     }
 }
 
-const DEFAULT: &str = "default";
+/// Whoever holds an address for an app is started again when it is stopped alone: the app is what is to be named.
+fn held_by_app(broker: &str, address: &Address, holder: &Holder) -> Option<Trouble> {
+    let Running { app, socket, pid } = running_above(holder.pid)?;
+    let which = match default_socket(&app) == socket {
+        true => format!("--app {app}"),
+        false => format!("--socket {}", socket.display()),
+    };
+    let error = format!("broker `{broker}`: {address} is in use by the app `{app}`, pid {pid}");
+    let help = format!("`shiftboss {which} stop --all` ends it; or choose another address");
+    Some(Trouble::new(Exit::Failed, error).help(help))
+}

@@ -11,6 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -27,7 +28,7 @@ use rustix::process::geteuid;
 
 use super::file_id::{FileId, Noted};
 use super::notify::{LONGEST_PATH, longest_path};
-use super::{heirs, leftovers};
+use super::{heirs, leftovers, owner, parent};
 
 /// The claim to be the app; given back when dropped, or by the kernel when the process ends.
 #[derive(Debug)]
@@ -320,6 +321,34 @@ pub fn holder_of(socket: &Path) -> Option<u32> {
         // Given back with the descriptor.
         Ok(()) | Err(_) => None,
     }
+}
+
+/// An app that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// The app, as its socket is called.
+    pub app: String,
+    /// Its control socket.
+    pub socket: PathBuf,
+    /// The process to be asked by signals: its keeper, if it has one.
+    pub pid: u32,
+}
+
+/// The app that this process is a part of, as its keeper, its broker process or one of those below them; none if that
+/// cannot be seen.
+#[must_use]
+pub fn running_above(pid: u32) -> Option<Running> {
+    let end = format!(".d/{NEW}");
+    let mut chain = std::iter::successors(Some(pid), |pid| parent::of(*pid));
+    chain.find_map(|pid| owner::bound_by(pid, &end).iter().find_map(|path| running_at(path.parent()?)))
+}
+
+/// The app whose own folder this is.
+fn running_at(folder: &Path) -> Option<Running> {
+    let name = folder.file_name()?.as_bytes().strip_suffix(b".d")?;
+    let socket = folder.with_file_name(OsStr::from_bytes(name));
+    let app = app_of(socket.file_name()?).to_string_lossy().into_owned();
+    Some(Running { app, pid: holder_of(&socket)?, socket })
 }
 
 fn written_pid(lock: &mut File) -> Option<u32> {

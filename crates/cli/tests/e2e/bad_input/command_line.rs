@@ -69,7 +69,7 @@ fn run_refuses_senseless_numbers_and_addresses() {
     };
     refused(&["-w", "0"], &["-w 0", "1 or more"]);
     refused(&["-w", "100001"], &["100001", "100000"]);
-    refused(&["-w", "many"], &["many"]);
+    refused(&["-w", "many"], &["many", "expected 1 to 100000"]);
     refused(&["-w", "-1"], &["-1"]);
     refused(&["-p", "foo"], &["`foo` is no address", "127.0.0.1:3000"]);
     refused(&["-p", "99999"], &["`99999` is no address"]);
@@ -97,6 +97,7 @@ fn an_unknown_verb_or_option_is_a_usage_error() {
     say(folder.path(), &["recicle"]).is_one_error(2, &["recicle", "recycle"]);
     say(folder.path(), &["status", "--josn"]).is_one_error(2, &["--josn", "--json"]);
     say(folder.path(), &["status", "--timeout", "soon"]).is_one_error(2, &["`soon` is no duration", "30s"]);
+    say(folder.path(), &["status", "--timeout", "48h"]).is_one_error(2, &["`48h` is too long: at most 1d"]);
 }
 
 #[test]
@@ -106,6 +107,29 @@ fn a_usage_error_that_nobody_can_be_told_has_the_same_exit_code() {
         command.stderr(full);
     });
     assert_eq!(said.code, Some(2));
+}
+
+#[test]
+fn help_that_cannot_be_written_is_a_failure_as_with_every_verb_that_prints() {
+    for arguments in [&["--help"][..], &["--version"], &["recycle", "--help"], &["man"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let said = say_with(Path::new("."), arguments, |command| {
+            command.stdout(full);
+        });
+        said.is_one_error(1, &["cannot write to standard output: No space left"]);
+    }
+}
+
+#[test]
+fn who_asks_for_more_words_is_told_whom_it_asks_and_how_long_it_took() {
+    let app = App::ready(SHOP);
+    let said = say(app.folder.path(), &["status", "-v"]);
+    let lines: Vec<&str> = said.err.lines().collect();
+    let asks = format!("asks {}, the app is pid {}", app.socket().display(), app.pid());
+    assert!(lines.len() == 2 && lines[0] == asks && lines[1].starts_with("took "), "{said}");
+    assert_eq!(say(app.folder.path(), &["status"]).err, "");
+    let said = say(app.folder.path(), &["check", "-v"]);
+    assert_eq!(said.err, "reads shiftboss.toml, environment default\n");
 }
 
 #[test]

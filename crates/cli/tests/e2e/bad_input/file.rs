@@ -58,7 +58,9 @@ fn every_mistake_of_a_file_is_shown_at_once_and_nothing_is_started() {
         let said = say(folder.path(), &[verb]);
         said.is_refusal(78, &["shiftboss.toml:11:11", "tcp://example:80", "^^^^"]);
         assert!(said.err.starts_with(SHOWN), "{said}");
-        assert_eq!(said.errors(), 7, "{said}");
+        // The program of api is not there either.
+        assert!(said.err.contains("/server` does not exist\n  ┌ shiftboss.toml:3:1"), "{said}");
+        assert_eq!(said.errors(), 8, "{said}");
         let met: Vec<_> =
             std::fs::read_dir(folder.path()).unwrap().map(|met| met.unwrap().file_name()).collect();
         assert_eq!(met, ["shiftboss.toml"], "{verb} leaves nothing behind");
@@ -94,6 +96,7 @@ cwd = "/no/such/folder"
                 "shiftboss.toml:8:1\n8 │ cwd = \"/no/such/folder\"\n  │ ^^^",
                 "broker `mail`: there is no directory `/no/such/folder`",
                 "broker `api`: `no-such-program` is in none of the",
+                "shiftboss.toml:3:1\n3 │ command = [\"no-such-program\"]\n  │ ^^^",
                 "broker `jobs`: ",
                 "shiftboss.toml` is not executable",
                 "help: `chmod +x /",
@@ -101,6 +104,54 @@ cwd = "/no/such/folder"
         );
         assert_eq!(said.errors(), 3, "each once: {said}");
     }
+}
+
+#[test]
+fn what_is_not_there_in_another_environment_is_a_warning_of_check_alone() {
+    let layer = "[env.production.broker.api]\ncommand = [\"no-such-program\"]\ncwd = \"/no/such/folder\"\n";
+    let folder = folder_with(&format!("{SHOP}{layer}"));
+    let said = say(folder.path(), &["check"]);
+    assert_eq!((said.code, said.errors()), (Some(0), 0), "{said}");
+    for words in
+        ["`/no/such/folder`\n   ┌ shiftboss.toml:12:1", "`no-such-program` is in none", "shiftboss.toml:11:1"]
+    {
+        assert!(said.err.contains(words), "{words}: {said}");
+    }
+    assert_eq!(said.err.matches("warning: environment `production`: broker `api`: ").count(), 2, "{said}");
+    let said = say(folder.path(), &["check", "--env", "production"]);
+    said.is_refusal(
+        78,
+        &["error: broker `api`: there is no directory", "error: broker `api`: `no-such-program`"],
+    );
+}
+
+#[test]
+fn check_tells_programs_in_json_what_it_tells_people() {
+    let problems = |folder: &TempDir, arguments: &[&str], code: i32| {
+        let said = say(folder.path(), &[&["check", "--json"], arguments].concat());
+        assert_eq!((said.code, said.err.as_str()), (Some(code), ""), "{said}");
+        let told: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(told["valid"], code == 0, "{said}");
+        told
+    };
+    let told = problems(&folder_with(MISTAKES), &[], 78);
+    let all = told["problems"].as_array().unwrap();
+    assert_eq!((all.len(), &told["left_out"]), (8, &0.into()), "{told}");
+    let first = serde_json::json!({
+        "warning": false, "line": 4, "column": 1, "message": "unknown key `worker` in broker `api`",
+        "label": "did you mean `workers`?", "help": null,
+    });
+    assert_eq!(all[0], first);
+    let shop = folder_with(SHOP);
+    let told = problems(&shop, &[], 0);
+    assert_eq!((&told["brokers"], &told["workers"]), (&2.into(), &3.into()), "{told}");
+    assert_eq!(told["problems"], serde_json::json!([]));
+    let told = problems(&shop, &["--env", "staging"], 78);
+    assert_eq!(told["problems"][0]["help"], "it has: default");
+    let told = problems(&tempfile::tempdir().unwrap(), &[], 78);
+    assert_eq!(told["problems"][0]["message"], "there is no shiftboss.toml");
+    let said = say(shop.path(), &["check", "--explain", "--json"]);
+    said.is_one_error(2, &["--explain is text only", "`shiftboss check --json`"]);
 }
 
 #[test]

@@ -134,6 +134,20 @@ fn a_port_that_is_taken_is_refused_with_the_name_and_the_pid_of_its_holder() {
 }
 
 #[test]
+fn a_port_that_another_app_has_is_refused_with_the_name_of_that_app_and_its_pid() {
+    let port = free_port();
+    let app = App::ready(&format!(
+        "app = \"shop\"\n[broker.api]\ncommand = [\"WORKER\", \"--ready\", \"notify\"]\nkind = \"notify\"\n\
+         listen = [\"tcp://127.0.0.1:{port}\"]\n"
+    ));
+    let folder = tempfile::tempdir().unwrap();
+    let said = say(folder.path(), &["run", "-p", &format!("127.0.0.1:{port}"), "--", "sleep", "60"]);
+    let held = format!("is in use by the app `app`, pid {}", app.pid());
+    let end = format!("`shiftboss --socket {} stop --all`", app.socket().display());
+    said.is_one_error(1, &["broker `sleep`", &held, &end, "choose another address"]);
+}
+
+#[test]
 fn a_second_run_of_an_app_is_refused_and_names_the_first() {
     let port = free_port();
     let app = App::ready(&format!(

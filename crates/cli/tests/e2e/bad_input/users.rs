@@ -78,6 +78,20 @@ fn a_privileged_port_is_refused_with_the_right_that_it_needs() {
 }
 
 #[test]
+fn a_unix_listener_where_one_may_not_write_is_refused_without_a_word_of_ports() {
+    if !can_change_users() {
+        return;
+    }
+    let (folder, closed) = (folder_of(SOMEBODY), tempfile::tempdir().unwrap());
+    std::fs::set_permissions(closed.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let address = format!("unix://{}/x.sock", closed.path().display());
+    let line = ["run", "-p", &address, "--", "sleep", "60"];
+    let said = say_with(folder.path(), &line, become_user(SOMEBODY));
+    said.is_one_error(77, &[&address, "may not write to its folder", "a path in a folder of your own"]);
+    assert!(!said.err.contains("port") && !said.err.contains("setcap"), "{said}");
+}
+
+#[test]
 fn a_control_socket_where_one_may_not_write_is_refused() {
     if !can_change_users() {
         return;
