@@ -52,7 +52,8 @@ impl Broker {
         }
     }
 
-    /// After a recycle, or once open again: the one for changes that came during it. One that still waits to be quiet will do for both.
+    /// After a recycle, or once open again: the one for changes that came during it. One that still waits to be quiet
+    /// will do for both.
     pub(crate) fn recycle_for_changes(&mut self, cx: &mut Shared) -> bool {
         let again = std::mem::replace(&mut self.changed.again, false);
         let now = again && self.changed.due.is_none() && self.phase == Phase::Open && self.wanted > 0;

@@ -32,9 +32,9 @@ pub const DONE: u32 = 5;
 /// the key until the upgrade is forgotten.
 pub const UPGRADE: u32 = 6;
 
-/// To the keeper: send this worker a signal, number of the request above 32 bits and signal below; each number is acted on
-/// once, whoever says it again. The keeper does it since it lives on: nobody else knows for certain what was sent. Back to the next
-/// broker process it is the last one that was sent.
+/// To the keeper: send this worker a signal, number of the request above 32 bits and signal below; each number is acted
+/// on once, whoever says it again. The keeper does it since it lives on: nobody else knows for certain what was sent.
+/// Back to the next broker process it is the last one that was sent.
 pub const SIGNAL: u32 = 8;
 
 /// To the broker process: the worker of this key is gone and reaped. The value is its exit code, or above

@@ -51,9 +51,9 @@ impl Broker {
     /// process has started one of the type before, for a type has one broker.
     ///
     /// # Errors
-    /// [`RunError`] if the options could never work, no worker could ever be started, an address cannot be listened on, or the app cannot run. In a process of
-    /// its own whose other brokers have begun, a program that ends with it is started again by the keeper, unless it
-    /// [stops](App::stop) the app and waits.
+    /// [`RunError`] if the options could never work, no worker could ever be started, an address cannot be listened on,
+    /// or the app cannot run. In a process of its own whose other brokers have begun, a program that ends with it is
+    /// started again by the keeper, unless it [stops](App::stop) the app and waits.
     pub fn start(
         app: &App,
         worker_type: impl Into<String>,
@@ -162,8 +162,8 @@ impl Broker {
         Members::of(self.clone())
     }
 
-    /// Tells all workers that have an open channel; resolves to how many were told. A message that cannot be JSON, or is longer than 16 MiB, is told to
-    /// nobody, and is the answer's error.
+    /// Tells all workers that have an open channel; resolves to how many were told. A message that cannot be JSON, or is
+    /// longer than 16 MiB, is told to nobody, and is the answer's error.
     pub fn broadcast<T: Serialize + ?Sized>(&self, message: &T) -> Answer<u32> {
         let message = match json(message) {
             Ok(message) => message,

@@ -57,8 +57,8 @@ impl Member {
         &self.broker
     }
 
-    /// Sends it a message: any value that serialises to JSON, of up to 16 MiB. It is on its way when the answer is there; whether it is read
-    /// nobody knows. To be dropped if that does not matter: a failure is then reported.
+    /// Sends it a message: any value that serialises to JSON, of up to 16 MiB. It is on its way when the answer is there;
+    /// whether it is read nobody knows. To be dropped if that does not matter: a failure is then reported.
     pub fn send<T: Serialize + ?Sized>(&self, message: &T) -> Answer<()> {
         let message = match json(message) {
             Ok(message) => message,
@@ -90,7 +90,8 @@ impl Member {
         self.broker.run(Errand::Signal { worker: self.worker, signal: signal.0 });
     }
 
-    /// Ends its channel, once what it has said is heard: it sees that, and has a second to leave before it is asked to by its ladder.
+    /// Ends its channel, once what it has said is heard: it sees that, and has a second to leave before it is asked to by
+    /// its ladder.
     pub fn disconnect(&self) {
         self.broker.run(Errand::HangUp { worker: self.worker });
     }

@@ -232,9 +232,9 @@ impl WorkerContext {
         answer.await.unwrap_or(Err(CallError::AppEnded))
     }
 
-    /// Answers what the broker asks ([`Member::call`](crate::Member::call)), on the thread that hears the channel: it must not take long.
-    /// One that panics has refused. Nothing is heard meanwhile, so it cannot wait for messages, nor ask: what it asks itself
-    /// ends with [`CallError::WouldHang`] at once. A task or a thread that it starts may ask.
+    /// Answers what the broker asks ([`Member::call`](crate::Member::call)), on the thread that hears the channel: it
+    /// must not take long. One that panics has refused. Nothing is heard meanwhile, so it cannot wait for messages, nor
+    /// ask: what it asks itself ends with [`CallError::WouldHang`] at once. A task or a thread that it starts may ask.
     pub fn on_call<R: Serialize, E: std::fmt::Display>(
         &self,
         mut answer: impl FnMut(Message) -> Result<R, E> + Send + 'static,
