@@ -272,6 +272,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket")]
     fn a_reader_that_is_killed_anywhere_loses_no_line_and_hears_no_half_one() {
         let mut deaths = 0;
         for kill_after in 0..150 {
@@ -313,6 +314,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket")]
     fn descriptors_come_with_their_lines_and_surplus_ones_are_closed() {
         for has_heirs in [false, true] {
             let (ours, theirs) = socket::pair().unwrap();
@@ -350,6 +352,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket")]
     fn what_the_dead_have_said_is_left_for_an_heir_who_hears_all_of_it_again() {
         let (socket, theirs) = socket::pair().unwrap();
         let mut incoming = Incoming::new(socket.as_fd(), Framing::Lines, 100, true).unwrap();

@@ -296,6 +296,7 @@ mod tests {
     use crate::{Descriptors, Framer, Framing, Heard};
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket")]
     fn lines_arrive_whole_and_in_order_however_slowly_they_are_read() {
         let (ours, theirs) = pair().unwrap();
         let (mut outgoing, mut framer, mut seen) =
@@ -327,6 +328,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket")]
     fn whoever_does_not_read_is_not_written_for_without_bound() {
         let (ours, _theirs) = pair().unwrap();
         let mut outgoing = Outgoing::default();
@@ -343,6 +345,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket")]
     fn descriptors_do_not_wait_without_bound() {
         let (ours, theirs) = pair().unwrap();
         let mut outgoing = Outgoing::default();
@@ -357,6 +360,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket")]
     fn a_short_line_is_never_cut_by_a_full_socket() {
         let (ours, theirs) = pair().unwrap();
         let line = vec![b'x'; 20_000];
@@ -376,6 +380,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket")]
     fn nothing_follows_a_descriptor_until_it_has_arrived_but_answers_do() {
         let (ours, theirs) = pair().unwrap();
         let mut outgoing = Outgoing::default();

@@ -91,6 +91,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket")]
     fn each_descriptor_has_its_receipt_wherever_its_reader_is_killed() {
         let (mut deaths, mut twice) = (0, 0);
         for kill_after in 0..200_u32 {
@@ -143,6 +144,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no such socket")]
     fn a_rest_of_a_version_without_them_is_read() {
         let (socket, _theirs) = socket::pair().unwrap();
         let rest = Rest::new().unwrap();
