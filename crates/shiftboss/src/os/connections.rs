@@ -42,6 +42,7 @@ pub fn has_any(pid: u32, doors: &Doors<'_>) -> io::Result<bool> {
 pub fn reset(connection: OwnedFd) {
     // Otherwise it is only closed.
     let _ = SockRef::from(&connection).set_linger(Some(Duration::ZERO));
+    drop(connection);
 }
 
 fn inodes(pid: u32) -> io::Result<BTreeSet<u64>> {

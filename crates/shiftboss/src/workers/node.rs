@@ -259,7 +259,10 @@ impl Workers {
         let mut count = 0;
         self.stage.turns.retain(|place, turns| {
             if place.broker == of.0 {
-                turns.take_left().inspect(|_| count += 1).for_each(connections::reset);
+                for connection in turns.take_left() {
+                    connections::reset(connection);
+                    count += 1;
+                }
             }
             place.broker != of.0 || !turns.is_empty()
         });
