@@ -39,6 +39,7 @@ fn worker() -> (WorkerContext, UnixStream) {
     let context = WorkerContext { shared: Arc::new(shared) };
     begin(&context, sender).unwrap();
     broker.set_read_timeout(Some(LONG)).unwrap();
+    broker.set_write_timeout(Some(LONG)).unwrap();
     (context, broker)
 }
 
