@@ -57,7 +57,7 @@ fn fails_beyond_and_recovers(app: &App, why: &[&str]) {
     let deaths: Vec<_> = log.iter().filter(|event| event["event"] == "worker_death").collect();
     for death in &deaths {
         let reason = death["reason"].as_str().unwrap();
-        let step = ["no pipe for its output: ", "no notify socket: ", "cannot start `"];
+        let step = ["no pipe for its output: ", "no notify socket: ", "no channel: ", "cannot start `"];
         assert!(step.iter().any(|step| reason.starts_with(step)), "{reason}");
         assert!(why.iter().all(|word| reason.contains(word)), "{reason}");
         assert!(death["pid"].is_null() && death["broker"] == "api", "{death}");

@@ -38,6 +38,7 @@ fn an_image_that_is_never_ready_gives_way_to_the_old_one() {
     let pids = app.pids();
     is_given_up(&app, "is never ready", "it was not ready in time");
     signal_process(pids[0], Signal::KILL);
+    app.until_event("worker_death", 1);
     app.does(&["wait", "web", "--for", "ready"]);
     let (status, log) = app.stop();
     assert!(status.success());
