@@ -13,6 +13,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use shiftboss_api::Event;
 
 use crate::in_flight::{InFlight, Lost};
@@ -52,7 +54,12 @@ impl Ring {
 
     /// Takes in an event; the oldest ones make room.
     pub(crate) fn push(&mut self, event: &Event) {
-        let Ok(text) = serde_json::to_vec(event) else { return };
+        if let Ok(text) = serde_json::to_vec(event) {
+            self.push_text(&text);
+        }
+    }
+
+    fn push_text(&mut self, text: &[u8]) {
         let len = LENGTH + text.len() as u64;
         if len > ROOM {
             return;
@@ -63,7 +70,7 @@ impl Ring {
         }
         self.store(BEGIN_AT, self.begin);
         self.write(self.end, &u32::try_from(text.len()).unwrap_or(0).to_le_bytes());
-        self.write(self.end + LENGTH, &text);
+        self.write(self.end + LENGTH, text);
         self.end += len;
         self.store(END_AT, self.end);
     }
@@ -93,7 +100,8 @@ impl Ring {
         let mut at = self.begin;
         while at < self.end {
             let len = u64::from(self.length_at(at));
-            if self.event_at(at, len).is_none_or(|event| event.seq > seq) {
+            // Also of one whose name only a newer version knows.
+            if self.text_at::<Number>(at, len).is_none_or(|event| event.seq > seq) {
                 break;
             }
             at = (at + LENGTH + len).min(self.end);
@@ -107,13 +115,13 @@ impl Ring {
         let mut at = self.begin;
         while at < self.end {
             let len = u64::from(self.length_at(at));
-            events.extend(self.event_at(at, len));
+            events.extend(self.text_at::<Event>(at, len));
             at += LENGTH + len;
         }
         events
     }
 
-    fn event_at(&self, at: u64, len: u64) -> Option<Event> {
+    fn text_at<T: DeserializeOwned>(&self, at: u64, len: u64) -> Option<T> {
         let mut text = vec![0; usize::try_from(len.min(ROOM)).ok()?];
         self.read(at + LENGTH, &mut text);
         serde_json::from_slice(&text).ok()
@@ -179,6 +187,12 @@ pub(crate) const SAID_AT: usize = 40;
 pub(crate) const PUT_OUT_AT: usize = 48;
 pub(crate) const WAITING_AT: usize = 56;
 
+/// All that counts of an event here.
+#[derive(Deserialize)]
+struct Number {
+    seq: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +230,18 @@ mod tests {
         ring.cut_after(7);
         ring.push(&event(8, "another"));
         assert_eq!(reopened(&ring).1, [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn an_event_that_only_a_newer_version_knows_costs_none_of_those_after_it() {
+        let mut ring = Ring::new().unwrap();
+        ring.push(&event(1, ""));
+        let text = serde_json::to_string(&event(2, "")).unwrap().replace("worker_death", "worker_reborn");
+        ring.push_text(text.as_bytes());
+        ring.push(&event(3, ""));
+        let (mut ring, _, _) = reopened(&ring);
+        ring.cut_after(3);
+        assert_eq!(reopened(&ring).1, [1, 3]);
     }
 
     #[test]
