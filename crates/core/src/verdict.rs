@@ -8,7 +8,7 @@ use crate::id::{Slot, WorkerId};
 use crate::recycle::{Recycle, Scope, Stage};
 use crate::requests::Waits;
 use crate::shared::{Key, Shared};
-use crate::worker::Why;
+use crate::worker::{Why, Worker};
 
 impl Broker {
     pub(crate) fn finish_recycle(&mut self, cx: &mut Shared) {
@@ -73,8 +73,11 @@ impl Broker {
         let Some(recycle) = self.recycle.as_ref().filter(|recycle| recycle.under_way.is_empty()) else {
             return;
         };
-        let fails =
-            |slot: &Slot| self.places.get(slot.0 as usize).is_some_and(|place| place.failures >= DEGRADED_AT);
+        let serves = |id: WorkerId| self.workers.get(&id).is_some_and(Worker::serves);
+        let fails = |slot: &Slot| {
+            let place = self.places.get(slot.0 as usize);
+            place.is_some_and(|place| place.failures >= DEGRADED_AT && !place.worker.is_some_and(serves))
+        };
         if let Some(slot) = self.slots().find(|slot| recycle.is_elsewhere(*slot) && fails(slot)) {
             let reason = format!("no worker may be missed, since slot {slot} keeps failing");
             self.fail_recycle(cx, None, Some(slot), &reason);

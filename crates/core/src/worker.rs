@@ -171,7 +171,10 @@ impl fmt::Display for Why {
             Why::NotReady { deadline, ready } => {
                 write!(f, "was not ready within {deadline:?}")?;
                 match ready {
-                    Ready::Notify => f.write_str(": it never sent READY=1 to its NOTIFY_SOCKET"),
+                    Ready::Notify => f.write_str(
+                        ": it never said so (READY=1 to its NOTIFY_SOCKET, or on its channel SHIFTBOSS_READY; of Node \
+                         process.send('ready'))",
+                    ),
                     Ready::Accepting => f.write_str(
                         ": it was never seen waiting for connections in epoll; a program that blocks in accept, \
                          select or poll cannot be seen: set ready = { after = \"1s\" }",

@@ -71,6 +71,9 @@ struct Known {
     /// If it is ready as well its start is over: what it asks for from then on is no part of that.
     #[serde(default)]
     is_steady: bool,
+    /// It has said that it is ready: once, perhaps at the door.
+    #[serde(default)]
+    said_ready: bool,
 }
 
 /// What a successor has to say again.
@@ -199,6 +202,17 @@ impl Peer {
             server.listens = true;
             self.write_down();
         }
+    }
+
+    /// It has said that it is ready.
+    pub(crate) fn says_ready(&mut self) {
+        if !std::mem::replace(&mut self.known.said_ready, true) {
+            self.write_down();
+        }
+    }
+
+    pub(crate) fn said_ready(&self) -> bool {
+        self.known.said_ready
     }
 
     /// It has closed that server.

@@ -85,6 +85,24 @@ fn with_unavailable_alone_a_recycle_does_not_wait_for_a_slot_elsewhere_that_keep
 }
 
 #[test]
+fn with_unavailable_alone_a_slot_that_has_failed_and_serves_is_no_obstacle() {
+    let mut world = World::ready([recycling(3, limits(0, 1))]);
+    for _ in 0..2 {
+        world.crash(world.newest(0));
+        world.pass(secs(1));
+    }
+    world.all_ready();
+    world.answers = false;
+    world.crash(world.newest(2));
+    world.answers = true;
+    let request = world.ask(API, Verb::Recycle(Some(Slot(1))));
+    assert_eq!(world.outcome(request), None, "whoever is missing is about to come");
+    world.spawned(world.newest(2));
+    world.everybody_obeys();
+    assert!(is_done(&world.outcome(request)));
+}
+
+#[test]
 fn a_successor_on_probation_makes_nobody_dispensable() {
     let recycle = RecycleSpec { min_ready: secs(10), ..limits(1, 1) };
     let mut world = World::ready([recycling(3, recycle)]);

@@ -44,18 +44,17 @@ impl Workers {
             }
             return;
         }
-        // It says when it is ready, wherever it listens.
-        if says_ready {
-            return;
-        }
         let before = self.stage.habits.of(of, slot);
         let otherwise = if self.serving(of, slot).is_some() { OTHERWISE_AFTER } else { SILENT_FOR };
         let Some(peer) = self.peer(worker) else { return };
-        if peer.counts_as_ready(&before, otherwise, now) {
+        // One that says when it is ready is, wherever it listens.
+        let is_ready =
+            if says_ready { peer.said_ready() } else { peer.counts_as_ready(&before, otherwise, now) };
+        if is_ready {
             peer.is_ready = true;
             inputs.push_back(Input::Ready { worker });
             let lacks = &before - &peer.listening();
-            if !lacks.is_empty() {
+            if !lacks.is_empty() && !says_ready {
                 self.stage.started.push_back(Started::Otherwise {
                     worker,
                     broker: of,

@@ -287,7 +287,7 @@ impl Workers {
         inputs: &mut VecDeque<Input>,
     ) {
         let Some(process) = self.processes.get_mut(&worker) else { return };
-        let mut left = Vec::new();
+        let (mut left, mut said_ready) = (Vec::new(), false);
         for word in words {
             match word {
                 Word::Spoke => inputs.push_back(Input::Spoke { worker }),
@@ -316,8 +316,8 @@ impl Workers {
                 Word::Node(said) => self.stage.hear(worker, said),
                 // As programs for PM2 say it.
                 Word::Message { ref letter, .. } if process.says_ready && letter.get() == "\"ready\"" => {
-                    inputs.push_back(Input::Ready { worker });
-                    process.peer.iter_mut().for_each(|peer| peer.is_ready = true);
+                    process.peer.iter_mut().for_each(Peer::says_ready);
+                    said_ready = true;
                 }
                 Word::Message { .. } | Word::Call { .. } | Word::Reply { .. } => left.push(word),
             }
@@ -325,6 +325,9 @@ impl Workers {
         if !left.is_empty() {
             let (broker, slot, pid) = (process.of, process.slot.map(|slot| slot.0), process.pid);
             self.post.mail.push(Mail { worker, broker, pid, slot, words: left });
+        }
+        if said_ready {
+            self.judge(worker, clock::now(), inputs);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::*;
@@ -203,5 +204,27 @@ fn with_notify_a_program_is_ready_when_it_says_so_wherever_it_listens() {
         let answer = app.ask(&["recycle", "web"]);
         assert!(!answer.status.success(), "its successor listens, and never says that it is ready");
         assert_eq!(named(&app.log(), "worker_ready"), 1);
+    });
+}
+
+#[test]
+fn a_standby_that_says_at_the_door_that_it_is_ready_is_once_it_is_promoted() {
+    each(|node| {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "require('http').createServer((_, answer) => answer.end()).listen(0, '127.0.0.1');\n\
+                    process.send('ready')";
+        let file = program(&folder, "says.js", text);
+        let app = App::of(&format!(
+            "app = \"e2e\"\n[broker.web]\ncommand = [{:?}, {file:?}]\nready = \"notify\"\nstandby = 1\n",
+            node.path()
+        ));
+        app.until_event("worker_standby", 1);
+        // The next one has it from this one.
+        signal_process(app.broker_pid(), Signal::KILL);
+        app.until_event("broker_adopted", 1);
+        signal_process(app.pids()[0], Signal::KILL);
+        app.until_event("worker_promoted", 1);
+        app.until_event("worker_ready", 2);
+        assert_eq!(named(&app.log(), "worker_death"), 1);
     });
 }
