@@ -151,12 +151,12 @@ fn an_hour_of_everything_at_once_loses_nothing_and_leaves_nothing() {
     memory.is_flat();
 }
 
-/// Commands that change nothing.
+/// Commands that change nothing, with keys as long as those of the command line.
 fn fill_what_is_remembered(app: &App) {
     for number in 0..1100 {
         let mut stream = UnixStream::connect(app.socket()).unwrap();
         let head = "POST /v1/brokers/talk/scale HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n";
-        write!(stream, "{head}Idempotency-Key: fill-{number}\r\n\r\n{{\"workers\":2}}").unwrap();
+        write!(stream, "{head}Idempotency-Key: {number:032x}\r\n\r\n{{\"workers\":2}}").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
