@@ -23,21 +23,23 @@ use crate::{children, inherit, signals};
 /// very program with the same arguments, and gets these variables besides ours. In an image that a keeper has executed it
 /// goes on as that keeper.
 ///
+/// `settled` is called each time a broker process has taken over: nothing but waiting is left to do.
+///
 /// To be called by a process without other threads, which has no children of its own.
 ///
 /// # Errors
 /// When the operating system refuses what a keeper needs, or what the keeper before has left cannot be read; then nothing
 /// was started.
-pub fn keep(variables: Vec<(OsString, OsString)>) -> io::Result<u8> {
+pub fn keep(variables: Vec<(OsString, OsString)>, settled: fn()) -> io::Result<u8> {
     signals::writes_fail();
     if let Some(state) = inherit::number_in(crate::STATE) {
-        return Ok(Keeper::read(inherit::take(state)?, variables)?.run());
+        return Ok(Keeper::read(inherit::take(state)?, variables)?.run(settled));
     }
     // Whoever loses its parent below us becomes our child, and is reaped here.
     set_child_subreaper(Some(getpid()))?;
     let mut keeper = Keeper::new(File::open("/proc/self/exe")?.into(), variables)?;
     keeper.before = children::all();
-    Ok(keeper.run())
+    Ok(keeper.run(settled))
 }
 
 pub(crate) struct Keeper {
@@ -117,7 +119,8 @@ impl Keeper {
         })
     }
 
-    fn run(&mut self) -> u8 {
+    fn run(&mut self, settled: fn()) -> u8 {
+        let mut was_alone = true;
         loop {
             self.listen();
             self.take_signals();
@@ -127,6 +130,9 @@ impl Keeper {
             if let Some(code) = self.code {
                 self.end_all();
                 return code;
+            }
+            if std::mem::replace(&mut was_alone, self.is_alone()) && !was_alone {
+                settled();
             }
             self.wait();
         }

@@ -22,7 +22,7 @@ use shiftboss_keeper::{CODE, STATE_FORMAT, keep, link};
 fn main() -> io::Result<()> {
     match link()? {
         Some(link) => Broker::new(link)?.run(),
-        None => exit(i32::from(keep(Vec::new())?)),
+        None => exit(i32::from(keep(Vec::new(), || ())?)),
     }
 }
 

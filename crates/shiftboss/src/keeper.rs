@@ -117,9 +117,9 @@ fn become_keeper() -> io::Result<Infallible> {
     signals::restore_child_signal();
     let nofile = rlimit::raise_nofile()?;
     let soft = std::env::var_os(NOFILE).unwrap_or_else(|| nofile.soft.to_string().into());
-    // What has led here is not needed again.
+    // What has led here is not needed again, nor what starts a broker process.
     code::let_go();
-    let code = shiftboss_keeper::keep(vec![(NOFILE.into(), soft)])?;
+    let code = shiftboss_keeper::keep(vec![(NOFILE.into(), soft)], code::let_go)?;
     std::process::exit(i32::from(code))
 }
 
