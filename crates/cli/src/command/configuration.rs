@@ -43,7 +43,8 @@ pub(crate) fn read(file: &Path, global: &Global, output: &Output) -> Result<Load
 /// # Errors
 /// There is no file, or it has no such environment.
 pub(crate) fn examine(file: &Path, global: &Global) -> Result<Examined, Trouble> {
-    if !file.exists() {
+    // Whether it is there may be hidden from us: then reading it says why.
+    if let Ok(false) = file.try_exists() {
         let trouble = Trouble::new(Exit::Config, format!("there is no {}", file.display()));
         return Err(trouble.help("without a file: `shiftboss run -w 4 -p 3000 -- CMD`"));
     }

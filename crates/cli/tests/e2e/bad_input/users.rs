@@ -103,6 +103,21 @@ fn a_control_socket_where_one_may_not_write_is_refused() {
 }
 
 #[test]
+fn a_file_in_a_folder_that_one_may_not_enter_is_not_said_to_be_missing() {
+    if !can_change_users() {
+        return;
+    }
+    let folder = folder_with(SHOP);
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    let file = folder.path().join("shiftboss.toml");
+    for verb in ["check", "run"] {
+        let words = ["--socket", "/nowhere/app.sock", verb, "-c", file.to_str().unwrap()];
+        let said = say_with(Path::new("/"), &words, become_user(SOMEBODY));
+        said.is_one_error(78, &["shiftboss.toml", "permission denied"]);
+    }
+}
+
+#[test]
 fn who_has_asked_for_a_change_is_in_the_log_with_what_it_was() {
     let mut app = App::ready(SHOP);
     for verb in [&["status"] as &[&str], &["recycle", "jobs"], &["recycle", "api/1"], &["scale", "jobs", "2"]]
