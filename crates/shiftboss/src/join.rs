@@ -38,7 +38,6 @@ impl Founder {
         options: &BrokerOptions,
         id: LaunchId,
     ) -> Result<Founded, RunError> {
-        options.check(name)?;
         let mut launch = Launch::prepare(name, &self.record.environment, options, self.nofile)?;
         launch.mark(&self.mark);
         Ok(Founded { launch, shell: shell(name, options)?, spec: spec(name, options, id) })

@@ -113,12 +113,6 @@ impl Launch {
         let words =
             options.command.iter().chain(options.environment.keys()).chain(options.environment.values());
         let mut words = words.into_iter();
-        if options.standby > 0 && options.kind == Kind::Plain {
-            return Err(LaunchError::ServesAtOnce { broker: name() });
-        }
-        if options.standby > 0 && options.names_slot() {
-            return Err(LaunchError::NeedsSlot { broker: name() });
-        }
         if let Some(word) = words.find(|word| word.contains('\0')) {
             return Err(LaunchError::Nul { broker: name(), what: word.replace('\0', "\\0") });
         }

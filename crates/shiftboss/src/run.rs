@@ -222,7 +222,8 @@ pub(crate) fn start(
     mut log: Box<dyn Log>,
     orders: Orders,
 ) -> Result<(), RunError> {
-    // What is wrong with a command is told before anything is touched.
+    // What is wrong with options or a command is told before anything is touched.
+    options.brokers.iter().try_for_each(|(name, options)| options.check(name))?;
     check(options).map_err(|mut wrong| wrong.swap_remove(0))?;
     let may = rlimit::most_open_files();
     enough_descriptors(options.brokers.iter().map(|(_, broker)| broker), 0, may)?;

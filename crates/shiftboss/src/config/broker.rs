@@ -16,6 +16,7 @@ use super::table::{Cell, Read, Table, in_order, kind_of};
 use super::value::{self, choice, count};
 use crate::address::{Address, Balance};
 use crate::guess;
+use crate::options::check::{NAMES_SLOT, NO_LANE_YET};
 use crate::options::{BrokerOptions, Kind, NOTICE, Serialization};
 use crate::os::lanes;
 
@@ -86,8 +87,7 @@ pub(super) fn read(table: &Table<'_>, taken: &mut listen::Taken, findings: &mut 
     options.clean_environment =
         table.read("clean_environment", findings, value::flag).or(options.clean_environment);
     if options.standby > 0 && options.names_slot() {
-        let what = "a standby is started without a slot: `{slot}` cannot stand in command or environment";
-        findings.push(table.problem("standby", what));
+        findings.push(table.problem("standby", NAMES_SLOT));
     }
     if table.cell("drained").is_some() && table.cell("listen").is_none() && options.kind != Kind::Node {
         let what = "`drained` has no effect without `listen`";
@@ -226,8 +226,7 @@ fn check_door(
     }
     let has_lanes = matches!(listens, Read::Is(all) if all.iter().any(|one| one.balance == Balance::Lanes));
     if has_lanes && !is_plain && !matches!(kind, Read::Is(Kind::Node)) {
-        let what = "a standby has no slot yet, so it cannot be given the lane of one when it is started";
-        findings.push(table.problem("standby", what).help("balance = \"shared\", or kind = \"node\""));
+        findings.push(table.problem("standby", NO_LANE_YET).help("balance = \"shared\", or kind = \"node\""));
     }
 }
 

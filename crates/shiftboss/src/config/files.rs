@@ -6,7 +6,7 @@ use super::problem::{Problem, Span};
 use super::render::{Diagnostic, Severity};
 use super::source::Source;
 use crate::launch::{Launch, LaunchError};
-use crate::options::{AppOptions, BrokerOptions};
+use crate::options::AppOptions;
 
 /// Of each broker where its command and its folder stand, each a finding that still lacks its words.
 pub(super) type Places = BTreeMap<String, Place>;
@@ -39,7 +39,7 @@ pub(super) fn missing(
     let asked = options.brokers.iter().filter(|(name, _)| is_asked(name));
     asked
         .flat_map(|(name, broker)| {
-            let problems = Launch::problems(name, &as_started(broker));
+            let problems = Launch::problems(name, broker);
             problems.into_iter().filter_map(|error| Some(show(&error, places.get(name)?)))
         })
         .collect()
@@ -64,11 +64,6 @@ pub(super) fn add_warnings(
     }
 }
 
-/// Whether it may have standbys has been looked at before.
-fn as_started(broker: &BrokerOptions) -> BrokerOptions {
-    BrokerOptions { standby: 0, ..broker.clone() }
-}
-
 fn show(error: &LaunchError, place: &Place) -> Diagnostic {
     let (at, message) = match error {
         LaunchError::Directory { broker, cwd, source } if source.kind() == std::io::ErrorKind::NotFound => {
@@ -77,8 +72,6 @@ fn show(error: &LaunchError, place: &Place) -> Diagnostic {
         LaunchError::Directory { .. } => (&place.cwd, error.to_string()),
         LaunchError::Empty { .. }
         | LaunchError::Program { .. }
-        | LaunchError::ServesAtOnce { .. }
-        | LaunchError::NeedsSlot { .. }
         | LaunchError::OldNode { .. }
         | LaunchError::Nul { .. } => (&place.command, error.to_string()),
     };

@@ -9,7 +9,7 @@ use super::keys;
 use super::problem::Findings;
 use super::table::{Cell, Read, Table};
 use super::value::{self, count, duration, duration_from, percent};
-use crate::options::check::SHORTEST;
+use crate::options::check::{NO_RECYCLE, SHORTEST};
 
 pub(super) fn ready(cell: &Cell<'_>, findings: &mut Findings) -> Option<Ready> {
     match cell.value.get_ref() {
@@ -50,9 +50,10 @@ pub(super) fn recycle(cell: &Cell<'_>, workers: Option<u32>, findings: &mut Find
     let min_ready = table.read("min_ready", findings, duration).or(default.min_ready);
     let deadline = table.read("deadline", findings, duration_from(SHORTEST)).or(default.deadline);
     if (surge, unavailable) == (Some(0), Some(0)) {
-        let what = "surge and unavailable are both 0, so no recycle could start";
         findings.push(
-            table.problem("surge", what).help("surge = 1 starts a new worker before the old one leaves"),
+            table
+                .problem("surge", NO_RECYCLE)
+                .help("surge = 1 starts a new worker before the old one leaves"),
         );
     }
     if let (Some(unavailable), Some(workers)) = (unavailable, workers)

@@ -37,6 +37,7 @@ impl Driver {
             return Err(RunError::TooMany(MOST));
         }
         let launch = LaunchId(self.launches.keys().next_back().map_or(0, |last| last.0 + 1));
+        options.check(name)?;
         let others = self.core.status().brokers.iter().map(|broker| u64::from(broker.wanted)).sum();
         enough_descriptors([options], others, rlimit::open_files_now())?;
         let mut founded = self.founder.found(name, options, launch)?;

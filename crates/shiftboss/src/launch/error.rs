@@ -31,20 +31,6 @@ pub enum LaunchError {
         /// Why not.
         source: std::io::Error,
     },
-    /// Standbys are asked for, and its workers cannot be held at the door.
-    #[error("broker `{broker}`: plain workers cannot be standbys: they serve as soon as they have started")]
-    ServesAtOnce {
-        /// Whose.
-        broker: String,
-    },
-    /// Standbys are asked for, which have no slot when they are started.
-    #[error(
-        "broker `{broker}`: a standby is started without a slot: `{{slot}}` cannot stand in command or environment"
-    )]
-    NeedsSlot {
-        /// Whose.
-        broker: String,
-    },
     /// Node is too old to be driven.
     #[error("broker `{broker}`: `{program}` is Node {version}: 18 or newer is needed")]
     OldNode {
@@ -76,10 +62,6 @@ impl LaunchError {
             LaunchError::Program { source: LookUpError::NotExecutable(file), .. } => {
                 Some(format!("`chmod +x {}`", file.display()))
             }
-            LaunchError::ServesAtOnce { .. } => Some(
-                "kind = \"notify\", with a program that says SHIFTBOSS_STANDBY on its channel and waits"
-                    .to_owned(),
-            ),
             LaunchError::OldNode { .. } => Some("name a newer one in `command`, by its path".to_owned()),
             LaunchError::Program {
                 source:
@@ -88,7 +70,6 @@ impl LaunchError {
             }
             | LaunchError::Empty { .. }
             | LaunchError::Directory { .. }
-            | LaunchError::NeedsSlot { .. }
             | LaunchError::Nul { .. } => None,
         }
     }

@@ -40,9 +40,7 @@ impl BrokerOptions {
             () if balanced(Balance::Lanes) && self.workers > lanes::MOST => {
                 return Some(format!("it has at most {} workers with lanes", lanes::MOST));
             }
-            () if recycle.surge == 0 && recycle.unavailable == 0 => {
-                "surge and unavailable are both 0, so no recycle could start"
-            }
+            () if recycle.surge == 0 && recycle.unavailable == 0 => NO_RECYCLE,
             () if recycle.every.is_some_and(|every| every < Duration::from_secs(1)) => {
                 "`recycle.every` is at least 1 s"
             }
@@ -58,9 +56,11 @@ impl BrokerOptions {
                 "workers of this library know one notice only: \"suicide\""
             }
             () if balanced(Balance::RoundRobin) && !is_node => "round-robin needs Node programs",
-            () if balanced(Balance::Lanes) && self.standby > 0 && !is_node => {
-                "a standby has no slot yet, so it cannot be given the lane of one when it is started"
+            () if self.standby > 0 && self.kind == Kind::Plain => {
+                "plain workers cannot be standbys: they serve as soon as they have started"
             }
+            () if self.standby > 0 && self.names_slot() => NAMES_SLOT,
+            () if self.standby > 0 && balanced(Balance::Lanes) && !is_node => NO_LANE_YET,
             () if self.ready == Some(Ready::Listening) && !is_node => {
                 "only Node programs say that they listen: all others are seen to accept"
             }
@@ -72,6 +72,13 @@ impl BrokerOptions {
         Some(what.to_owned())
     }
 }
+
+// In the words of a file as well.
+pub(crate) const NO_RECYCLE: &str = "surge and unavailable are both 0, so no recycle could start";
+pub(crate) const NO_LANE_YET: &str =
+    "a standby has no slot yet, so it cannot be given the lane of one when it is started";
+pub(crate) const NAMES_SLOT: &str =
+    "a standby is started without a slot: `{slot}` cannot stand in command or environment";
 
 /// Whether an app or a broker may be called so: it is part of file names, addresses and commands.
 pub(crate) fn is_name(name: &str) -> bool {
