@@ -78,7 +78,7 @@ pub(crate) struct Broker {
     pub(crate) last_word: Option<LastWord>,
     /// Whether its image is another keeper, which we can become; and whether we are to.
     is_other_keeper: bool,
-    renews_us: bool,
+    pub(crate) renews_us: bool,
 }
 
 /// What shall be once a broker process is gone.
@@ -333,7 +333,7 @@ impl Keeper {
     }
 
     /// Once all is said that there was to say.
-    fn renew_if_owed(&mut self) {
+    pub(crate) fn renew_if_owed(&mut self) {
         if !self.outbox.is_empty() || self.broker.as_ref().is_none_or(|broker| !broker.renews_us) {
             return;
         }

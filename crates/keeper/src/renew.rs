@@ -94,6 +94,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn it_waits_until_all_is_said_and_is_tried_once() {
+        if !signals::tests::is_inside("renew::tests::it_waits_until_all_is_said_and_is_tried_once") {
+            return;
+        }
+        let mut keeper = Keeper::new(File::open("/dev/null").unwrap().into(), Vec::new()).unwrap();
+        let (link, _other) = Link::pair().unwrap();
+        keeper.broker = Some(Broker::new(rustix::process::getpid(), link));
+        let owes = |keeper: &Keeper| keeper.broker.as_ref().is_some_and(|broker| broker.renews_us);
+        keeper.broker.iter_mut().for_each(|broker| broker.renews_us = true);
+        keeper.outbox.push_back(Item::new(crate::wire::EXIT, 1, 0));
+        keeper.renew_if_owed();
+        assert!(owes(&keeper), "somebody is to be told of an end first");
+        keeper.flush();
+        keeper.renew_if_owed();
+        assert!(!owes(&keeper));
+    }
+
+    #[test]
     fn a_renewal_that_fails_changes_nothing() {
         if !signals::tests::is_inside("renew::tests::a_renewal_that_fails_changes_nothing") {
             return;

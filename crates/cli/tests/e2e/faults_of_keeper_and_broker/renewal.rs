@@ -31,7 +31,8 @@ fn a_keeper_becomes_another_one_and_keeps_its_children_their_ends_and_its_orders
     let program = folder.path().join("program");
     std::fs::copy(BIN, &program).unwrap();
     let app = App::started(folder, &["run", "-c", "shiftboss.toml"], |command| {
-        run_by(command, &["env", "SHIFTBOSS_OTHER_KEEPER=1"], program.to_str().unwrap());
+        let limited = ["prlimit", "--nofile=700:4000", "env", "SHIFTBOSS_OTHER_KEEPER=1"];
+        run_by(command, &limited, program.to_str().unwrap());
     });
     app.until_event("app_ready", 1);
     let pids = app.pids();
@@ -47,6 +48,8 @@ fn a_keeper_becomes_another_one_and_keeps_its_children_their_ends_and_its_orders
     app.until_event("worker_death", 1);
     app.kill_broker();
     app.does(&["wait", "web", "--for", "ready"]);
+    let environment = std::fs::read_to_string(format!("/proc/{}/environ", app.broker_pid())).unwrap();
+    assert!(environment.split('\0').any(|entry| entry == "SHIFTBOSS_NOFILE=700"), "what workers are to have");
     app.signal(Signal::HUP);
     app.until_event("recycle_finished", 1);
     nobody_else_is_there(&app);

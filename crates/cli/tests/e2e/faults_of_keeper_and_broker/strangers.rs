@@ -102,6 +102,29 @@ fn as_the_first_process_of_a_container_it_does_all_of_the_same() {
     assert_eq!((named(&log, "worker_ended"), named(&log, "worker_death")), (2, 0));
 }
 
+/// What `/proc` lists there are other processes, so that whoever has left its group is only ended with the namespace.
+#[test]
+fn with_the_proc_of_another_namespace_that_is_said_and_the_end_is_as_ever() {
+    let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
+    let allowed = Command::new(unshare[0]).args(&unshare[1..]).arg("true").output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        eprintln!("not tried: a namespace of processes is not allowed here");
+        return;
+    }
+    let mut app = ready_with(&sleepers_that(2, ", \"--setsid-child\""), |command| {
+        run_by(command, &unshare, BIN);
+    });
+    app.until("it is said", |log| {
+        log.iter()
+            .any(|line| line["text"].as_str().is_some_and(|text| text.contains("another PID namespace")))
+    });
+    let keeper = *children(app.pid()).first().unwrap();
+    let all = children(keeper);
+    signal_process(keeper, Signal::TERM);
+    assert!(app.ended().success(), "{}", app.stderr());
+    assert!(all.into_iter().all(is_gone));
+}
+
 fn is_broker(pid: u32, keeper: u32) -> bool {
     let arguments = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     arguments(pid) == arguments(keeper)
