@@ -242,6 +242,14 @@ pub(crate) fn get(at: impl ToSocketAddrs, path: &str) -> io::Result<String> {
 }
 
 /// The body of an answer, up to the end of the connection.
+/// A client that has asked but for the last line.
+pub(crate) fn half_asked(port: u16) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n").unwrap();
+    stream
+}
+
 pub(crate) fn body(stream: &mut impl io::Read) -> io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -253,11 +253,14 @@ fn a_successor_shuts_a_listener_of_a_drained_broker_with_the_last_one_that_uses_
     });
 }
 
-/// The broker whose listener both of [`two_at`] use, and the other one.
-fn lender_and_borrower(app: &App) -> (&'static str, &'static str) {
+/// [`two_at`], of which the one whose listener both use is drained; the name of the other.
+fn borrower_at(node: &Node, port: u16) -> (App, &'static str) {
+    let app = two_at(node, port);
     let status = app.status();
     let lends = |name| status.brokers.iter().any(|broker| broker.name == name && !broker.listen.is_empty());
-    if lends("one") { ("one", "two") } else { ("two", "one") }
+    let (lender, borrower) = if lends("one") { ("one", "two") } else { ("two", "one") };
+    app.does(&["drain", lender]);
+    (app, borrower)
 }
 
 /// As while the one whose it is is drained.
@@ -266,12 +269,8 @@ fn whoever_comes_while_the_last_that_uses_a_listener_is_drained_waits_and_is_ref
     each(|node| {
         let port = free_port();
         let at = SocketAddr::from(([127, 0, 0, 1], port));
-        let app = two_at(node, port);
-        let (lender, borrower) = lender_and_borrower(&app);
-        app.does(&["drain", lender]);
-        let mut first = TcpStream::connect(at).unwrap();
-        first.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n").unwrap();
+        let (app, borrower) = borrower_at(node, port);
+        let mut first = half_asked(port);
         std::thread::scope(|scope| {
             let drains = scope.spawn(|| app.does(&["drain", borrower]));
             app.until_event("worker_stopping", 2);
@@ -298,9 +297,7 @@ fn a_drain_that_is_given_up_lets_clients_in_where_it_uses_a_listener_of_a_draine
     each(|node| {
         let port = free_port();
         let at = SocketAddr::from(([127, 0, 0, 1], port));
-        let app = two_at(node, port);
-        let (lender, borrower) = lender_and_borrower(&app);
-        app.does(&["drain", lender]);
+        let (app, borrower) = borrower_at(node, port);
         let status = app.status();
         let worker = status.brokers.iter().find_map(|broker| broker.workers.first()?.pid).unwrap();
         // What nobody takes keeps the drain where it is, for two seconds.

@@ -31,18 +31,19 @@ fn a_connection_for_a_server_that_has_just_closed_is_served_by_another() {
     });
 }
 
+/// A server that takes one connection at a time.
+fn takes_one(port: u16) -> String {
+    format!("const web = kept.web(); web.maxConnections = 1; return kept.listen(web, {port})")
+}
+
 /// Check 37: the second client waits, and nobody spins for it.
 #[test]
 fn a_server_that_is_full_takes_the_next_connection_when_it_has_room() {
     each(|node| {
         let port = free_port();
         let cluster = Cluster::asked(node, 1, &ROUND_ROBIN.of(port));
-        let listen =
-            format!("const web = kept.web(); web.maxConnections = 1; return kept.listen(web, {port})");
-        cluster.tell(0, &listen);
-        let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        first.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n").unwrap();
+        cluster.tell(0, &takes_one(port));
+        let mut first = half_asked(port);
         cluster.tell(0, ONE_IS_THERE);
         let second = std::thread::spawn(move || get(("127.0.0.1", port), "/"));
         // What is on the channel while it waits, as the worker reads it.
@@ -64,11 +65,8 @@ fn a_connection_that_all_have_refused_is_reset_and_counted_when_they_are_drained
     each(|node| {
         let port = free_port();
         let cluster = Cluster::asked(node, 1, &ROUND_ROBIN.of(port));
-        let full = format!("const web = kept.web(); web.maxConnections = 1; return kept.listen(web, {port})");
-        cluster.tell(0, &full);
-        let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        first.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n").unwrap();
+        cluster.tell(0, &takes_one(port));
+        let mut first = half_asked(port);
         cluster.tell(0, ONE_IS_THERE);
         let mut second = TcpStream::connect(("127.0.0.1", port)).unwrap();
         second.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -94,11 +92,8 @@ fn a_connection_that_one_refuses_does_not_wait_for_another_that_is_busy() {
     each(|node| {
         let port = free_port();
         let cluster = Cluster::asked(node, 2, &ROUND_ROBIN.of(port));
-        let full = format!("const web = kept.web(); web.maxConnections = 1; return kept.listen(web, {port})");
-        cluster.tell(0, &full);
-        let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        first.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        first.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n").unwrap();
+        cluster.tell(0, &takes_one(port));
+        let mut first = half_asked(port);
         cluster.tell(0, ONE_IS_THERE);
         cluster.tell(1, &format!("return kept.listen(kept.web(), {port})"));
         // One is with the worker that is stopped, one is refused by the other.

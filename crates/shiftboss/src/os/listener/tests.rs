@@ -290,18 +290,23 @@ fn a_path_at_which_no_client_could_come_is_bound_anew() {
     }
 }
 
+/// A listener, and who has its path since it was shut or removed.
+fn taken_by_a_stranger(path: &Path, while_shut: bool) -> (Listener, UnixListener) {
+    let mut listener = Listener::bind(&Address::Unix(path.to_owned()), false).unwrap();
+    if while_shut {
+        listener.shut().unwrap();
+    } else {
+        fs::remove_file(path).unwrap();
+    }
+    (listener, UnixListener::bind(path).unwrap())
+}
+
 #[test]
 fn a_path_that_is_somebody_elses_by_now_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
     for while_shut in [false, true] {
-        let mut listener = Listener::bind(&Address::Unix(path.clone()), false).unwrap();
-        if while_shut {
-            listener.shut().unwrap();
-        } else {
-            fs::remove_file(&path).unwrap();
-        }
-        let stranger = UnixListener::bind(&path).unwrap();
+        let (mut listener, stranger) = taken_by_a_stranger(&path, while_shut);
         assert!(matches!(mend(&mut listener), Err(BindError::InUse { .. })));
         listener.shut().unwrap();
         UnixStream::connect(&path).unwrap();
@@ -342,13 +347,7 @@ fn a_successor_takes_nobody_elses_path_for_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
     for while_shut in [false, true] {
-        let mut listener = Listener::bind(&Address::Unix(path.clone()), false).unwrap();
-        if while_shut {
-            listener.shut().unwrap();
-        } else {
-            fs::remove_file(&path).unwrap();
-        }
-        let stranger = UnixListener::bind(&path).unwrap();
+        let (listener, stranger) = taken_by_a_stranger(&path, while_shut);
         let mut heir = heir_of(&listener, listener.file());
         assert_eq!(heir.is_to_listen(), !while_shut);
         heir.shut().unwrap();
