@@ -1,5 +1,7 @@
 //! Rows `node`: programs for Node's `cluster` under shiftboss, beside Node's own primary in the same minutes.
 
+mod messages;
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -10,19 +12,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
 use super::Bench;
 use super::figure::{Figure, Reach};
 use super::load::Load;
-use super::proc::{children, cpu_ms, pss_kb};
+use super::proc::{children, pss_kb};
 use super::stats::median;
 use super::supervisor::{Broker, Supervisor};
 use crate::workspace::root;
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let mut figures = crash(bench)?;
-    figures.push(messages(bench)?);
+    figures.extend(messages::measure(bench)?);
     figures.extend(requests(bench)?);
     figures.push(memory(bench)?);
     Ok(figures)
@@ -89,37 +90,6 @@ fn crash(bench: &Bench) -> Result<Vec<Figure>> {
         Figure::beside("crash until it answers", "ms", bare, median(&ours), Reach::TimesOrMore(1.15, 5.0)),
         Figure::beside("the same with a standby", "ms", bare, median(&promoted), Reach::AtMost(10.0)),
     ])
-}
-
-/// CPU time of the primary for a message.
-fn messages(bench: &Bench) -> Result<Figure> {
-    let count = bench.times(300_000, 30_000);
-    let (mut base, mut ours) = (Vec::new(), Vec::new());
-    for _ in 0..bench.times(3, 1) {
-        let mut node = Command::new("node");
-        node.arg(peers("messages.js")).env("BROKER", "none").env("COUNT", count.to_string());
-        let said = String::from_utf8(node.stderr(Stdio::inherit()).output()?.stdout)?;
-        base.push(said.split_whitespace().nth(1).and_then(|cpu| cpu.parse().ok()).context("no figures")?);
-        let folder = TempDir::new()?;
-        let done = folder.path().join("done");
-        let talker = root().join("xtask/bench/talker.js");
-        let command = vec!["node".to_owned(), shown(&talker)];
-        let settings =
-            format!("kind = \"node\"\nenvironment = {{ COUNT = \"{count}\", DONE = \"{}\" }}", shown(&done));
-        let app = Supervisor::shiftboss_with(bench, &Broker { command, workers: 1, settings: &settings })?;
-        app.events("worker_started", 1, Duration::from_secs(20))?;
-        let all = [app.pid(), app.broker()?];
-        let used = || -> Result<f64> { all.into_iter().map(cpu_ms).sum() };
-        // It begins a second after its start.
-        thread::sleep(Duration::from_millis(500));
-        let before = used()?;
-        wait_for(Duration::from_secs(60), || done.exists().then_some(()))?;
-        thread::sleep(Duration::from_millis(200));
-        ours.push((used()? - before) * 1000.0 / count as f64);
-        app.stop()?;
-    }
-    let (base, ours) = (median(&base), median(&ours));
-    Ok(Figure::beside("CPU of the primary, message", "us", base, ours, Reach::Times(0.5)))
 }
 
 /// Requests a second of two workers, a connection each, as many as eight clients get answered.

@@ -3,6 +3,7 @@
 mod early;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,13 +28,20 @@ use crate::workers::Mail;
 pub(super) struct Post {
     subscribers: Vec<Queue>,
     calls: BTreeMap<(WorkerId, u64), Call>,
-    /// Since [`Driver::give_way`].
-    has_handed_on: bool,
+    handed_on: HandedOn,
     /// With so many questions those are dropped that nobody waits for any more.
     tidies_at: usize,
     /// The number of the last question; begins where no other process has begun.
     last_call: Option<u64>,
     early: Early,
+}
+
+/// What was handed on since [`Driver::give_way`].
+#[derive(Default)]
+struct HandedOn {
+    /// The most messages of one Node program.
+    of_node: usize,
+    of_others: bool,
 }
 
 /// A subscriber, and what it had no room for: of workers that are gone, and events.
@@ -129,6 +137,14 @@ impl Post {
         }
     }
 
+    fn has_handed_on(&mut self, messages: usize, is_node: bool) {
+        if is_node {
+            self.handed_on.of_node = self.handed_on.of_node.max(messages);
+        } else {
+            self.handed_on.of_others = true;
+        }
+    }
+
     fn next_call(&mut self) -> u64 {
         let last = self.last_call.get_or_insert_with(|| u64::try_from(random() & MOST_FIRST).unwrap_or(0));
         *last += 1;
@@ -195,7 +211,7 @@ impl Driver {
     }
 
     fn hand_on(&mut self, mail: Mail) {
-        let Mail { worker, broker, pid, slot, words } = mail;
+        let Mail { worker, broker, pid, slot, is_node, words } = mail;
         let mut messages = Vec::new();
         for word in words {
             match word {
@@ -227,20 +243,25 @@ impl Driver {
         if messages.is_empty() {
             return;
         }
+        self.post.has_handed_on(messages.len(), is_node);
         let said = Arc::new(Said { broker, worker, pid, slot, messages });
         self.feed.publish_said(&said);
         for (worker, call) in self.post.early.keep_questions(&said, clock::now()) {
             self.refuse_to_answer(worker, call);
         }
         self.post.put(broker, &Happening::Said(said));
-        self.post.has_handed_on = true;
     }
 
     /// Lets those run who were just handed something, and those who say more: so more is taken at once the next time, which
-    /// is less work for all. With a core for everybody it is nothing.
+    /// is less work for all. With a core for everybody it is nothing, so that one that speaks on and on is left alone for a
+    /// moment; not where that makes it wait for us, as those do that say more in it than fits into a channel.
     pub(super) fn give_way(&mut self) {
-        if std::mem::take(&mut self.post.has_handed_on) {
-            std::thread::yield_now();
+        match std::mem::take(&mut self.post.handed_on) {
+            HandedOn { of_node, of_others: false } if SPEAKS_ON.contains(&of_node) => {
+                std::thread::sleep(BREATHER);
+            }
+            HandedOn { of_node: 0, of_others: false } => {}
+            HandedOn { .. } => std::thread::yield_now(),
         }
     }
 
@@ -312,6 +333,10 @@ const USUAL: usize = 64;
 const MOST: usize = 16 << 20;
 /// Until a subscriber that was too slow is looked at again.
 const SOON: Duration = Duration::from_millis(10);
+/// So many messages at a time are of a Node program that says more, one by one; with yet more its channel is about full.
+const SPEAKS_ON: RangeInclusive<usize> = 8..=200;
+/// For how long such a one is left alone. In this time the quickest Node program fills a third of its channel.
+const BREATHER: Duration = Duration::from_micros(250);
 /// The number of a process's first question is drawn below this; JSON has no whole numbers above 2^53.
 const MOST_FIRST: u128 = (1 << 50) - 1;
 

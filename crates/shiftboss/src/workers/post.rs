@@ -57,6 +57,7 @@ pub(crate) struct Mail {
     pub(crate) pid: u32,
     /// None of a standby.
     pub(crate) slot: Option<u32>,
+    pub(crate) is_node: bool,
     pub(crate) words: Vec<Word>,
 }
 
@@ -324,7 +325,8 @@ impl Workers {
         }
         if !left.is_empty() {
             let (broker, slot, pid) = (process.of, process.slot.map(|slot| slot.0), process.pid);
-            self.post.mail.push(Mail { worker, broker, pid, slot, words: left });
+            let is_node = process.peer.is_some();
+            self.post.mail.push(Mail { worker, broker, pid, slot, is_node, words: left });
         }
         if said_ready {
             self.judge(worker, clock::now(), inputs);

@@ -1,0 +1,99 @@
+//! What a message of a Node program costs whoever hears it.
+
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+use rustix::process::getpid;
+use tempfile::TempDir;
+
+use super::{Bench, Ended, Figure, Reach, Supervisor, median, peers, shown, wait_for};
+use crate::bench::proc::cpu_ms;
+use crate::bench::supervisor::Broker;
+use crate::workspace::root;
+
+/// CPU time of the primary for a message; and that of a reader which does nothing with them, as the least that the
+/// kernel asks of anybody.
+pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+    let count = bench.times(300_000, 30_000);
+    let (mut node, mut ours, mut taken, mut looked_at) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..bench.times(5, 1) {
+        node.push(of_node(count)?);
+        ours.push(of_shiftboss(bench, count)?);
+        taken.push(of_reader(count, false)?);
+        looked_at.push(of_reader(count, true)?);
+    }
+    let [node, ours, taken, looked_at] = [node, ours, taken, looked_at].map(|samples| median(&samples));
+    let shown = |what, cpu| Figure::beside(what, "us", node, cpu, Reach::Shown);
+    Ok(vec![
+        Figure::beside("CPU of the primary, message", "us", node, ours, Reach::Times(0.5)),
+        shown("  only taken", taken),
+        shown("  and looked at before", looked_at),
+    ])
+}
+
+fn of_node(count: usize) -> Result<f64> {
+    let mut node = Command::new("node");
+    node.arg(peers("messages.js")).env("BROKER", "none").env("COUNT", count.to_string());
+    let said = String::from_utf8(node.stderr(Stdio::inherit()).output()?.stdout)?;
+    said.split_whitespace().nth(1).and_then(|cpu| cpu.parse().ok()).context("no figures")
+}
+
+/// Keeper and broker process.
+fn of_shiftboss(bench: &Bench, count: usize) -> Result<f64> {
+    let folder = TempDir::new()?;
+    let done = folder.path().join("done");
+    let command = vec!["node".to_owned(), shown(&talker())];
+    let settings =
+        format!("kind = \"node\"\nenvironment = {{ COUNT = \"{count}\", DONE = \"{}\" }}", shown(&done));
+    let app = Supervisor::shiftboss_with(bench, &Broker { command, workers: 1, settings: &settings })?;
+    app.events("worker_started", 1, Duration::from_secs(20))?;
+    let all = [app.pid(), app.broker()?];
+    let used = || -> Result<f64> { all.into_iter().map(cpu_ms).sum() };
+    // It begins a second after its start.
+    thread::sleep(Duration::from_millis(500));
+    let before = used()?;
+    wait_for(Duration::from_secs(60), || done.exists().then_some(()))?;
+    thread::sleep(Duration::from_millis(200));
+    let cpu = (used()? - before) * 1000.0 / count as f64;
+    app.stop()?;
+    Ok(cpu)
+}
+
+/// Of this process, at its best: it takes much at once, after a pause as long as the broker process's.
+fn of_reader(count: usize, looks: bool) -> Result<f64> {
+    let folder = TempDir::new()?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)?;
+    fcntl_setfd(&ours, FdFlags::CLOEXEC)?;
+    let mut node = Command::new("node");
+    node.arg(talker()).env("COUNT", count.to_string()).env("DONE", folder.path().join("done"));
+    let _node =
+        Ended(node.env("NODE_CHANNEL_FD", theirs.as_raw_fd().to_string()).stdin(Stdio::null()).spawn()?);
+    drop(theirs);
+    let before = cpu_ms(getpid())?;
+    let mut buffer = vec![0; 256 * 1024];
+    // All messages are as long as the first one.
+    let (mut length, mut taken) = (None, 0);
+    while length.is_none_or(|length| taken < length * count) {
+        if looks {
+            recv(&ours, &mut buffer, RecvFlags::PEEK)?;
+        }
+        let (got, _) = recv(&ours, &mut buffer, RecvFlags::empty())?;
+        if got == 0 {
+            bail!("it ended after {taken} bytes");
+        }
+        taken += got;
+        length = length.or_else(|| Some(buffer[..got].iter().position(|byte| *byte == b'\n')? + 1));
+        thread::sleep(Duration::from_micros(250));
+    }
+    Ok((cpu_ms(getpid())? - before) * 1000.0 / count as f64)
+}
+
+fn talker() -> PathBuf {
+    root().join("xtask/bench/talker.js")
+}
