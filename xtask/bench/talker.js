@@ -1,12 +1,16 @@
-// Sends COUNT messages of a hundred bytes to its primary, then writes the file DONE, and stays.
+// Sends COUNT messages of a hundred bytes to its primary, then writes how many a second into the file DONE, and stays.
 "use strict";
 const count = Number(process.env.COUNT);
 const text = ".".repeat(72);
-let number = 0, gone = 0;
-const one = () => { if (++gone === count) require("node:fs").writeFileSync(process.env.DONE, ""); };
+let number = 0, gone = 0, begun;
+const one = () => {
+    if (++gone < count) return;
+    const rate = count / (Number(process.hrtime.bigint() - begun) / 1e9);
+    require("node:fs").writeFileSync(process.env.DONE, String(rate));
+};
 const go = () => {
     while (number < count) {
         if (!process.send({ number: 1000000 + number++, text }, undefined, {}, one)) return setImmediate(go);
     }
 };
-setTimeout(go, 1000);
+setTimeout(() => { begun = process.hrtime.bigint(); go(); }, 1000);

@@ -1,6 +1,6 @@
 //! Rows `node`: programs for Node's `cluster` under shiftboss, beside Node's own primary in the same minutes.
 
-mod messages;
+pub(super) mod messages;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,5 +1,6 @@
 //! What a message of a Node program costs whoever hears it.
 
+use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -24,7 +25,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let (mut node, mut ours, mut taken, mut looked_at) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.times(5, 1) {
         node.push(of_node(count)?);
-        ours.push(of_shiftboss(bench, count)?);
+        ours.push(of_shiftboss(bench, count)?.1);
         taken.push(of_reader(count, false)?);
         looked_at.push(of_reader(count, true)?);
     }
@@ -44,8 +45,8 @@ fn of_node(count: usize) -> Result<f64> {
     said.split_whitespace().nth(1).and_then(|cpu| cpu.parse().ok()).context("no figures")
 }
 
-/// Keeper and broker process.
-fn of_shiftboss(bench: &Bench, count: usize) -> Result<f64> {
+/// Messages a second, and the CPU time of keeper and broker process for one.
+pub(crate) fn of_shiftboss(bench: &Bench, count: usize) -> Result<(f64, f64)> {
     let folder = TempDir::new()?;
     let done = folder.path().join("done");
     let command = vec!["node".to_owned(), shown(&talker())];
@@ -58,11 +59,11 @@ fn of_shiftboss(bench: &Bench, count: usize) -> Result<f64> {
     // It begins a second after its start.
     thread::sleep(Duration::from_millis(500));
     let before = used()?;
-    wait_for(Duration::from_secs(60), || done.exists().then_some(()))?;
+    let rate = wait_for(Duration::from_secs(60), || fs::read_to_string(&done).ok()?.parse().ok())?;
     thread::sleep(Duration::from_millis(200));
     let cpu = (used()? - before) * 1000.0 / count as f64;
     app.stop()?;
-    Ok(cpu)
+    Ok((rate, cpu))
 }
 
 /// Of this process, at its best: it takes much at once, after a pause as long as the broker process's.

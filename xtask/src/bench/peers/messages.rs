@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use super::super::node::messages::of_shiftboss;
 use super::super::stats::median;
 use super::Peers;
 use super::node::{is_there, modules, program};
@@ -31,9 +32,10 @@ pub(super) fn measure(peers: &Peers) -> Result<Vec<Table>> {
 type Take = fn(&Peers) -> Result<String>;
 
 /// Each prints messages a second, then µs of CPU a message.
-const NAMES: [(&str, Take); 4] = [
+const NAMES: [(&str, Take); 5] = [
     ("shiftboss library, one by one", |peers| ours(peers, "one")),
     ("shiftboss library, many at once (`send_all`)", |peers| ours(peers, "many")),
+    ("shiftboss, cluster program unmodified", cluster),
     ("Node's cluster", |peers| node(peers, "none")),
     ("okanjo-app-broker", |peers| node(peers, "okanjo")),
 ];
@@ -41,6 +43,11 @@ const NAMES: [(&str, Take); 4] = [
 fn ours(peers: &Peers, how: &str) -> Result<String> {
     let count = peers.times(500_000, 50_000).to_string();
     peers.bench.figures.said(&["stream", how, "own", &count])
+}
+
+fn cluster(peers: &Peers) -> Result<String> {
+    let (rate, cpu) = of_shiftboss(&peers.bench, peers.times(300_000, 30_000))?;
+    Ok(format!("{rate} {cpu}"))
 }
 
 fn node(peers: &Peers, broker: &str) -> Result<String> {

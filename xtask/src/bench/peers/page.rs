@@ -122,7 +122,8 @@ const NOTES: [(&str, &str); 6] = [
         "messages",
         "## Messages\n\n\
          The worker sends as fast as it can, the primary's program parses each message and sees that they come in \
-         order. Node's\nprimary reads what a worker writes one by one; it has nothing for many at once.",
+         order. Node's\nprimary reads what a worker writes one by one; it has nothing for many at once. What a cluster program \
+         says is parsed by\nshiftboss's broker process, where nobody follows it in this run.",
     ),
     (
         "many",
