@@ -1,20 +1,20 @@
 //! The workers' processes: started, heard, signalled, collected. What any of it means is core's.
 
 mod begin;
+mod end;
 mod node;
 mod node_start;
 mod post;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shiftboss_core::Input;
 use shiftboss_core::id::{BrokerId, Slot, WorkerId};
-use shiftboss_core::input::Exit;
 use shiftboss_core::spec::Signal;
 use shiftboss_core::time::Time;
 use tokio::io::unix::AsyncFd;
@@ -26,7 +26,6 @@ use crate::keeper::Keeper;
 use crate::keys::Key;
 use crate::log::{Line, Log};
 use crate::node::Peer;
-use crate::os::clock;
 use crate::os::kill_points;
 use crate::os::lines::{Piece, Reading};
 use crate::os::notify::NotifySocket;
@@ -324,92 +323,6 @@ impl Workers {
         self.post_is_recorded();
     }
 
-    /// A worker's process has ended.
-    fn collect(&mut self, worker: WorkerId, log: &mut dyn Log, inputs: &mut VecDeque<Input>) {
-        let exit = self.children.reap(worker).unwrap_or_else(|| self.hold(worker));
-        self.ended(worker, exit, log, inputs);
-    }
-
-    /// A worker's process has ended; the keeper reaps it and says how.
-    fn has_ended(&mut self, worker: WorkerId) {
-        if let Some(pidfd) = self.children.pidfd(worker) {
-            self.leave_poller(pidfd);
-            self.awaited.insert(worker, clock::now() + TRY_AGAIN);
-        }
-    }
-
-    /// A worker's process is gone, and reaped: what it said last comes before the news.
-    pub(crate) fn ended(
-        &mut self,
-        worker: WorkerId,
-        exit: reaper::Exit,
-        log: &mut dyn Log,
-        inputs: &mut VecDeque<Input>,
-    ) {
-        self.hear(worker, inputs);
-        self.awaited.remove(&worker);
-        if let Some(pidfd) = self.children.pidfd(worker).filter(|_| self.children.are_kept()) {
-            self.leave_poller(pidfd);
-        }
-        self.children.is_gone(worker);
-        self.hear_last_words(worker, log, inputs);
-        for stream in 0..2 {
-            for _ in 0..LAST_PORTIONS {
-                if self.read_portion(worker, stream, log) != Reading::More {
-                    break;
-                }
-            }
-        }
-        self.forget(worker, log);
-        let exit = match exit {
-            reaper::Exit::Code(code) => Exit::Code(code),
-            reaper::Exit::Signal(number) => Exit::Signal(Signal(number)),
-        };
-        inputs.push_back(Input::Exited { worker, exit });
-        kill_points::point("an exit was heard");
-    }
-
-    /// It has ended and cannot be reaped: somebody traces it (ptrace(2)). The pid stays taken until that one lets go, so
-    /// it is reaped later; how it ended is not waited for.
-    fn hold(&mut self, worker: WorkerId) -> reaper::Exit {
-        self.children.kill_tree(worker);
-        if let Some(pidfd) = self.children.pidfd(worker) {
-            self.leave_poller(pidfd);
-        }
-        self.held.insert(worker);
-        self.next_try = Some(clock::now() + TRY_AGAIN);
-        reaper::Exit::Code(reaper::LOST)
-    }
-
-    pub(super) fn forget(&mut self, worker: WorkerId, log: &mut dyn Log) {
-        self.probes.forget(worker);
-        self.end_stream(worker, 0, log);
-        self.end_stream(worker, 1, log);
-        let Some(process) = self.processes.remove(&worker) else { return };
-        self.remains.keep(worker, &process.output);
-        if let Some(notify) = &process.notify {
-            self.leave_poller(notify.as_fd());
-        }
-        if let Some(mut channel) = process.channel {
-            self.leave_poller(channel.as_fd());
-            channel.end();
-        }
-        self.forget_post(worker);
-        self.forget_peer(worker, process.of, process.peer.as_ref());
-        if let (Some(slot), Some(peer)) = (process.slot, process.peer) {
-            self.has_left(worker, process.of, slot, &peer);
-        }
-    }
-
-    /// Gives a pipe up; what was not yet a whole line is said as it is.
-    fn end_stream(&mut self, worker: WorkerId, stream: usize, log: &mut dyn Log) {
-        let Some(process) = self.processes.get_mut(&worker) else { return };
-        let say = say(worker, &process.broker, process.slot, stream, log, &mut self.in_flight);
-        if let Some(lines) = process.output.end(stream, say) {
-            self.leave_poller(lines.as_fd());
-        }
-    }
-
     /// Before a descriptor is closed: its description may live on elsewhere, and would stay in the poller with it.
     pub(crate) fn leave_poller(&self, fd: BorrowedFd<'_>) {
         // Not registered is as good as removed.
@@ -491,5 +404,3 @@ impl Token {
 const READ_AT_ONCE: usize = 4 * 1024;
 /// For an ended worker to be reaped; then again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// Portions read from a dead worker's pipe: more than a pipe holds, unless somebody made it larger.
-const LAST_PORTIONS: usize = 17;
