@@ -176,8 +176,8 @@ impl fmt::Display for Why {
                          process.send('ready'))",
                     ),
                     Ready::Accepting => f.write_str(
-                        ": it was never seen waiting for connections in epoll; a program that blocks in accept, \
-                         select or poll cannot be seen: set ready = { after = \"1s\" }",
+                        ": it was never seen waiting for connections; one that does so by io_uring, or that may not \
+                         be traced, cannot be seen: set ready = { after = \"1s\" }",
                     ),
                     Ready::Listening => f.write_str(": it did not listen by then"),
                     Ready::After(_) => Ok(()),

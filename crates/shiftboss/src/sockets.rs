@@ -138,7 +138,9 @@ impl Sockets {
         while let Some(listen) = self.wanted.get(self.bound.len()) {
             let sockets = match listen.balance {
                 Balance::Shared | Balance::RoundRobin => {
-                    Kind::Shared(Listener::bind(&listen.address, self.nonblocking)?)
+                    let listener = Listener::bind(&listen.address, self.nonblocking)?;
+                    listener.answers_at_once()?;
+                    Kind::Shared(listener)
                 }
                 Balance::Lanes => Kind::Lanes(Lanes::bind(&listen.address, self.attendance.wanted())?),
             };

@@ -38,6 +38,36 @@ fn clients_that_come_while_no_worker_lives_are_served_by_the_next_one() {
 }
 
 #[test]
+fn a_program_that_blocks_for_connections_is_seen_and_answers_at_once() {
+    let brokers = [
+        ("accept", "pass"),
+        ("poll", "p = select.poll(); p.register(3, select.POLLIN); p.poll()"),
+        ("select", "select.select([3], [], [])"),
+    ];
+    let ports = brokers.map(|_| free_port());
+    let config = brokers.iter().zip(ports).map(|((name, wait), port)| {
+        let script = format!(
+            "import select, socket\nlistener = socket.socket(fileno=3)\nwhile True:\n    {wait}\n    \
+             client = listener.accept()[0]\n    \
+             client.send(b'%d' % client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))"
+        );
+        let balance = if *name == "select" { "lanes" } else { "shared" };
+        format!(
+            "[broker.{name}]\ncommand = [\"python3\", \"-c\", {script:?}]\n\
+             listen = [{{ address = \"tcp://:{port}\", balance = \"{balance}\" }}]\n"
+        )
+    });
+    let app = App::of(&format!("app = \"e2e\"\n{}", config.collect::<String>()));
+    let log = app.until_event("app_ready", 1);
+    assert_eq!(named(&log, "worker_started"), 3, "none was given up");
+    for port in ports {
+        let mut answer = [0];
+        TcpStream::connect(("127.0.0.1", port)).unwrap().read_exact(&mut answer).unwrap();
+        assert_eq!(answer, *b"1", "TCP_NODELAY");
+    }
+}
+
+#[test]
 fn a_drained_broker_refuses_keeps_its_port_and_serves_again_after_resume() {
     let port = free_port();
     let app = App::ready(&web(port));

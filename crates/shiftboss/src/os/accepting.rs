@@ -1,8 +1,10 @@
 //! Whether a process has begun to wait for connections, seen from outside: a socket it was given is in an epoll set
-//! (`epoll(7)`) held by it or a descendant.
+//! (`epoll(7)`) held by it or a descendant, or a thread of theirs is [`blocked`] on it.
 //!
 //! Sources: `proc(5)` on `/proc/PID/fd`, `/proc/PID/fdinfo` (lines `tfd:`), `/proc/PID/task/TID/children`. Programs
-//! that wait by `select`, `poll`, a blocking `accept` or io_uring are never seen. How often to look is the caller's.
+//! that wait by io_uring are never seen. How often to look is the caller's.
+
+mod blocked;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -43,8 +45,11 @@ impl ListenerKey {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let stat = fstat(socket)?;
-        let device = u64::from(major(stat.st_dev)) << 20 | u64::from(minor(stat.st_dev));
-        Ok(ListenerKey { device, inode: stat.st_ino })
+        Ok(ListenerKey::new(stat.st_dev, stat.st_ino))
+    }
+
+    fn new(device: u64, inode: u64) -> ListenerKey {
+        ListenerKey { device: u64::from(major(device)) << 20 | u64::from(minor(device)), inode }
     }
 }
 
@@ -76,8 +81,15 @@ pub fn look(pid: u32, listeners: &[ListenerKey]) -> Seen {
     Seen::NotYet
 }
 
-/// Removes what the epoll sets of one process wait on.
+/// Removes what one process waits on.
 fn strike_out(pid: u32, missing: &mut Vec<ListenerKey>, until: Instant) -> io::Result<()> {
+    strike_out_sets(pid, missing, until)?;
+    blocked::strike_out(pid, missing, until);
+    Ok(())
+}
+
+/// Removes what the epoll sets of one process wait on.
+fn strike_out_sets(pid: u32, missing: &mut Vec<ListenerKey>, until: Instant) -> io::Result<()> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.take(MOST_DESCRIPTORS) {
         if Instant::now() > until {
             break;

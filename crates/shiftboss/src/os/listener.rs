@@ -87,7 +87,23 @@ impl Listener {
         };
         let group = if beside { Group::Joins } else { Group::Begins };
         let (socket, host) = network(*host, Type::STREAM, group).map_err(|error| explain(address, error))?;
-        Ok(Listener { socket, address: Address::Tcp(host), state: State::Shut, file: None })
+        let lane = Listener { socket, address: Address::Tcp(host), state: State::Shut, file: None };
+        lane.answers_at_once()?;
+        Ok(lane)
+    }
+
+    /// Its connections send what is written at once (`TCP_NODELAY`, tcp(7); they inherit it), as gunicorn's: the second part
+    /// of an answer does not wait up to 40 ms until its client has acknowledged the first.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn answers_at_once(&self) -> Result<(), BindError> {
+        match self.address {
+            Address::Tcp(_) => {
+                self.socket.set_tcp_nodelay(true).map_err(|error| explain(&self.address, error))
+            }
+            Address::Udp(_) | Address::Unix(_) => Ok(()),
+        }
     }
 
     /// Whether it listens in fact: a worker may have shut it.
