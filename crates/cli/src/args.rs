@@ -150,8 +150,11 @@ Examples:
   shiftboss events -n 20
   shiftboss events -f --json | jq 'select(.event == \"worker_death\")'")]
     Events(EventsArgs),
-    /// Wait until a broker is ready, drained or recycled
-    #[command(before_help = "Example:\n  shiftboss wait api --for ready --timeout 30s")]
+    /// Wait until brokers are ready, drained or recycled
+    #[command(before_help = "\
+Examples:
+  shiftboss wait --for ready --timeout 30s
+  shiftboss wait api --for recycled")]
     Wait(WaitArgs),
     /// Check the configuration and start nothing
     Check(CheckArgs),
@@ -330,9 +333,9 @@ pub(crate) struct EventsArgs {
 /// `wait`.
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
-    /// Which broker, by the type of its workers
+    /// Which brokers, by the type of their workers [default: all, and those that are closed by their schedule may be so]
     #[arg(value_name = "TYPE")]
-    pub(crate) broker: String,
+    pub(crate) types: Vec<String>,
     /// For what
     #[arg(long = "for", value_enum, value_name = "STATE")]
     pub(crate) goal: Goal,

@@ -1,9 +1,9 @@
-//! `wait`: for scripts that go on when a broker is ready, drained or recycled.
+//! `wait`: for scripts that go on when brokers are ready, drained or recycled.
 
 use std::time::{Duration, Instant};
 
 use shiftboss_api::client::{ClientError, EventStream, Item};
-use shiftboss_api::{Broker, BrokerState, EventName};
+use shiftboss_api::{Broker, BrokerState, EventName, Status};
 
 use super::{Session, targets};
 use crate::args::{Goal, WaitArgs};
@@ -19,9 +19,9 @@ pub(crate) async fn run(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit,
             Some(limit) => tokio::time::timeout(limit, session.telling(wait(session, asked)))
                 .await
                 .unwrap_or_else(|_| {
-                    let (name, goal) = (&asked.broker, word(asked.goal));
-                    Err(Trouble::new(Exit::Busy, format!("{name} is not {goal} after {}", text::took(limit)))
-                        .help(format!("`shiftboss status {name}` shows why")))
+                    let error = format!("{} after {}", is_not(asked), text::took(limit));
+                    let status = ["shiftboss status".to_owned(), asked.types.join(" ")].join(" ");
+                    Err(Trouble::new(Exit::Busy, error).help(format!("`{}` shows why", status.trim_end())))
                 }),
         }
     };
@@ -32,18 +32,18 @@ pub(crate) async fn run(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit,
 }
 
 /// Looks once the stream is live, so that no change falls between the look and the first event, and again after
-/// every event of the broker.
+/// every event of the brokers.
 async fn wait(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> {
     let patience = if session.timeout.is_some() { Duration::MAX } else { ABSENCE };
     let mut events = begin(session, patience).await?;
     let mut live = false;
     loop {
-        match next(&mut events, &asked.broker).await? {
+        match next(&mut events, &asked.types).await? {
             Some(News::Live) => live = true,
             Some(News::Other) => {}
-            Some(News::RecycleFailed(reason)) => {
+            Some(News::RecycleFailed(failure)) => {
                 if live && asked.goal == Goal::Recycled {
-                    return Err(failed(asked, &reason));
+                    return Err(failure);
                 }
             }
             // It has ended; whoever waits may just have started it again.
@@ -56,7 +56,7 @@ async fn wait(session: &Session<'_>, asked: &WaitArgs) -> Result<Exit, Trouble> 
             continue;
         }
         match session.client.status().await {
-            Ok(status) if is_reached(asked.goal, targets::find(&status, &asked.broker)?) => {
+            Ok(status) if is_reached(asked, &status)? => {
                 return reached(session, asked, events.last_id()).await;
             }
             // The stream ends, too, and says what is to be done about it.
@@ -74,17 +74,12 @@ async fn reached(session: &Session<'_>, asked: &WaitArgs, last: Option<u64>) -> 
     }
     let mut events = session.client.events(last).await?;
     loop {
-        match next(&mut events, &asked.broker).await? {
-            Some(News::RecycleFailed(reason)) => return Err(failed(asked, &reason)),
+        match next(&mut events, &asked.types).await? {
+            Some(News::RecycleFailed(failure)) => return Err(failure),
             Some(News::Other) => {}
             Some(News::Live) | None => return Ok(Exit::Done),
         }
     }
-}
-
-fn failed(asked: &WaitArgs, reason: &str) -> Trouble {
-    let error = format!("the recycle of {} failed: {}", asked.broker, text::clean(reason));
-    Trouble::new(Exit::Failed, error)
 }
 
 /// The app may just be starting: it is waited for, too, so long.
@@ -103,33 +98,57 @@ async fn begin(session: &Session<'_>, patience: Duration) -> Result<EventStream,
 /// What is of interest in the stream.
 enum News {
     Live,
-    RecycleFailed(String),
-    /// Something about the broker, or events that may have been about it are missing.
+    RecycleFailed(Trouble),
+    /// Something about these brokers, or events that may have been about it are missing.
     Other,
 }
 
-async fn next(events: &mut EventStream, broker: &str) -> Result<Option<News>, ClientError> {
+async fn next(events: &mut EventStream, types: &[String]) -> Result<Option<News>, ClientError> {
     loop {
         match events.next().await? {
             None => return Ok(None),
             Some(Item::Live) => return Ok(Some(News::Live)),
             Some(Item::Lost(_)) => return Ok(Some(News::Other)),
-            Some(Item::Event { event, .. }) if event.broker.as_deref() == Some(broker) => {
+            Some(Item::Event { event, .. }) => {
+                let Some(name) = event.broker.filter(|name| types.is_empty() || types.contains(name)) else {
+                    continue;
+                };
                 return Ok(Some(match event.event {
-                    EventName::RecycleFailed => News::RecycleFailed(event.reason.unwrap_or_default()),
+                    EventName::RecycleFailed => {
+                        let reason = event.reason.unwrap_or_default();
+                        let error = format!("the recycle of {name} failed: {}", text::clean(&reason));
+                        News::RecycleFailed(Trouble::new(Exit::Failed, error))
+                    }
                     _ => News::Other,
                 }));
             }
-            Some(Item::Event { .. } | Item::Message { .. } | Item::Other(_)) => {}
+            Some(Item::Message { .. } | Item::Other(_)) => {}
         }
     }
 }
 
-fn is_reached(goal: Goal, broker: &Broker) -> bool {
-    match goal {
-        Goal::Ready => broker.state == BrokerState::Open && table::is_as_wanted(broker),
+/// An app that has nobody yet has not reached anything.
+fn is_reached(asked: &WaitArgs, status: &Status) -> Result<bool, Trouble> {
+    let named = asked.types.iter().map(|name| targets::find(status, name)).collect::<Result<Vec<_>, _>>()?;
+    let all: Vec<&Broker> = if named.is_empty() { status.brokers.iter().collect() } else { named };
+    let may_be_closed = asked.types.is_empty();
+    let is_there = |broker: &&Broker| match asked.goal {
+        Goal::Ready => {
+            let is_open = broker.state == BrokerState::Open;
+            (is_open || may_be_closed && broker.state == BrokerState::Closed) && table::is_as_wanted(broker)
+        }
         Goal::Drained => broker.state == BrokerState::Drained,
         Goal::Recycled => !broker.recycling,
+    };
+    Ok(!all.is_empty() && all.iter().all(is_there))
+}
+
+fn is_not(asked: &WaitArgs) -> String {
+    let goal = word(asked.goal);
+    match &asked.types[..] {
+        [] => format!("not everything is {goal}"),
+        [name] => format!("{name} is not {goal}"),
+        names => format!("not all of {} are {goal}", names.join(", ")),
     }
 }
 
@@ -182,9 +201,41 @@ mod tests {
     }
 
     async fn waited_at(fake: &Fake, goal: Goal, timeout: Option<Duration>) -> Result<Exit, Trouble> {
+        waited_for(&["api"], fake, goal, timeout).await
+    }
+
+    async fn waited_for(
+        types: &[&str],
+        fake: &Fake,
+        goal: Goal,
+        timeout: Option<Duration>,
+    ) -> Result<Exit, Trouble> {
         let (output, _) = capture::output();
         let session = Session::new(fake.client(), timeout, &output);
-        run(&session, &WaitArgs { broker: "api".into(), goal }).await
+        let types = types.iter().map(|name| (*name).to_owned()).collect();
+        run(&session, &WaitArgs { types, goal }).await
+    }
+
+    #[tokio::test]
+    async fn without_a_name_all_are_waited_for_and_who_is_closed_may_be_so() {
+        let opened = |name| Event { broker: Some(name), ..event("01", EventName::BrokerOpened, None, None) };
+        let (mut api, mut jobs) = (broker("api", vec![worker(0, 5)]), broker("jobs", vec![]));
+        jobs.state = BrokerState::Closed;
+        api.state = BrokerState::Draining;
+        let draining = json(&status(vec![api.clone(), jobs.clone()]));
+        api.state = BrokerState::Open;
+        let both = json(&status(vec![api, jobs]));
+        let stream = stream(&[opened("api".into()), opened("jobs".into())]);
+        let fake = Fake::serve(vec![stream, json(&status(vec![])), draining, both]);
+        assert_eq!(waited_for(&[], &fake, Goal::Ready, None).await, Ok(Exit::Done));
+        let limit = Some(Duration::from_millis(30));
+        for (types, error) in [
+            (&[][..], "not everything is drained after 30 ms"),
+            (&["api", "jobs"], "not all of api, jobs are drained after 30 ms"),
+        ] {
+            let trouble = waited_for(types, &Fake::silent(), Goal::Drained, limit).await.unwrap_err();
+            assert_eq!((trouble.exit, trouble.error.as_str()), (Exit::Busy, error));
+        }
     }
 
     #[tokio::test]
