@@ -105,6 +105,19 @@ impl Soak {
         assert!(!said.contains("panicked"), "{name}: {said}");
     }
 
+    /// What is kept of the past fills first, with faults as quickly as they go: what grows then is a leak. By hand it was
+    /// flat after 2,678, which is an hour's.
+    fn warms_up(&mut self, whole: Duration) {
+        for number in 1..=whole.as_secs() * 3 / 4 {
+            self.strike(alive());
+            if number % 50 == 0 {
+                self.settles();
+            }
+        }
+        self.settles();
+        (self.done, self.killed) = (BTreeMap::new(), 0);
+    }
+
     /// Whatever has been done: soon all that should serve does.
     fn settles(&self) {
         for broker in ["calm", "rough", "talk", "door"] {
@@ -125,6 +138,7 @@ fn an_hour_of_everything_at_once_loses_nothing_and_leaves_nothing() {
     // How the last upgrade went is kept from the first one on, and so are the outcomes of the last 1,024 commands.
     soak.app.does(&["upgrade"]);
     fill_what_is_remembered(&soak.app);
+    soak.warms_up(whole);
     let before = open(&soak.app);
     let loads = ports.map(|port| Load::on(port, &["--no-keep-alive", "--rate", "100"]));
 
