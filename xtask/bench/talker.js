@@ -1,7 +1,7 @@
-// Sends COUNT messages of a hundred bytes to its primary, then writes how many a second into the file DONE, and stays.
+// Sends COUNT messages of a hundred bytes, or of LENGTH more than thirty, to its primary, then writes how many a second into the file DONE, and stays.
 "use strict";
 const count = Number(process.env.COUNT);
-const text = ".".repeat(72);
+const text = ".".repeat(Number(process.env.LENGTH || 72));
 let number = 0, gone = 0, begun;
 const one = () => {
     if (++gone < count) return;

@@ -333,7 +333,7 @@ pub(crate) struct EventsArgs {
 /// `wait`.
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
-    /// Which brokers, by the type of their workers [default: all, and those that are closed by their schedule may be so]
+    /// Which brokers, by the type of their workers [default: all that there are; who is closed by the schedule is as wanted]
     #[arg(value_name = "TYPE")]
     pub(crate) types: Vec<String>,
     /// For what

@@ -222,9 +222,9 @@ impl Driver {
             if self.ended {
                 return Ok(());
             }
-            self.give_way();
             // Whoever asks gets an answer, however much the workers have to say.
             tokio::task::yield_now().await;
+            self.give_way();
             let now = clock::now();
             let due = if self.has_starts() { Some(now) } else { self.deadline() };
             match due {

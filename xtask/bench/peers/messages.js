@@ -1,4 +1,4 @@
-// One worker sends COUNT messages of a hundred bytes as fast as it can; the primary looks at each. Prints messages a
+// One worker sends COUNT messages of a hundred bytes, or of LENGTH more than thirty, as fast as it can; the primary looks at each. Prints messages a
 // second and the primary's CPU in µs a message. BROKER=okanjo: through okanjo-app-broker.
 "use strict";
 const cluster = require("node:cluster");
@@ -24,7 +24,7 @@ if (cluster.isPrimary) {
         cluster.fork().on("message", take);
     }
 } else {
-    const text = ".".repeat(72);
+    const text = ".".repeat(Number(process.env.LENGTH || 72));
     let number = 0;
     const go = () => {
         while (number < count) {

@@ -131,14 +131,11 @@ async fn next(events: &mut EventStream, types: &[String]) -> Result<Option<News>
 fn is_reached(asked: &WaitArgs, status: &Status) -> Result<bool, Trouble> {
     let named = asked.types.iter().map(|name| targets::find(status, name)).collect::<Result<Vec<_>, _>>()?;
     let all: Vec<&Broker> = if named.is_empty() { status.brokers.iter().collect() } else { named };
-    let may_be_closed = asked.types.is_empty();
-    let is_there = |broker: &&Broker| match asked.goal {
-        Goal::Ready => {
-            let is_open = broker.state == BrokerState::Open;
-            (is_open || may_be_closed && broker.state == BrokerState::Closed) && table::is_as_wanted(broker)
-        }
-        Goal::Drained => broker.state == BrokerState::Drained,
-        Goal::Recycled => !broker.recycling,
+    let is_there = |broker: &&Broker| match (asked.goal, broker.state) {
+        (Goal::Ready | Goal::Drained, BrokerState::Closed) => asked.types.is_empty(),
+        (Goal::Ready, state) => state == BrokerState::Open && table::is_as_wanted(broker),
+        (Goal::Drained, state) => state == BrokerState::Drained,
+        (Goal::Recycled, _) => !broker.recycling,
     };
     Ok(!all.is_empty() && all.iter().all(is_there))
 }

@@ -39,6 +39,11 @@ fn clients_that_come_while_no_worker_lives_are_served_by_the_next_one() {
 
 #[test]
 fn a_program_that_blocks_for_connections_is_seen_and_answers_at_once() {
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    if !["", "0"].contains(&scope.trim()) {
+        eprintln!("skipped: who is no ancestor may not trace here");
+        return;
+    }
     let brokers = [
         ("accept", "pass"),
         ("poll", "p = select.poll(); p.register(3, select.POLLIN); p.poll()"),

@@ -3,7 +3,6 @@
 mod early;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,9 +38,25 @@ pub(super) struct Post {
 /// What was handed on since [`Driver::give_way`].
 #[derive(Default)]
 struct HandedOn {
-    /// The most messages of one Node program.
-    of_node: usize,
-    of_others: bool,
+    anything: bool,
+    /// One has more to say, and nobody waits for us.
+    leaves_time: bool,
+    /// Somebody does.
+    hurries: bool,
+}
+
+impl HandedOn {
+    /// A Node program that speaks on and on writes each message by itself. In a breather it cannot fill its channel, unless
+    /// the messages are large.
+    fn add(&mut self, messages: &[Message], is_node: bool) {
+        self.anything = true;
+        let bytes: usize = messages.iter().map(|message| message.letter.get().len()).sum();
+        if is_node && messages.len() >= SPEAKS_ON && bytes <= LITTLE {
+            self.leaves_time = true;
+        } else {
+            self.hurries |= !is_node || bytes > LITTLE;
+        }
+    }
 }
 
 /// A subscriber, and what it had no room for: of workers that are gone, and events.
@@ -134,14 +149,6 @@ impl Post {
         if self.calls.len() >= self.tidies_at.max(USUAL) {
             self.calls.retain(|_, call| !call.reply.is_closed());
             self.tidies_at = 2 * self.calls.len();
-        }
-    }
-
-    fn has_handed_on(&mut self, messages: usize, is_node: bool) {
-        if is_node {
-            self.handed_on.of_node = self.handed_on.of_node.max(messages);
-        } else {
-            self.handed_on.of_others = true;
         }
     }
 
@@ -243,7 +250,7 @@ impl Driver {
         if messages.is_empty() {
             return;
         }
-        self.post.has_handed_on(messages.len(), is_node);
+        self.post.handed_on.add(&messages, is_node);
         let said = Arc::new(Said { broker, worker, pid, slot, messages });
         self.feed.publish_said(&said);
         for (worker, call) in self.post.early.keep_questions(&said, clock::now()) {
@@ -253,15 +260,15 @@ impl Driver {
     }
 
     /// Lets those run who were just handed something, and those who say more: so more is taken at once the next time, which
-    /// is less work for all. With a core for everybody it is nothing, so that one that speaks on and on is left alone for a
-    /// moment; not where that makes it wait for us, as those do that say more in it than fits into a channel.
+    /// is less work for all. With a core for everybody it is nothing, so one that speaks on and on is left alone for a
+    /// moment, if nobody waits for us.
     pub(super) fn give_way(&mut self) {
         match std::mem::take(&mut self.post.handed_on) {
-            HandedOn { of_node, of_others: false } if SPEAKS_ON.contains(&of_node) => {
+            HandedOn { leaves_time: true, hurries: false, .. } if !self.workers.has_turns() => {
                 std::thread::sleep(BREATHER);
             }
-            HandedOn { of_node: 0, of_others: false } => {}
-            HandedOn { .. } => std::thread::yield_now(),
+            HandedOn { anything: true, .. } => std::thread::yield_now(),
+            HandedOn { .. } => {}
         }
     }
 
@@ -333,9 +340,11 @@ const USUAL: usize = 64;
 const MOST: usize = 16 << 20;
 /// Until a subscriber that was too slow is looked at again.
 const SOON: Duration = Duration::from_millis(10);
-/// So many messages at a time are of a Node program that says more, one by one; with yet more its channel is about full.
-const SPEAKS_ON: RangeInclusive<usize> = 8..=200;
-/// For how long such a one is left alone. In this time the quickest Node program fills a third of its channel.
+/// Who says so many messages at a time has more to say.
+const SPEAKS_ON: usize = 8;
+/// Bytes of messages at a time that are far from filling a channel, or what is taken from one at a time.
+const LITTLE: usize = 16 * 1024;
+/// How long one that speaks on is left alone. The quickest Node program says some 100 messages in it.
 const BREATHER: Duration = Duration::from_micros(250);
 /// The number of a process's first question is drawn below this; JSON has no whole numbers above 2^53.
 const MOST_FIRST: u128 = (1 << 50) - 1;

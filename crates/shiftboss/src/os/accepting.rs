@@ -45,16 +45,13 @@ impl ListenerKey {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let stat = fstat(socket)?;
-        Ok(ListenerKey::new(stat.st_dev, stat.st_ino))
-    }
-
-    fn new(device: u64, inode: u64) -> ListenerKey {
-        ListenerKey { device: u64::from(major(device)) << 20 | u64::from(minor(device)), inode }
+        let device = u64::from(major(stat.st_dev)) << 20 | u64::from(minor(stat.st_dev));
+        Ok(ListenerKey { device, inode: stat.st_ino })
     }
 }
 
 /// Looks once whether all listeners are waited on by the process and its descendants together; of no listeners that
-/// is never so. Gives up after 256 processes, 4096 descriptors of one, or 20 ms: what is larger is not seen.
+/// is never so. Gives up after 256 processes, 4096 descriptors or threads of one, or 20 ms: what is larger is not seen.
 #[must_use]
 pub fn look(pid: u32, listeners: &[ListenerKey]) -> Seen {
     let mut missing = listeners.to_vec();
@@ -83,37 +80,36 @@ pub fn look(pid: u32, listeners: &[ListenerKey]) -> Seen {
 
 /// Removes what one process waits on.
 fn strike_out(pid: u32, missing: &mut Vec<ListenerKey>, until: Instant) -> io::Result<()> {
-    strike_out_sets(pid, missing, until)?;
-    blocked::strike_out(pid, missing, until);
-    Ok(())
-}
-
-/// Removes what the epoll sets of one process wait on.
-fn strike_out_sets(pid: u32, missing: &mut Vec<ListenerKey>, until: Instant) -> io::Result<()> {
+    let mut listeners = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.take(MOST_DESCRIPTORS) {
-        if Instant::now() > until {
-            break;
+        if missing.is_empty() || Instant::now() > until {
+            return Ok(());
         }
         let entry = entry?;
         // One that was closed meanwhile is none any more.
         let Ok(kind) = fs::read_link(entry.path()) else { continue };
-        if kind.as_os_str() != "anon_inode:[eventpoll]" {
-            continue;
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let (Some(kind), Some(number)) = (kind.to_str(), number) else { continue };
+        if kind == "anon_inode:[eventpoll]" {
+            strike_out_members(pid, number, missing);
+        } else if let Some(key) = missing.iter().find(|key| kind == format!("socket:[{}]", key.inode)) {
+            listeners.push((number, *key));
         }
-        let Some(number) = entry.file_name().to_str().map(str::to_owned) else { continue };
-        let Ok(file) = File::open(format!("/proc/{pid}/fdinfo/{number}")) else { continue };
-        let mut set = String::new();
-        if file.take(LARGEST_SET).read_to_string(&mut set).is_err() {
-            continue;
-        }
+    }
+    blocked::strike_out(pid, &listeners, missing, until);
+    Ok(())
+}
+
+/// Removes what an epoll set waits on.
+fn strike_out_members(pid: u32, number: u32, missing: &mut Vec<ListenerKey>) {
+    let mut set = String::new();
+    let read = File::open(format!("/proc/{pid}/fdinfo/{number}"))
+        .and_then(|file| file.take(LARGEST_SET).read_to_string(&mut set));
+    if read.is_ok() {
         for waited_on in set.lines().filter_map(member) {
             missing.retain(|key| *key != waited_on);
         }
-        if missing.is_empty() {
-            break;
-        }
     }
-    Ok(())
 }
 
 /// What a line of an epoll set's fdinfo names, if it is waited on for something to read; all numbers but the first

@@ -238,6 +238,11 @@ impl Workers {
         self.stage.turns.entry(place).or_default()
     }
 
+    /// Whether connections pass through our hands.
+    pub(crate) fn has_turns(&self) -> bool {
+        !self.stage.turns.is_empty()
+    }
+
     pub(crate) fn places_with_turns(&self) -> Vec<Place> {
         self.stage.turns.keys().copied().collect()
     }

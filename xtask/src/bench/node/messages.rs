@@ -18,40 +18,49 @@ use crate::bench::proc::cpu_ms;
 use crate::bench::supervisor::Broker;
 use crate::workspace::root;
 
-/// CPU time of the primary for a message; and that of a reader which does nothing with them, as the least that the
-/// kernel asks of anybody.
+/// CPU time of the primary for a message; that of a reader which does nothing with them, as the least that the kernel asks
+/// of anybody; and how many a second there are, also of longer ones.
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
-    let count = bench.times(300_000, 30_000);
-    let (mut node, mut ours, mut taken, mut looked_at) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (short, long) = (bench.times(300_000, 30_000), bench.times(100_000, 10_000));
+    let mut samples = [const { Vec::new() }; 8];
     for _ in 0..bench.times(5, 1) {
-        node.push(of_node(count)?);
-        ours.push(of_shiftboss(bench, count)?.1);
-        taken.push(of_reader(count, false)?);
-        looked_at.push(of_reader(count, true)?);
+        let (node, ours) = (of_node(short, SHORT)?, of_shiftboss(bench, short, SHORT)?);
+        let (node_long, ours_long) = (of_node(long, LONG)?, of_shiftboss(bench, long, LONG)?);
+        let (taken, looked_at) = (of_reader(short, false)?, of_reader(short, true)?);
+        let round = [node.1, ours.1, taken, looked_at, node.0, ours.0, node_long.0, ours_long.0];
+        samples.iter_mut().zip(round).for_each(|(samples, sample)| samples.push(sample));
     }
-    let [node, ours, taken, looked_at] = [node, ours, taken, looked_at].map(|samples| median(&samples));
-    let shown = |what, cpu| Figure::beside(what, "us", node, cpu, Reach::Shown);
+    let [node, ours, taken, looked_at, rate, our_rate, long, our_long] =
+        samples.map(|samples| median(&samples));
+    let cpu = |what, cpu, reach| Figure::beside(what, "us", node, cpu, reach);
     Ok(vec![
-        Figure::beside("CPU of the primary, message", "us", node, ours, Reach::Times(0.5)),
-        shown("  only taken", taken),
-        shown("  and looked at before", looked_at),
+        cpu("CPU of the primary, message", ours, Reach::Times(0.5)),
+        cpu("  only taken", taken, Reach::Shown),
+        cpu("  and looked at before", looked_at, Reach::Shown),
+        Figure::beside("messages", "/s", rate, our_rate, Reach::Shown),
+        Figure::beside("messages of 2 KB", "/s", long, our_long, Reach::Shown),
     ])
 }
 
-fn of_node(count: usize) -> Result<f64> {
+/// Messages a second, and the CPU time for one.
+fn of_node(count: usize, length: usize) -> Result<(f64, f64)> {
     let mut node = Command::new("node");
-    node.arg(peers("messages.js")).env("BROKER", "none").env("COUNT", count.to_string());
+    node.arg(peers("messages.js")).env("BROKER", "none");
+    node.env("COUNT", count.to_string()).env("LENGTH", length.to_string());
     let said = String::from_utf8(node.stderr(Stdio::inherit()).output()?.stdout)?;
-    said.split_whitespace().nth(1).and_then(|cpu| cpu.parse().ok()).context("no figures")
+    let mut numbers = said.split_whitespace().map_while(|word| word.parse().ok());
+    numbers.next().zip(numbers.next()).context("no figures")
 }
 
 /// Messages a second, and the CPU time of keeper and broker process for one.
-pub(crate) fn of_shiftboss(bench: &Bench, count: usize) -> Result<(f64, f64)> {
+pub(crate) fn of_shiftboss(bench: &Bench, count: usize, length: usize) -> Result<(f64, f64)> {
     let folder = TempDir::new()?;
     let done = folder.path().join("done");
     let command = vec!["node".to_owned(), shown(&talker())];
-    let settings =
-        format!("kind = \"node\"\nenvironment = {{ COUNT = \"{count}\", DONE = \"{}\" }}", shown(&done));
+    let settings = format!(
+        "kind = \"node\"\nenvironment = {{ COUNT = \"{count}\", LENGTH = \"{length}\", DONE = \"{}\" }}",
+        shown(&done)
+    );
     let app = Supervisor::shiftboss_with(bench, &Broker { command, workers: 1, settings: &settings })?;
     app.events("worker_started", 1, Duration::from_secs(20))?;
     let all = [app.pid(), app.broker()?];
@@ -94,6 +103,10 @@ fn of_reader(count: usize, looks: bool) -> Result<f64> {
     }
     Ok((cpu_ms(getpid())? - before) * 1000.0 / count as f64)
 }
+
+/// Bytes of text in messages of a hundred bytes, and of two thousand.
+pub(crate) const SHORT: usize = 72;
+const LONG: usize = 1972;
 
 fn talker() -> PathBuf {
     root().join("xtask/bench/talker.js")

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::super::node::messages::of_shiftboss;
+use super::super::node::messages::{SHORT, of_shiftboss};
 use super::super::stats::median;
 use super::Peers;
 use super::node::{is_there, modules, program};
@@ -46,7 +46,7 @@ fn ours(peers: &Peers, how: &str) -> Result<String> {
 }
 
 fn cluster(peers: &Peers) -> Result<String> {
-    let (rate, cpu) = of_shiftboss(&peers.bench, peers.times(300_000, 30_000))?;
+    let (rate, cpu) = of_shiftboss(&peers.bench, peers.times(300_000, 30_000), SHORT)?;
     Ok(format!("{rate} {cpu}"))
 }
 

@@ -51,3 +51,26 @@ fn questions_that_nobody_waits_for_any_more_do_not_pile_up() {
     }
     assert!((0..100).all(|id| post.calls.contains_key(&(WorkerId(1), id))));
 }
+
+#[test]
+fn only_a_node_program_that_says_many_short_messages_while_nobody_waits_is_left_alone_for_a_moment() {
+    let said = |(count, bytes, is_node): (usize, usize, bool)| {
+        let text = serde_json::to_string(&"x".repeat(bytes)).unwrap();
+        let letter = || serde_json::value::RawValue::from_string(text.clone()).unwrap();
+        let message = || Message { letter: letter(), kind: Kind::Message };
+        (std::iter::repeat_with(message).take(count).collect::<Vec<_>>(), is_node)
+    };
+    let is_left_alone = |all: &[(usize, usize, bool)]| {
+        let mut handed_on = HandedOn::default();
+        for (messages, is_node) in all.iter().copied().map(said) {
+            handed_on.add(&messages, is_node);
+        }
+        handed_on.leaves_time && !handed_on.hurries
+    };
+    let [short, few] = [(100, 100, true), (2, 100, true)];
+    assert!(is_left_alone(&[short]) && is_left_alone(&[short, few]));
+    for other in [(30, 2000, true), (1, 100, false)] {
+        assert!(!is_left_alone(&[other]) && !is_left_alone(&[short, other]));
+    }
+    assert!(!is_left_alone(&[few]) && !is_left_alone(&[]));
+}

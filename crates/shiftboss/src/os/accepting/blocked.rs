@@ -2,85 +2,98 @@
 //!
 //! Sources: `proc(5)` on `/proc/PID/task/TID/syscall` (the number of the call and its arguments) and `/proc/PID/mem` (what
 //! they point to). Both are for whoever may trace the process (`ptrace(2)`, access mode checks): where Yama allows that
-//! to parents only (`kernel.yama.ptrace_scope` 1 and more), nothing is seen here, unless by root.
+//! to ancestors only (`kernel.yama.ptrace_scope` 1, and below a keeper we are none), nothing is seen here without
+//! `CAP_SYS_PTRACE`. A thread that was stopped is seen when it has called again.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::time::Instant;
 
-use super::{ListenerKey, MOST_PROCESSES};
+use super::{ListenerKey, MOST_DESCRIPTORS};
 
-/// Removes what a thread of this process is blocked on.
-pub(super) fn strike_out(pid: u32, missing: &mut Vec<ListenerKey>, until: Instant) {
+/// Removes what a thread of this process is blocked on; `listeners` are its descriptors of them.
+pub(super) fn strike_out(
+    pid: u32,
+    listeners: &[(u32, ListenerKey)],
+    missing: &mut Vec<ListenerKey>,
+    until: Instant,
+) {
+    if listeners.is_empty() {
+        return;
+    }
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return };
-    for thread in threads.flatten().take(MOST_PROCESSES) {
+    for thread in threads.flatten().take(MOST_DESCRIPTORS) {
         if missing.is_empty() || Instant::now() > until {
             return;
         }
         let call = fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
-        for descriptor in waited_on(pid, &call) {
-            if let Some(key) = key(pid, descriptor) {
-                missing.retain(|listener| *listener != key);
+        let Some(wait) = Wait::of(pid, &call) else { continue };
+        for (descriptor, key) in listeners {
+            if wait.is_for(*descriptor) {
+                missing.retain(|listener| listener != key);
             }
         }
     }
 }
 
-/// The descriptors from which a call waits to read: `7 0x7ffd5c… 0x2 0xffffffff …`; a thread that runs has none.
-fn waited_on(pid: u32, call: &str) -> Vec<u64> {
-    let mut words = call.split_ascii_whitespace();
-    let Some(number) = words.next().and_then(|word| word.parse().ok()) else { return Vec::new() };
-    let mut argument = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
-    let (Some(first), Some(second)) = (argument(), argument()) else { return Vec::new() };
-    match Wait::of(number) {
-        Some(Wait::Accept) => vec![first],
-        Some(Wait::Poll) => {
-            let entries = memory(pid, first, second.saturating_mul(8));
-            let entries = entries.chunks_exact(8).filter_map(|entry| entry.first_chunk().copied());
-            entries.filter_map(polled).collect()
+/// What a thread waits for.
+enum Wait {
+    /// A connection of this listener.
+    Accept(u32),
+    /// An array of `struct pollfd`.
+    Poll(Vec<u8>),
+    /// Descriptors below this one, those to read from as bits.
+    Select(u32, Vec<u8>),
+}
+
+impl Wait {
+    /// Of a call as it is shown, `7 0x7ffd5c… 0x2 0xffffffff …`; a thread that runs is in none.
+    fn of(pid: u32, call: &str) -> Option<Wait> {
+        let mut words = call.split_ascii_whitespace();
+        let number: i64 = words.next()?.parse().ok()?;
+        let mut argument = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
+        let (first, second) = (argument()?, argument()?);
+        // Of a number only its lower half counts.
+        let int = |argument: u64| u32::try_from(argument & u64::from(u32::MAX)).ok();
+        Some(match number {
+            libc::SYS_accept | libc::SYS_accept4 => Wait::Accept(int(first)?),
+            // Newer machines have but the ones with a signal mask.
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_poll => Wait::Poll(memory(pid, first, u64::from(int(second)?) * ENTRY)),
+            libc::SYS_ppoll => Wait::Poll(memory(pid, first, u64::from(int(second)?) * ENTRY)),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_select => {
+                Wait::Select(int(first)?, memory(pid, second, u64::from(int(first)?) / 8 + 1))
+            }
+            libc::SYS_pselect6 => {
+                Wait::Select(int(first)?, memory(pid, second, u64::from(int(first)?) / 8 + 1))
+            }
+            _ => return None,
+        })
+    }
+
+    fn is_for(&self, descriptor: u32) -> bool {
+        match self {
+            Wait::Accept(listener) => *listener == descriptor,
+            Wait::Poll(entries) => {
+                let entries = entries.chunks_exact(8).filter_map(|entry| entry.first_chunk().copied());
+                entries.filter_map(polled).any(|polled| polled == descriptor)
+            }
+            Wait::Select(end, bits) => {
+                let byte = bits.get(descriptor as usize / 8).copied().unwrap_or(0);
+                descriptor < *end && byte >> (descriptor % 8) & 1 == 1
+            }
         }
-        Some(Wait::Select) => {
-            let set = memory(pid, second, first.div_ceil(8));
-            let bits = (0..first).zip(set.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1)));
-            bits.filter(|(_, bit)| *bit == 1).map(|(descriptor, _)| descriptor).collect()
-        }
-        None => Vec::new(),
     }
 }
 
 /// The descriptor of a `struct pollfd`, if it is to be read from.
-fn polled([a, b, c, d, low, high, ..]: [u8; 8]) -> Option<u64> {
+fn polled([a, b, c, d, low, high, ..]: [u8; 8]) -> Option<u32> {
     let is_to_be_read = u16::from_ne_bytes([low, high]) & (POLLIN | POLLRDNORM) != 0;
-    u64::try_from(i32::from_ne_bytes([a, b, c, d])).ok().filter(|_| is_to_be_read)
+    u32::try_from(i32::from_ne_bytes([a, b, c, d])).ok().filter(|_| is_to_be_read)
 }
 
-/// What a call waits for, and so how its arguments are read.
-enum Wait {
-    /// A descriptor.
-    Accept,
-    /// An array of descriptors, and its length.
-    Poll,
-    /// How many descriptors, and those of them to read from as bits.
-    Select,
-}
-
-impl Wait {
-    fn of(number: i64) -> Option<Wait> {
-        match number {
-            libc::SYS_accept | libc::SYS_accept4 => Some(Wait::Accept),
-            libc::SYS_ppoll => Some(Wait::Poll),
-            libc::SYS_pselect6 => Some(Wait::Select),
-            // Newer machines have but the ones above.
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_poll => Some(Wait::Poll),
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_select => Some(Wait::Select),
-            _ => None,
-        }
-    }
-}
-
-/// So many bytes of its memory; none if that cannot be read, or is more than such a call has.
+/// So many bytes of its memory, at most [`MOST_BYTES`]; none if they cannot be read.
 fn memory(pid: u32, address: u64, length: u64) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(length.min(MOST_BYTES)).unwrap_or(0)];
     let read =
@@ -88,13 +101,10 @@ fn memory(pid: u32, address: u64, length: u64) -> Vec<u8> {
     if read.is_ok() { bytes } else { Vec::new() }
 }
 
-fn key(pid: u32, descriptor: u64) -> Option<ListenerKey> {
-    let file = fs::metadata(format!("/proc/{pid}/fd/{descriptor}")).ok()?;
-    Some(ListenerKey::new(file.dev(), file.ino()))
-}
-
 const POLLIN: u16 = 1;
 const POLLRDNORM: u16 = 0x40;
+/// Bytes of a `struct pollfd`.
+const ENTRY: u64 = 8;
 /// Of an array or a set of descriptors: 2,048 and 131,072 of them.
 const MOST_BYTES: u64 = 16 * 1024;
 
@@ -122,10 +132,10 @@ mod tests {
             listener
         });
         let until = Instant::now() + Duration::from_secs(60);
-        while look(me, &[key]) == Seen::NotYet && Instant::now() < until {
+        while look(me, &[key]) == Seen::NotYet {
+            assert!(Instant::now() < until, "it is not seen");
             thread::yield_now();
         }
-        assert_eq!(look(me, &[key]), Seen::Accepting);
         let _client = TcpStream::connect(address).unwrap();
         let _listener = waiting.join().unwrap();
         assert_eq!(look(me, &[key]), Seen::NotYet);
@@ -151,21 +161,24 @@ mod tests {
         let to_read = |events| polled([7, 0, 0, 0, events, 0, 0, 0]);
         assert_eq!((to_read(1), to_read(0x40), to_read(4)), (Some(7), Some(7), None));
         assert_eq!(polled([255, 255, 255, 255, 1, 0, 0, 0]), None, "one that is left out");
-        let me = std::process::id();
+        let of = |call: &str| Wait::of(std::process::id(), call);
         for call in ["", "running", "-1 0x7ffe 0x7f1e", "0 0x3 0x5 0x1", "43", "43 3", "x 0x3 0x3"] {
-            assert!(waited_on(me, call).is_empty(), "{call}");
+            assert!(of(call).is_none(), "{call}");
         }
-        assert_eq!(waited_on(me, &format!("{} 0x3 0x0 0x0", libc::SYS_accept4)), [3]);
+        let accepts = of(&format!("{} 0x700000003 0x0 0x0", libc::SYS_accept4)).unwrap();
+        assert!(accepts.is_for(3) && !accepts.is_for(4));
         // Nothing is there.
-        assert!(waited_on(me, &format!("{} 0x10 0x2 0x0", libc::SYS_ppoll)).is_empty());
-        assert!(waited_on(me, &format!("{} 0xffffffffffffffff 0x10 0x0", libc::SYS_pselect6)).is_empty());
+        assert!(!of(&format!("{} 0x10 0x2 0x0", libc::SYS_ppoll)).unwrap().is_for(3));
+        assert!(!of(&format!("{} 0xffffffffffffffff 0x10 0x0", libc::SYS_pselect6)).unwrap().is_for(3));
     }
 
     #[test]
     fn a_set_of_bits_is_read_from_memory() {
-        let set = [0b0000_1001_u8, 0, 0b1000_0000];
+        let set = [0b0000_1001_u8, 0, 0b1000_0000, 0b1];
         let at = set.as_ptr().addr();
-        let call = format!("{} 0x18 {at:#x} 0x0", libc::SYS_pselect6);
-        assert_eq!(waited_on(std::process::id(), &call), [0, 3, 23]);
+        let selects =
+            Wait::of(std::process::id(), &format!("{} 0x18 {at:#x} 0x0", libc::SYS_pselect6)).unwrap();
+        let found: Vec<u32> = (0..100).filter(|descriptor| selects.is_for(*descriptor)).collect();
+        assert_eq!(found, [0, 3, 23]);
     }
 }
