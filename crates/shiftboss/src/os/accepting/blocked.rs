@@ -55,21 +55,17 @@ impl Wait {
         let (first, second) = (argument()?, argument()?);
         // Of a number only its lower half counts.
         let int = |argument: u64| u32::try_from(argument & u64::from(u32::MAX)).ok();
-        Some(match number {
-            libc::SYS_accept | libc::SYS_accept4 => Wait::Accept(int(first)?),
-            // Newer machines have but the ones with a signal mask.
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_poll => Wait::Poll(memory(pid, first, u64::from(int(second)?) * ENTRY)),
-            libc::SYS_ppoll => Wait::Poll(memory(pid, first, u64::from(int(second)?) * ENTRY)),
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_select => {
-                Wait::Select(int(first)?, memory(pid, second, u64::from(int(first)?) / 8 + 1))
+        match number {
+            _ if ACCEPT.contains(&number) => Some(Wait::Accept(int(first)?)),
+            _ if POLL.contains(&number) => {
+                Some(Wait::Poll(memory(pid, first, u64::from(int(second)?) * ENTRY)))
             }
-            libc::SYS_pselect6 => {
-                Wait::Select(int(first)?, memory(pid, second, u64::from(int(first)?) / 8 + 1))
+            _ if SELECT.contains(&number) => {
+                let end = int(first)?;
+                Some(Wait::Select(end, memory(pid, second, u64::from(end) / 8 + 1)))
             }
-            _ => return None,
-        })
+            _ => None,
+        }
     }
 
     fn is_for(&self, descriptor: u32) -> bool {
@@ -93,14 +89,24 @@ fn polled([a, b, c, d, low, high, ..]: [u8; 8]) -> Option<u32> {
     u32::try_from(i32::from_ne_bytes([a, b, c, d])).ok().filter(|_| is_to_be_read)
 }
 
-/// So many bytes of its memory, at most [`MOST_BYTES`]; none if they cannot be read.
+/// So many bytes of its memory, at most [`MOST_BYTES`], as far as they are there.
 fn memory(pid: u32, address: u64, length: u64) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(length.min(MOST_BYTES)).unwrap_or(0)];
-    let read =
-        File::open(format!("/proc/{pid}/mem")).and_then(|file| file.read_exact_at(&mut bytes, address));
-    if read.is_ok() { bytes } else { Vec::new() }
+    let read = File::open(format!("/proc/{pid}/mem")).and_then(|file| file.read_at(&mut bytes, address));
+    bytes.truncate(read.unwrap_or(0));
+    bytes
 }
 
+/// Numbers of the calls; newer machines have only those with a signal mask.
+const ACCEPT: [i64; 2] = [libc::SYS_accept, libc::SYS_accept4];
+#[cfg(target_arch = "x86_64")]
+const POLL: [i64; 2] = [libc::SYS_poll, libc::SYS_ppoll];
+#[cfg(target_arch = "x86_64")]
+const SELECT: [i64; 2] = [libc::SYS_select, libc::SYS_pselect6];
+#[cfg(not(target_arch = "x86_64"))]
+const POLL: [i64; 1] = [libc::SYS_ppoll];
+#[cfg(not(target_arch = "x86_64"))]
+const SELECT: [i64; 1] = [libc::SYS_pselect6];
 const POLLIN: u16 = 1;
 const POLLRDNORM: u16 = 0x40;
 /// Bytes of a `struct pollfd`.
