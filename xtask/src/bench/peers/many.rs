@@ -89,6 +89,10 @@ fn ten_thousand(peers: &Peers) -> Result<Table> {
         Ok(())
     })?;
     let recycle = begun.elapsed().as_secs_f64();
+    // More lines than there is room for: who still waits to write one could not leave.
+    for app in &mut running {
+        app.first_lines(each, LONGEST)?;
+    }
     // One after the other; without the look around for what is left, which takes longer.
     let mut stop = Duration::ZERO;
     for app in &mut running {
