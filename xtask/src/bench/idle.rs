@@ -45,5 +45,5 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 }
 
 const WORKERS: usize = 4;
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(6);
 const QUIET: Duration = Duration::from_secs(20);

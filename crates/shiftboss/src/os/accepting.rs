@@ -1,5 +1,5 @@
 //! Whether a process has begun to wait for connections, seen from outside: a socket it was given is in an epoll set
-//! (`epoll(7)`) held by it or a descendant, or a thread of theirs is [`blocked`] on it.
+//! (`epoll(7)`) held by it or a descendant, or a thread of theirs is blocked on it.
 //!
 //! Sources: `proc(5)` on `/proc/PID/fd`, `/proc/PID/fdinfo` (lines `tfd:`), `/proc/PID/task/TID/children`. Programs
 //! that wait by io_uring are never seen. How often to look is the caller's.

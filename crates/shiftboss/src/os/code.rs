@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use rustix::mm::{Advice, madvise};
 
-/// [`let_go`], once a start has settled.
+/// [`let_go`], once a start has settled, and once more.
 pub async fn let_go_later() {
-    tokio::time::sleep(SETTLED).await;
-    let_go();
+    for wait in SETTLED {
+        tokio::time::sleep(wait).await;
+        let_go();
+    }
 }
 
 /// Lets go of this program's code and constants: most of it only the start has needed. What runs on is mapped again, a
@@ -44,8 +46,8 @@ fn unwritten(line: &str, program: &str) -> Option<(usize, usize)> {
     (is_unwritten && line.ends_with(program)).then(|| (start, end - start))
 }
 
-/// After what an app has become ready, it has settled.
-const SETTLED: Duration = Duration::from_secs(1);
+/// After an app has become ready; again when the timers of a start have run out.
+const SETTLED: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
 #[cfg(test)]
 mod tests {
