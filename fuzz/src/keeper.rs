@@ -4,8 +4,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::OnceLock;
 
 use rustix::net::SendFlags;
-use shiftboss_keeper::link::Link;
-use shiftboss_keeper::wire::{Item, MOST_DESCRIPTORS, MOST_ITEMS};
+use shiftboss_link::Link;
+use shiftboss_link::wire::{Item, MOST_DESCRIPTORS, MOST_ITEMS};
 
 /// Any packet is words and descriptors, none of them lost or made up; what is said in words comes as it was said.
 pub fn try_out(bytes: &[u8]) {

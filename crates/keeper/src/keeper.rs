@@ -1,51 +1,47 @@
-//! The loop: hears signals and the broker process, keeps time. What it starts is in `start`, what ends in `ends`.
+//! The loop: hears signals, keeps time, and lets the broker process speak.
 
-use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, getpid, set_child_subreaper};
-
-use crate::link::{Link, Packet};
-use crate::signals::SignalFd;
-use crate::table::Table;
-use crate::wire::{
-    DEPOSIT, DONE, END, FATE, FORGET, Item, LACKS, NOT_READY, ORDER, ORDER_HANG_UP, ORDER_STOP,
-    ORDER_STOP_NOW, ORDER_UPGRADE, READY, SIGNAL, TOOK_OVER, UNDECIDED, UPGRADE,
+use shiftboss_link::signals::{self, SignalFd};
+use shiftboss_link::wire::{
+    EXIT, Item, NOT_READY, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, TOOK_OVER,
 };
-use crate::{children, inherit, signals};
+use shiftboss_link::{number_in, take};
+
+use crate::broker::Broker;
+use crate::children;
+use crate::table::Table;
 
 /// Keeps a broker process running until the app has ended; returns the exit code to end with. The broker process is this
-/// very program with the same arguments, and gets these variables besides ours. In an image that a keeper has executed it
-/// goes on as that keeper.
+/// very program, executed by `command` of its image. In an image that a keeper has executed it goes on as that keeper.
 ///
 /// `settled` is called each time a broker process has taken over: nothing but waiting is left to do.
 ///
-/// To be called by a process without other threads, which has no children of its own.
+/// To be called by a process without other threads, which has no children of its own but those that it was started with.
 ///
 /// # Errors
 /// When the operating system refuses what a keeper needs, or what the keeper before has left cannot be read; then nothing
 /// was started.
-pub fn keep(variables: Vec<(OsString, OsString)>, settled: fn()) -> io::Result<u8> {
+pub fn keep(command: Execute, settled: fn()) -> io::Result<u8> {
     signals::writes_fail();
-    if let Some(state) = inherit::number_in(crate::STATE) {
-        return Ok(Keeper::read(inherit::take(state)?, variables)?.run(settled));
+    if let Some(state) = number_in(crate::STATE) {
+        return Ok(Keeper::read(take(state)?, command)?.run(settled));
     }
     // Whoever loses its parent below us becomes our child, and is reaped here.
     set_child_subreaper(Some(getpid()))?;
-    let mut keeper = Keeper::new(File::open("/proc/self/exe")?.into(), variables)?;
-    keeper.before = children::all();
-    Ok(keeper.run(settled))
+    Ok(Keeper::new(File::open("/proc/self/exe")?.into(), command)?.run(settled))
 }
 
 pub(crate) struct Keeper {
     /// What is run as the broker process, held open: a file that is replaced on disk can still be started.
     pub(crate) image: OwnedFd,
-    pub(crate) variables: Vec<(OsString, OsString)>,
+    pub(crate) command: Execute,
     signals: SignalFd,
     /// Children that are older than our being a keeper.
     pub(crate) before: Vec<Pid>,
@@ -53,9 +49,6 @@ pub(crate) struct Keeper {
     pub(crate) broker: Option<Broker>,
     /// Whether any has ever been ready.
     pub(crate) begun: bool,
-    /// What is still to be said to it.
-    pub(crate) outbox: VecDeque<Item>,
-    pub(crate) last_order: u64,
     stops: u32,
     stopped_at: Option<Instant>,
     /// Broker processes in a row that ended before they had proved themselves.
@@ -70,45 +63,16 @@ pub(crate) struct Keeper {
     pub(crate) code: Option<u8>,
 }
 
-pub(crate) struct Broker {
-    pub(crate) pid: Pid,
-    pub(crate) link: Link,
-    pub(crate) ready: Option<Instant>,
-    /// It has no more to say, and is to be gone soon.
-    pub(crate) last_word: Option<LastWord>,
-    /// Whether its image is another keeper, which we can become; and whether we are to.
-    is_other_keeper: bool,
-    pub(crate) renews_us: bool,
-}
-
-/// What shall be once a broker process is gone.
-pub(crate) enum LastWord {
-    /// Another one goes on: it has left the link without a word.
-    Nothing,
-    /// The end, with this exit code.
-    End(u64),
-    /// A trial of this image.
-    Upgrade(OwnedFd),
-}
-
-impl Broker {
-    pub(crate) fn new(pid: Pid, link: Link) -> Broker {
-        Broker { pid, link, ready: None, last_word: None, is_other_keeper: false, renews_us: false }
-    }
-}
-
 impl Keeper {
-    pub(crate) fn new(image: OwnedFd, variables: Vec<(OsString, OsString)>) -> io::Result<Keeper> {
+    pub(crate) fn new(image: OwnedFd, command: Execute) -> io::Result<Keeper> {
         Ok(Keeper {
             image,
-            variables,
+            command,
             signals: SignalFd::new(&HEARD)?,
-            before: Vec::new(),
+            before: children::all(),
             table: Table::default(),
             broker: None,
             begun: false,
-            outbox: VecDeque::new(),
-            last_order: 0,
             stops: 0,
             stopped_at: None,
             failures: 0,
@@ -124,7 +88,6 @@ impl Keeper {
         loop {
             self.listen();
             self.take_signals();
-            self.look_at_clock();
             self.flush();
             self.renew_if_owed();
             if let Some(code) = self.code {
@@ -138,19 +101,22 @@ impl Keeper {
         }
     }
 
-    /// Waits until there is something to do.
+    /// Waits until there is something to do, and does what is due.
     fn wait(&mut self) {
-        let left = self.awaited().map(|(patience, _)| patience.saturating_sub(self.waited).min(TICK));
+        let awaited = self.awaited();
+        if let Some((_, act)) = awaited.filter(|(patience, _)| self.waited >= *patience) {
+            self.waited = Duration::ZERO;
+            return act(self);
+        }
+        let left = awaited.map(|(patience, _)| (patience - self.waited).min(TICK));
         let began = Instant::now();
-        let speak = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let speak = if self.table.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         // Nobody to listen to is as good as another look at the signals.
         let link = self.speaker().map_or(self.signals.as_fd(), |broker| broker.link.as_fd());
-        let mut polled = [
-            PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::from_borrowed_fd(link, PollFlags::IN | speak),
-        ];
+        let signals = PollFd::new(&self.signals, PollFlags::IN);
+        let link = PollFd::from_borrowed_fd(link, PollFlags::IN | speak);
         // An interruption is a short wait.
-        let _ = poll(&mut polled, left.and_then(|left| Timespec::try_from(left).ok()).as_ref());
+        let _ = poll(&mut [signals, link], left.and_then(|left| Timespec::try_from(left).ok()).as_ref());
         // Beyond a tick it is we who were stopped.
         self.waited = left.map_or(Duration::ZERO, |_| self.waited + began.elapsed().min(TICK));
     }
@@ -160,28 +126,13 @@ impl Keeper {
         let Some(broker) = &self.broker else { return Some((self.pause, Keeper::start)) };
         match (&self.old, broker.ready) {
             _ if broker.last_word.is_some() => Some((AT_MOST, Keeper::kill_broker)),
-            (Some(_), None) => Some((AT_MOST, Keeper::is_not_ready)),
+            (Some(_), None) => Some((AT_MOST, Keeper::hangs)),
             (Some(_), Some(_)) => Some((PROOF, Keeper::has_proved_itself)),
             (None, Some(_)) if !self.table.is_owed() => None,
             // It has an app to begin, when it likes to.
             (None, None) if self.table.is_empty() => None,
             (None, _) => Some((hung(), Keeper::hangs)),
         }
-    }
-
-    fn look_at_clock(&mut self) {
-        if let Some((patience, act)) = self.awaited()
-            && self.waited >= patience
-            && self.code.is_none()
-        {
-            self.waited = Duration::ZERO;
-            act(self);
-        }
-    }
-
-    /// The broker process, as long as it may have something to say.
-    fn speaker(&self) -> Option<&Broker> {
-        self.broker.as_ref().filter(|broker| broker.last_word.is_none())
     }
 
     /// Whether no broker process acts: there is none, or it has not taken over yet.
@@ -199,8 +150,8 @@ impl Keeper {
             match signal {
                 None => return,
                 Some(libc::SIGCHLD) => {}
-                Some(libc::SIGHUP) => self.order(ORDER_HANG_UP),
-                Some(libc::SIGUSR2) => self.order(ORDER_UPGRADE),
+                Some(libc::SIGHUP) => self.table.order(ORDER_HANG_UP),
+                Some(libc::SIGUSR2) => self.table.order(ORDER_UPGRADE),
                 Some(_) => self.stop(),
             }
         }
@@ -212,159 +163,106 @@ impl Keeper {
         if self.stopped_at.is_some_and(|at| at.elapsed() < SAME_SIGNAL) {
             return;
         }
-        self.stopped_at = Some(Instant::now());
-        self.stops += 1;
-        self.order(if self.stops == 1 { ORDER_STOP } else { ORDER_STOP_NOW });
-        let enough = if self.failures > 0 { 2 } else { 3 };
-        if self.is_alone() && self.stops >= enough {
+        (self.stops, self.stopped_at) = (self.stops + 1, Some(Instant::now()));
+        self.table.order(if self.stops == 1 { ORDER_STOP } else { ORDER_STOP_NOW });
+        if self.is_alone() && self.stops >= if self.failures > 0 { 2 } else { 3 } {
             say("no broker process is there to end the app: ending everything");
             self.code = Some(FAILED);
         }
     }
 
-    fn order(&mut self, what: u64) {
-        self.last_order += 1;
-        self.tell(Item::new(ORDER, self.last_order, what));
-    }
-
-    /// Says it to this broker process, and to every other one until it is forgotten.
-    pub(crate) fn tell(&mut self, item: Item) {
-        self.table.hold(item, Vec::new());
-        self.outbox.push_back(item);
-    }
-
-    /// Takes what the broker process has said.
-    pub(crate) fn listen(&mut self) {
-        while let Some(broker) = self.speaker() {
-            match broker.link.hear(false) {
-                Ok(Some(packet)) => self.take(packet),
-                Ok(None) => return,
-                // It is dead, which is heard of by signal, or about to end, or of no use any more.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.leaves(LastWord::Nothing),
-                // For want of memory; what it said waits.
-                Err(_) => return std::thread::sleep(BRIEFLY),
+    /// Reaps all who have ended, workers with what is left of their group.
+    pub(crate) fn reap(&mut self) {
+        while let Some(pid) = self.ended() {
+            // What it said last counts, and whose a worker is was said before it was started.
+            self.listen();
+            if let Some(broker) = self.broker.take_if(|broker| broker.pid == pid) {
+                self.broker_ended(broker);
+            } else if let Some((&key, _)) = self.table.living().iter().find(|(_, living)| **living == pid) {
+                children::kill_group(pid);
+                self.table.tell(Item::new(EXIT, key, children::reap(pid)));
+            } else {
+                children::reap(pid);
             }
         }
     }
 
-    fn take(&mut self, packet: Packet) {
-        if self.old.is_none() {
-            self.waited = Duration::ZERO;
-        }
-        if packet.cut {
-            say("cannot hold all descriptors: the limit of open files is reached");
-        }
-        for (item, mut descriptors) in packet.words {
-            match item.word {
-                DEPOSIT => {
-                    if descriptors.len() < item.descriptors as usize {
-                        self.outbox.push_back(Item::new(LACKS, item.key, 0));
-                    }
-                    self.table.hold(item, descriptors);
-                }
-                FORGET => self.table.forget(item.key),
-                SIGNAL => self.table.signal(item),
-                DONE => drop(self.table.held.remove(&(ORDER, item.key))),
-                READY => self.is_ready(item),
-                END => self.leaves(LastWord::End(item.value)),
-                UPGRADE if !descriptors.is_empty() => {
-                    self.leaves(LastWord::Upgrade(descriptors.remove(0)));
-                    self.table.hold(Item { word: DEPOSIT, ..item }, descriptors);
-                    self.table.hold(Item::new(FATE, item.key, UNDECIDED), Vec::new());
-                }
-                // Said by a newer one than we are.
-                _ => {}
+    /// Who has ended; as long as a broker process takes over only that one, so that no other pid that it was told of can
+    /// become anybody else's.
+    fn ended(&self) -> Option<Pid> {
+        let broker = self.broker.as_ref()?;
+        let only = broker.ready.is_none().then_some(broker.pid);
+        children::ended(only).unwrap_or(only)
+    }
+
+    /// Nothing is left behind: workers, and whoever has lost its parent below us.
+    pub(crate) fn end_all(&mut self) {
+        self.kill_broker();
+        self.table.living().values().for_each(|pid| children::kill_group(*pid));
+        let until = Instant::now() + LAST_WAIT;
+        loop {
+            while let Ok(Some(pid)) = children::ended(None) {
+                children::reap(pid);
             }
-        }
-    }
-
-    fn leaves(&mut self, last_word: LastWord) {
-        if let Some(broker) = &mut self.broker {
-            broker.last_word.get_or_insert(last_word);
-            self.waited = Duration::ZERO;
-        }
-    }
-
-    fn is_ready(&mut self, said: Item) {
-        self.begun = true;
-        if let Some(broker) = self.broker.as_mut().filter(|broker| broker.ready.is_none()) {
-            broker.ready = Some(Instant::now());
-            // One that would not know what we write down is none that we can become.
-            broker.is_other_keeper = said.key == crate::STATE_FORMAT && said.value != crate::CODE;
-            self.waited = Duration::ZERO;
+            let mut left = children::all();
+            left.retain(|pid| !self.before.contains(pid));
+            if left.is_empty() || Instant::now() > until {
+                return;
+            }
+            left.into_iter().for_each(|pid| children::signal(pid, libc::SIGKILL));
+            std::thread::sleep(BRIEFLY);
         }
     }
 
     // What has not happened in time.
 
     fn kill_broker(&mut self) {
-        if let Some(broker) = &self.broker {
-            children::kill(broker.pid);
-        }
+        self.broker.iter().for_each(|broker| children::signal(broker.pid, libc::SIGKILL));
     }
 
     fn hangs(&mut self) {
         say("the broker process hangs: replacing it");
+        // For an image on trial that is the reason, not that it then dies.
+        self.table.decide(NOT_READY);
         self.kill_broker();
-    }
-
-    fn is_not_ready(&mut self) {
-        self.decide(NOT_READY);
-        self.kill_broker();
-    }
-
-    /// How the upgrade went is said once: what it was killed for is the reason, not that it then died.
-    pub(crate) fn decide(&mut self, fate: u64) {
-        for (_, (item, _)) in self.table.held.range_mut((FATE, 0)..) {
-            if item.value == UNDECIDED {
-                item.value = fate;
-                self.outbox.push_back(*item);
-            }
-        }
     }
 
     /// It has not died.
     fn has_proved_itself(&mut self) {
         self.old = None;
-        self.decide(TOOK_OVER);
-        if let Some(broker) = &mut self.broker {
-            broker.renews_us = broker.is_other_keeper;
-        }
+        self.table.decide(TOOK_OVER);
     }
 
-    /// Once all is said that there was to say.
+    /// Once all is said that there was to say, and whose keeper we are to become is not on trial.
     pub(crate) fn renew_if_owed(&mut self) {
-        if !self.outbox.is_empty() || self.broker.as_ref().is_none_or(|broker| !broker.renews_us) {
-            return;
-        }
         // An app that is about to stop needs no other keeper.
-        if let Some(broker) = self.broker.as_ref().filter(|_| self.stops == 0) {
-            say(&format!("cannot renew itself and goes on as it is: {}", self.renew(broker)));
+        let may = self.old.is_none() && self.table.outbox.is_empty() && self.stops == 0;
+        if let Some(broker) = self.broker.as_ref().filter(|broker| may && broker.is_other_keeper) {
+            let Err(error) = self.renew(broker);
+            say(&format!("cannot renew itself and goes on as it is: {error}"));
+            self.broker.iter_mut().for_each(|broker| broker.is_other_keeper = false);
         }
-        self.broker.iter_mut().for_each(|broker| broker.renews_us = false);
     }
 }
 
 /// What is done if what is awaited does not come.
 type Act = fn(&mut Keeper);
+/// How an image of the program is to be executed.
+pub type Execute = Box<dyn Fn(&OwnedFd) -> Command>;
 
 /// [`HUNG`]; tests of a debug build may have less patience.
 fn hung() -> Duration {
-    #[cfg(debug_assertions)]
-    if let Some(wait) = inherit::number_in("SHIFTBOSS_HUNG_MS") {
-        return Duration::from_millis(wait);
-    }
-    HUNG
+    let less = if cfg!(debug_assertions) { number_in("SHIFTBOSS_HUNG_MS") } else { None };
+    less.map_or(HUNG, Duration::from_millis)
 }
 
 /// Talk is on standard error, in lines that fit into a pipe at once; nobody is left who could be told that it cannot be.
 pub(crate) fn say(text: &str) {
-    let mut line = format!("keeper: {text}").into_bytes();
-    line.push(b'\n');
+    let line = format!("keeper: {text}\n");
     let errors = rustix::stdio::stderr();
     // Whoever does not read it, or has stopped the terminal, must not stop us.
     if matches!(poll(&mut [PollFd::new(&errors, PollFlags::OUT)], Some(&Timespec::default())), Ok(1)) {
-        let _ = rustix::io::write(errors, &line);
+        let _ = rustix::io::write(errors, line.as_bytes());
     }
 }
 
@@ -381,3 +279,47 @@ pub(crate) const AT_MOST: Duration = Duration::from_secs(10);
 const PROOF: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_secs(1);
 pub(crate) const BRIEFLY: Duration = Duration::from_millis(1);
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Broker;
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
+    use shiftboss_link::wire::{DEPOSIT, RECORDS};
+    use shiftboss_link::{Link, command};
+
+    /// A look at the link finds nothing; then, before the look at the children, a worker is deposited, cloned, and ends.
+    #[test]
+    fn a_worker_that_was_deposited_after_the_link_was_heard_is_no_stranger() {
+        const ITSELF: &str =
+            "keeper::tests::a_worker_that_was_deposited_after_the_link_was_heard_is_no_stranger";
+        if !crate::inside::is_inside(ITSELF) {
+            return;
+        }
+        let mut keeper =
+            Keeper::new(std::fs::File::open("/proc/self/exe").unwrap().into(), Box::new(command)).unwrap();
+        let (link, other) = Link::pair().unwrap();
+        keeper.broker = Some(Broker::new(getpid(), link));
+        keeper.broker.as_mut().unwrap().ready = Some(Instant::now());
+        keeper.listen();
+        let mut worker = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let mut records = tempfile::tempfile().unwrap();
+        records.write_all(&[0; 8]).unwrap();
+        records.write_all(&worker.id().to_ne_bytes()).unwrap();
+        let one = |key, value| Item { descriptors: 1, ..Item::new(DEPOSIT, key, value) };
+        let held = [records.as_fd(), records.as_fd()];
+        other.say(&[one(RECORDS, 0), one(9, 8)], &held, true).unwrap();
+        drop(worker.stdin.take());
+        let pidfd = pidfd_open(Pid::from_child(&worker), PidfdFlags::empty()).unwrap();
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
+        keeper.reap();
+        assert_eq!(keeper.table.outbox.pop_front(), Some(Item::new(EXIT, 9, 0)));
+        assert_eq!(worker.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD), "it is not reaped");
+    }
+}

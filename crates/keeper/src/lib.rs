@@ -9,28 +9,23 @@
 //!
 //! It decides nothing but when to start a broker process, and from which image. What descriptors mean, what a worker's
 //! end means and what a signal means is the broker process's to say. It does nothing until somebody ends or speaks.
+//!
+//! The words on the link are `shiftboss-link`'s.
 #![deny(unsafe_code)]
 
+mod broker;
 mod children;
-mod ends;
-mod inherit;
+#[cfg(test)]
+#[path = "../../link/src/inside.rs"]
+mod inside;
 mod keeper;
-pub mod link;
 mod renew;
-pub mod signals;
-mod start;
 mod table;
-pub mod wire;
 
-pub use inherit::link;
-pub use keeper::{SAME_SIGNAL, keep};
-pub use start::command;
+pub use keeper::{Execute, SAME_SIGNAL, keep};
 
-/// Which code this is: equal in images whose keepers are the same.
-pub const CODE: u64 = match u64::from_str_radix(env!("KEEPER_CODE"), 10) {
-    Ok(code) => code,
-    Err(_) => panic!("build.rs writes a number"),
-};
+/// Which code this is, the link's included: equal in images whose keepers are the same.
+pub const CODE: u64 = include!(concat!(env!("OUT_DIR"), "/code"));
 
 /// The format of what a keeper writes down for the image that it executes.
 pub const STATE_FORMAT: u64 = 2;
@@ -38,6 +33,3 @@ pub const STATE_FORMAT: u64 = 2;
 /// The environment variable in which an image that a keeper has executed finds the number of the descriptor that holds
 /// its state.
 pub const STATE: &str = "SHIFTBOSS_KEEPER_STATE";
-
-/// The environment variable in which a broker process finds the number of its link's descriptor.
-pub const LINK: &str = "SHIFTBOSS_KEEPER";

@@ -1,14 +1,16 @@
-//! What is held for the broker process, each until it is forgotten: deposits, and all that has come of them; and which
-//! of the workers among them live.
+//! What is held for the broker process, each until it is forgotten: deposits, and all that has come of them; which of
+//! the workers among them live; and what it is still to be told.
 
-use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
+use shiftboss_link::wire::{
+    DEPOSIT, EXIT, FATE, GO, Item, LOST, MOST_DESCRIPTORS, MOST_ITEMS, ORDER, RECORDS, SIGNAL, UNDECIDED,
+};
 
 use crate::children;
-use crate::wire::{DEPOSIT, EXIT, FATE, GO, Item, LOST, ORDER, RECORDS, SIGNAL};
 
 #[derive(Default)]
 pub(crate) struct Table {
@@ -18,20 +20,21 @@ pub(crate) struct Table {
     unborn: BTreeMap<u64, u64>,
     /// Workers that have not ended, as far as known.
     living: BTreeMap<u64, Pid>,
+    /// What this broker process is still to be told.
+    pub(crate) outbox: VecDeque<Item>,
+    pub(crate) last_order: u64,
 }
 
 impl Table {
     /// Holds this instead of what was there.
     pub(crate) fn hold(&mut self, item: Item, descriptors: Vec<OwnedFd>) {
-        match item.word {
-            DEPOSIT => {
-                self.forget(item.key);
-                if item.value > 0 {
-                    self.unborn.insert(item.key, item.value);
-                }
+        if item.word == DEPOSIT {
+            self.forget(item.key);
+            if item.value > 0 {
+                self.unborn.insert(item.key, item.value);
             }
-            EXIT => self.is_gone(item.key),
-            _ => {}
+        } else if item.word == EXIT {
+            self.is_gone(item.key);
         }
         self.held.insert((item.word, item.key), (item, descriptors));
     }
@@ -42,6 +45,11 @@ impl Table {
             self.held.remove(&(word, key));
         }
         self.is_gone(key);
+    }
+
+    fn is_gone(&mut self, key: u64) {
+        self.unborn.remove(&key);
+        self.living.remove(&key);
     }
 
     /// Drops all but orders.
@@ -60,15 +68,49 @@ impl Table {
         self.held.range((EXIT, 0)..(FATE, 0)).any(|((word, _), _)| *word != GO)
     }
 
-    /// All words, in the order in which a broker process is told: what it finds, "go", and what it shall do.
-    pub(crate) fn words(&self) -> impl Iterator<Item = Item> {
-        let fate = self.held.range((FATE, 0)..);
-        fate.chain(self.held.range(..(FATE, 0))).map(|(_, (item, _))| *item)
+    /// Says it to this broker process, and to every other one until it is forgotten.
+    pub(crate) fn tell(&mut self, item: Item) {
+        self.hold(item, Vec::new());
+        self.outbox.push_back(item);
     }
 
-    /// The descriptors that belong to a word.
-    pub(crate) fn descriptors(&self, item: &Item) -> &[OwnedFd] {
-        self.held.get(&(item.word, item.key)).map_or(&[], |(_, descriptors)| descriptors)
+    pub(crate) fn order(&mut self, what: u64) {
+        self.last_order += 1;
+        self.tell(Item::new(ORDER, self.last_order, what));
+    }
+
+    /// How the upgrade went, if that was not said before.
+    pub(crate) fn decide(&mut self, fate: u64) {
+        let fates = self.held.range_mut((FATE, 0)..).map(|(_, (item, _))| item);
+        for item in fates.filter(|item| item.value == UNDECIDED) {
+            item.value = fate;
+            self.outbox.push_back(*item);
+        }
+    }
+
+    /// Tells a new broker process all of it, in this order: what it finds, "go", and what it shall do.
+    pub(crate) fn tell_all(&mut self, go: u64) {
+        self.hold(Item::new(GO, 0, go), Vec::new());
+        let fate = self.held.range((FATE, 0)..);
+        self.outbox = fate.chain(self.held.range(..(FATE, 0))).map(|(_, (item, _))| *item).collect();
+    }
+
+    /// As much of what is to be told as goes into a packet, with the descriptors that belong to it.
+    pub(crate) fn next_packet(&self) -> (Vec<Item>, Vec<BorrowedFd<'_>>) {
+        let (mut items, mut descriptors) = (Vec::new(), Vec::new());
+        for item in self.outbox.iter().take(MOST_ITEMS) {
+            let held = self.held.get(&(item.word, item.key)).map_or(&[][..], |(_, held)| held);
+            if descriptors.len() + held.len() > MOST_DESCRIPTORS {
+                break;
+            }
+            descriptors.extend(held.iter().map(OwnedFd::as_fd));
+            items.push(Item { descriptors: u32::try_from(held.len()).unwrap_or(0), ..*item });
+            // What follows is said to one that has taken over.
+            if item.word == GO {
+                break;
+            }
+        }
+        (items, descriptors)
     }
 
     /// Sends a worker a signal, unless this request or a later one was acted on.
@@ -84,16 +126,13 @@ impl Table {
 
     /// The pids of workers that have not ended, by key.
     pub(crate) fn living(&mut self) -> &BTreeMap<u64, Pid> {
-        if let Some((_, records)) = self.held.get(&(DEPOSIT, RECORDS))
-            && let Some(records) = records.first()
-        {
-            let (mut bytes, living) = ([0; 4], &mut self.living);
-            self.unborn.retain(|key, place| {
-                let is_read = rustix::io::pread(records, &mut bytes, *place) == Ok(bytes.len());
-                let pid = Pid::from_raw(i32::from_ne_bytes(bytes)).filter(|_| is_read);
-                pid.map(|pid| living.insert(*key, pid)).is_none()
-            });
-        }
+        let records = self.held.get(&(DEPOSIT, RECORDS)).and_then(|(_, held)| held.first());
+        let mut pid = [0; 4];
+        self.unborn.retain(|key, place| {
+            let is_read = records.is_some_and(|file| rustix::io::pread(file, &mut pid, *place) == Ok(4));
+            let born = Pid::from_raw(i32::from_ne_bytes(pid)).filter(|_| is_read);
+            born.map(|pid| self.living.insert(*key, pid)).is_none()
+        });
         &self.living
     }
 
@@ -102,25 +141,18 @@ impl Table {
     pub(crate) fn is_expecting(&mut self) -> bool {
         self.living();
         let mut firsts = self.unborn.keys().filter_map(|key| self.held.get(&(DEPOSIT, *key))?.1.first());
-        firsts.any(|descriptor| !is_hung_up(descriptor))
+        firsts.any(|descriptor| {
+            let mut polled = [PollFd::new(descriptor, PollFlags::empty())];
+            let polling = poll(&mut polled, Some(&Timespec::default()));
+            polling != Ok(1) || !polled[0].revents().contains(PollFlags::HUP)
+        })
     }
 
     /// The end of each worker that is no child of ours is lost.
     pub(crate) fn verify(&mut self) {
         let all = self.living().clone();
-        for (key, _) in all.into_iter().filter(|(_, pid)| children::has_ended(*pid).is_err()) {
+        for (key, _) in all.into_iter().filter(|(_, pid)| children::ended(Some(*pid)).is_err()) {
             self.hold(Item::new(EXIT, key, LOST), Vec::new());
         }
     }
-
-    fn is_gone(&mut self, key: u64) {
-        self.unborn.remove(&key);
-        self.living.remove(&key);
-    }
-}
-
-fn is_hung_up(descriptor: &OwnedFd) -> bool {
-    let mut polled = [PollFd::new(descriptor, PollFlags::empty())];
-    let polling = poll(&mut polled, Some(&Timespec::default()));
-    matches!(polling, Ok(1)) && polled[0].revents().contains(PollFlags::HUP)
 }

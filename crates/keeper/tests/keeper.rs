@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use shiftboss_keeper::SAME_SIGNAL;
-use shiftboss_keeper::wire::{
+use shiftboss_link::wire::{
     BY_SIGNAL, DEPOSIT, ENDED_EARLY, ENDED_SOON, EXIT, FATE, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE,
     NOT_EXECUTED, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, TOOK_OVER, UNDECIDED,
 };

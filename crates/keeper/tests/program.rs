@@ -15,14 +15,14 @@ use std::process::exit;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use shiftboss_keeper::link::Link;
-use shiftboss_keeper::wire::{DEPOSIT, DONE, END, FORGET, Item, READY, RECORDS, SIGNAL, UPGRADE};
-use shiftboss_keeper::{CODE, STATE_FORMAT, keep, link};
+use shiftboss_keeper::{CODE, STATE_FORMAT, keep};
+use shiftboss_link::wire::{DEPOSIT, DONE, END, FORGET, Item, READY, RECORDS, SIGNAL, UPGRADE};
+use shiftboss_link::{Link, command, inherited};
 
 fn main() -> io::Result<()> {
-    match link()? {
+    match inherited()? {
         Some(link) => Broker::new(link)?.run(),
-        None => exit(i32::from(keep(Vec::new(), || ())?)),
+        None => exit(i32::from(keep(Box::new(command), || ())?)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::process::Signal;
 use shiftboss_core::id::WorkerId;
-use shiftboss_keeper::wire::{BY_SIGNAL, LOST};
+use shiftboss_link::wire::{BY_SIGNAL, LOST};
 
 use crate::os::pidfd;
 use crate::os::reaper::{self, Exit, Reaper};

@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::process::{getppid, set_parent_process_death_signal};
 use shiftboss_core::id::WorkerId;
 use shiftboss_core::spec::Signal;
-use shiftboss_keeper::link::{Link, Packet};
-use shiftboss_keeper::wire::{
+use shiftboss_keeper::{CODE, STATE, STATE_FORMAT};
+use shiftboss_link::wire::{
     DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, LACKS, MOST_ITEMS,
     ORDER, READY, SIGNAL, UPGRADE,
 };
-use shiftboss_keeper::{CODE, LINK, STATE, STATE_FORMAT, command, link};
+use shiftboss_link::{LINK, Link, Packet, command, inherited};
 
 use crate::adopt;
 use crate::keys::Key;
@@ -81,7 +81,7 @@ pub(crate) enum Said {
 /// # Errors
 /// Those of the operating system; nothing was started then.
 pub fn own_process() -> io::Result<OwnProcess> {
-    match link()? {
+    match inherited()? {
         Some(link) => Ok(OwnProcess::take_over(link)?.checked()),
         None => become_keeper().map(|never| match never {}),
     }
@@ -119,7 +119,12 @@ fn become_keeper() -> io::Result<Infallible> {
     let soft = std::env::var_os(NOFILE).unwrap_or_else(|| nofile.soft.to_string().into());
     // What has led here is not needed again, nor what starts a broker process.
     code::let_go();
-    let code = shiftboss_keeper::keep(vec![(NOFILE.into(), soft)], code::let_go)?;
+    let with_limit = move |image: &OwnedFd| {
+        let mut command = command(image);
+        command.env(NOFILE, &soft);
+        command
+    };
+    let code = shiftboss_keeper::keep(Box::new(with_limit), code::let_go)?;
     std::process::exit(i32::from(code))
 }
 

@@ -1,7 +1,7 @@
 //! Under which keys the keeper holds what.
 
 use shiftboss_core::id::{BrokerId, Generation, WorkerId};
-use shiftboss_keeper::wire::RECORDS;
+use shiftboss_link::wire::RECORDS;
 
 /// One deposit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

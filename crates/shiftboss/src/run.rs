@@ -138,7 +138,7 @@ pub fn check(options: &AppOptions) -> Result<(), Vec<LaunchError>> {
 pub fn run(options: &AppOptions, setting: &Setting, log: Box<dyn Log>) -> Result<(), RunError> {
     kernel::check()?;
     signals::restore_child_signal();
-    shiftboss_keeper::signals::writes_fail();
+    shiftboss_link::signals::writes_fail();
     let nofile = rlimit::raise_nofile().map_err(os("cannot read the limit of open files"))?;
     let hang_up_stops = hang_up_stops();
     // From here on a signal waits for the driver, and nothing of ours is left behind by one.

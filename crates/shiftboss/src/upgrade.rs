@@ -10,16 +10,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 use shiftboss_api as api;
 use shiftboss_core::id::RequestId;
-use shiftboss_keeper::link::Link;
-use shiftboss_keeper::wire::{
+use shiftboss_link::wire::{
     DEPOSIT, ENDED_EARLY, ENDED_SOON, GO, GO_CHECK, Item, NOT_EXECUTED, NOT_READY, READY, TOOK_OVER,
     UNDECIDED, how_it_ended,
 };
-use shiftboss_keeper::{LINK, command};
+use shiftboss_link::{Link, command, start};
 use tokio::sync::oneshot;
 
 use crate::keys::Key;
@@ -190,7 +188,9 @@ pub(crate) fn note(request: RequestId, image: &OwnedFd) -> io::Result<Vec<u8>> {
 /// Why it cannot, in words.
 pub(crate) fn check(path: &Path, estate: &Estate) -> Result<OwnedFd, String> {
     let image: OwnedFd = open(path)?.into();
-    let (mut child, link) = start(&image).map_err(|error| cannot(path, &error))?;
+    let mut command = command(&image);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let (mut child, link) = start(&mut command).map_err(|error| cannot(path, &error))?;
     let answered = if tell(&link, estate).is_ok() { answer(&link) } else { Some(false) };
     if !ends(&mut child) {
         let _ = child.kill();
@@ -207,17 +207,6 @@ pub(crate) fn check(path: &Path, estate: &Estate) -> Result<OwnedFd, String> {
 
 fn open(path: &Path) -> Result<File, String> {
     File::open(path).map_err(|error| cannot(path, &error))
-}
-
-/// In a process of its own, with a link of its own.
-fn start(image: &OwnedFd) -> io::Result<(Child, Link)> {
-    let (link, other) = Link::pair()?;
-    let mut command = command(image);
-    command.env(LINK, other.as_fd().as_raw_fd().to_string());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    // No worker is started before this returns, so nobody else inherits it.
-    fcntl_setfd(&other, FdFlags::empty())?;
-    Ok((command.spawn()?, link))
 }
 
 /// Says all that a keeper would say, but "go".

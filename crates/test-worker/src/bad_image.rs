@@ -9,9 +9,8 @@ use std::process::ExitCode;
 
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use shiftboss_keeper::LINK;
-use shiftboss_keeper::link::Link;
-use shiftboss_keeper::wire::{GO, GO_CHECK, Item, READY};
+use shiftboss_link::wire::{GO, GO_CHECK, Item, READY};
+use shiftboss_link::{LINK, Link};
 
 fn main() -> ExitCode {
     let asked = asked().unwrap_or_default();

@@ -69,7 +69,7 @@ const fn rule(package: &'static str, ours: &'static [&'static str]) -> Rule {
 }
 
 /// Core's allow-list keeps out everything with a clock, randomness or an operating system in it.
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     Rule {
         package: "shiftboss-core",
         ours: &[],
@@ -79,8 +79,17 @@ const RULES: [Rule; 11] = [
     rule("shiftboss-oracle", &["shiftboss-core"]),
     rule("shiftboss-api", &[]),
     rule("shiftboss-channel", &[]),
-    Rule { package: "shiftboss-keeper", ours: &[], in_tests: &[], others: Some(&["libc", "rustix"]) },
-    rule("shiftboss", &["shiftboss-core", "shiftboss-api", "shiftboss-channel", "shiftboss-keeper"]),
+    Rule { package: "shiftboss-link", ours: &[], in_tests: &[], others: Some(&["libc", "rustix"]) },
+    Rule {
+        package: "shiftboss-keeper",
+        ours: &["shiftboss-link"],
+        in_tests: &[],
+        others: Some(&["libc", "rustix"]),
+    },
+    rule(
+        "shiftboss",
+        &["shiftboss-core", "shiftboss-api", "shiftboss-channel", "shiftboss-keeper", "shiftboss-link"],
+    ),
     rule("shiftboss-dashboard", &["shiftboss-api"]),
     rule("shiftboss-fleet", &["shiftboss-api"]),
     Rule {
@@ -89,7 +98,7 @@ const RULES: [Rule; 11] = [
         in_tests: &["shiftboss-oracle"],
         others: None,
     },
-    rule("shiftboss-test-worker", &["shiftboss-keeper"]),
+    rule("shiftboss-test-worker", &["shiftboss-link"]),
     rule("xtask", &["shiftboss-api", "shiftboss-oracle"]),
 ];
 

@@ -6,7 +6,7 @@ use shiftboss_core::id::{BrokerId, RequestId, WorkerId};
 use shiftboss_core::spec::Signal;
 use shiftboss_core::{Command, Input, Verb};
 use shiftboss_keeper::SAME_SIGNAL;
-use shiftboss_keeper::wire::{ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE};
+use shiftboss_link::wire::{ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE};
 use tokio::sync::oneshot;
 
 use super::{Chief, Driver};

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 use std::thread::{self, ThreadId};
 
-use shiftboss_keeper::signals::SignalFd;
+use shiftboss_link::signals::SignalFd;
 
 /// The chosen signals, as a [`SignalFd`]. Dropped on its own thread it restores the mask from before; signals that came
 /// in between and were not read are forgotten.

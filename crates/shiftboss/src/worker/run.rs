@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::process::ExitCode;
 
-use shiftboss_keeper::signals::SignalFd;
+use shiftboss_link::signals::SignalFd;
 
 use super::{WorkerContext, WorkerError};
 use crate::app::{App, Report};

@@ -71,7 +71,8 @@ pub fn writes_fail() {
 }
 
 /// Whether this process ignores a signal; false for a number that is no signal.
-pub(crate) fn is_ignored(number: i32) -> bool {
+#[must_use]
+pub fn is_ignored(number: i32) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: only reads the disposition, into memory of the right type; all zero is a valid value of it.
     let action = unsafe {
@@ -82,8 +83,9 @@ pub(crate) fn is_ignored(number: i32) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use crate::inside::is_inside;
 
     /// To this thread only: other tests run in this process.
     fn raise(number: i32) {
@@ -143,21 +145,4 @@ pub(crate) mod tests {
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap() == 1
     }
-
-    /// Runs a test again in a process of its own, whose signals and children are its own; true inside that one.
-    pub(crate) fn is_inside(test: &str) -> bool {
-        if std::env::var_os(INSIDE).is_some() {
-            return true;
-        }
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([test, "--exact", "--nocapture", "--test-threads=1"])
-            .env(INSIDE, "1")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("1 passed"), "{text}");
-        false
-    }
-
-    const INSIDE: &str = "SHIFTBOSS_TEST_INSIDE";
 }

@@ -22,7 +22,7 @@ pub const DEPOSIT: u32 = 1;
 /// To the keeper: drop what is held under this key; if a worker's, its end has been taken in.
 pub const FORGET: u32 = 2;
 /// To the keeper: the broker process acts, and all that it was told has been taken in. Key and value are
-/// [`crate::STATE_FORMAT`] and [`crate::CODE`] of the image that says so.
+/// `STATE_FORMAT` and `CODE` of the keeper in the image that says so.
 pub const READY: u32 = 3;
 /// To the keeper: the app has ended, or cannot begin; the value is the exit code to pass on.
 pub const END: u32 = 4;

@@ -7,25 +7,30 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::net::{SocketType, sockopt::socket_type};
 
-use crate::link::Link;
+use crate::Link;
 
 /// In a broker process its end of the link; none in a process that no keeper has started.
 ///
 /// # Errors
 /// `InvalidInput` if what [`crate::LINK`] numbers is no link, or somebody's already: what was left to us is not closed on
 /// exec.
-pub fn link() -> io::Result<Option<Link>> {
+pub fn inherited() -> io::Result<Option<Link>> {
     let Some(number) = number_in(crate::LINK) else { return Ok(None) };
     let socket = take(number)?;
     if socket_type(&socket) == Ok(SocketType::SEQPACKET) { Ok(Some(Link(socket))) } else { Err(nothing()) }
 }
 
-pub(crate) fn number_in(variable: &str) -> Option<u64> {
+/// The number that this environment variable holds.
+#[must_use]
+pub fn number_in(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
 /// Takes over the descriptor of this number; what we start does not inherit it.
-pub(crate) fn take(number: u64) -> io::Result<OwnedFd> {
+///
+/// # Errors
+/// `InvalidInput` as for [`inherited`].
+pub fn take(number: u64) -> io::Result<OwnedFd> {
     let number = RawFd::try_from(number).ok().filter(|number| *number > 2).ok_or_else(nothing)?;
     // SAFETY: borrowed for these two calls only, which refuse a number that is not open.
     let looked_at = unsafe { BorrowedFd::borrow_raw(number) };
