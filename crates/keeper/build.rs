@@ -1,22 +1,32 @@
-//! Numbers the code of a keeper, so that it knows whether another image has a different one.
+//! Numbers the code of a keeper, the link's included, so that it knows whether another image has a different one.
 
-use std::path::PathBuf;
-use std::{env, fs};
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
 
 fn main() {
-    let mut files: Vec<PathBuf> = Vec::new();
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    let written = code().and_then(|code| fs::write(out.join("code"), code.to_string()));
+    if let Err(error) = written {
+        println!("cargo::error=cannot number the keeper's code: {error}");
+    }
+}
+
+/// FNV-1a of all files. A folder in a folder cannot be read as a file, and is an error.
+fn code() -> io::Result<u64> {
+    let mut code = 0xcbf2_9ce4_8422_2325;
     for folder in ["src", "../link/src"] {
         println!("cargo::rerun-if-changed={folder}");
-        files.extend(fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()));
+        for file in files(Path::new(folder))? {
+            let step = |code: u64, byte| (code ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+            code = fs::read(file)?.into_iter().fold(code, step);
+        }
     }
+    Ok(code)
+}
+
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     files.sort();
-    // FNV-1a.
-    let mut code = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in files.iter().filter_map(|file| fs::read(file).ok()).flatten() {
-        code = (code ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    }
-    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("code");
-    if let Err(error) = fs::write(&out, code.to_string()) {
-        println!("cargo::error=cannot write {}: {error}", out.display());
-    }
+    Ok(files)
 }

@@ -9,7 +9,7 @@ use shiftboss_link::wire::{
     BY_SIGNAL, DEPOSIT, DONE, END, ENDED_EARLY, ENDED_SOON, FATE, FORGET, GO_ADOPT, GO_BEGIN, GO_SALVAGE,
     Item, LACKS, NOT_EXECUTED, ORDER, READY, SIGNAL, UNDECIDED, UPGRADE, how_it_ended,
 };
-use shiftboss_link::{Link, Packet, start};
+use shiftboss_link::{Link, Packet, start_linked};
 
 use crate::children;
 use crate::keeper::{AT_MOST, BRIEFLY, FAILED, Keeper, say};
@@ -21,7 +21,7 @@ pub(crate) struct Broker {
     /// It has no more to say, and is to be gone soon.
     pub(crate) last_word: Option<LastWord>,
     /// Whether its image has another keeper, which we are to become.
-    pub(crate) is_other_keeper: bool,
+    pub(crate) renews_us: bool,
 }
 
 /// What shall be once a broker process is gone.
@@ -36,7 +36,7 @@ pub(crate) enum LastWord {
 
 impl Broker {
     pub(crate) fn new(pid: Pid, link: Link) -> Broker {
-        Broker { pid, link, ready: None, last_word: None, is_other_keeper: false }
+        Broker { pid, link, ready: None, last_word: None, renews_us: false }
     }
 }
 
@@ -58,7 +58,7 @@ impl Keeper {
             _ => GO_ADOPT,
         };
         // Nobody else starts anything in this process.
-        match start((self.command)(&self.image).env_remove(crate::STATE)) {
+        match start_linked((self.command)(&self.image).env_remove(crate::STATE)) {
             Ok((child, link)) => {
                 self.broker = Some(Broker::new(Pid::from_child(&child), link));
                 self.table.tell_all(go);
@@ -77,7 +77,7 @@ impl Keeper {
     /// Says what there is to say, as far as there is room.
     pub(crate) fn flush(&mut self) {
         while let (Some(broker), false) = (&self.broker, self.table.outbox.is_empty()) {
-            let (items, descriptors) = self.table.next_packet();
+            let (items, descriptors) = self.table.packet();
             match broker.link.say(&items, &descriptors, false) {
                 Ok(()) => drop(self.table.outbox.drain(..items.len())),
                 // It has no room, or as many descriptors are on their way as may be, or it is gone, which is heard of
@@ -116,14 +116,12 @@ impl Keeper {
             if self.old.is_none() || matches!(item.word, READY | END | UPGRADE) {
                 self.waited = Duration::ZERO;
             }
+            if descriptors.len() < item.descriptors as usize {
+                say("cannot hold all descriptors: the limit of open files is reached");
+                self.table.outbox.push_back(Item::new(LACKS, item.key, 0));
+            }
             match item.word {
-                DEPOSIT => {
-                    if descriptors.len() < item.descriptors as usize {
-                        say("cannot hold all descriptors: the limit of open files is reached");
-                        self.table.outbox.push_back(Item::new(LACKS, item.key, 0));
-                    }
-                    self.table.hold(item, descriptors);
-                }
+                DEPOSIT => self.table.hold(item, descriptors),
                 FORGET => self.table.forget(item.key),
                 SIGNAL => self.table.signal(item),
                 DONE => drop(self.table.held.remove(&(ORDER, item.key))),
@@ -131,7 +129,7 @@ impl Keeper {
                     self.begun = true;
                     broker.ready = Some(Instant::now());
                     // One that would not know what we write down is none that we can become.
-                    broker.is_other_keeper = item.key == crate::STATE_FORMAT && item.value != crate::CODE;
+                    broker.renews_us = item.key == crate::STATE_FORMAT && item.value != crate::CODE;
                 }
                 END => broker.last_word = Some(LastWord::End(item.value)),
                 UPGRADE if !descriptors.is_empty() => {
@@ -174,7 +172,7 @@ impl Keeper {
         say(&format!("the broker process {}: another one goes on", how_it_ended(status)));
         let has_proved_itself = ready.is_some_and(|ready| ready.elapsed() >= PROVED);
         self.failures = if has_proved_itself { 0 } else { self.failures + 1 };
-        // None after the first.
+        // None after the first, then doubled.
         self.pause = (BACKOFF * ((1 << self.failures.min(16)) / 4)).min(LONGEST);
     }
 

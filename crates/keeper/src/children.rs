@@ -7,6 +7,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use shiftboss_link::wire::{BY_SIGNAL, LOST};
 
@@ -18,18 +19,19 @@ pub(crate) fn ended(only: Option<Pid>) -> io::Result<Option<Pid>> {
     let (kind, number) = only.map_or((libc::P_ALL, 0), |pid| (libc::P_PID, pid.as_raw_nonzero().get()));
     let mut found = MaybeUninit::<libc::siginfo_t>::zeroed();
     let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: the kernel writes at most one record into memory of its type, for which all zero is valid; with none to
-    // tell of the number stays 0.
-    let (failed, pid) = unsafe {
-        let failed = libc::waitid(kind, number.unsigned_abs(), found.as_mut_ptr(), how) != 0;
-        (failed, found.assume_init_ref().si_pid())
-    };
-    if failed { Err(io::Error::last_os_error()) } else { Ok(Pid::from_raw(pid)) }
+    // SAFETY: the kernel writes at most one record into memory of its type.
+    retry_on_intr(|| match unsafe { libc::waitid(kind, number.unsigned_abs(), found.as_mut_ptr(), how) } {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::CHILD)),
+    })?;
+    // SAFETY: all zero is valid; with none to tell of the number stays 0.
+    Ok(Pid::from_raw(unsafe { found.assume_init_ref().si_pid() }))
 }
 
 /// Reaps a child that has ended: its code, or its signal and [`BY_SIGNAL`], or [`LOST`].
 pub(crate) fn reap(pid: Pid) -> u64 {
-    let Ok(Some(status)) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) else { return LOST };
+    let wait = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+    let Ok(Some(status)) = retry_on_intr(wait) else { return LOST };
     let code = status.exit_status().map(|code| u64::from(code.unsigned_abs()));
     let signal = || status.terminating_signal().map(|signal| BY_SIGNAL | u64::from(signal.unsigned_abs()));
     code.or_else(signal).unwrap_or(LOST)
@@ -46,7 +48,8 @@ pub(crate) fn kill_group(leader: Pid) {
 /// CONT are meant as they are.
 pub(crate) fn signal(pid: Pid, signal: i32) {
     let pid = pid.as_raw_nonzero().get();
-    let then = if matches!(signal, libc::SIGKILL | libc::SIGSTOP) { 0 } else { libc::SIGCONT };
+    let is_meant_so = matches!(signal, 0 | libc::SIGKILL | libc::SIGSTOP | libc::SIGCONT);
+    let then = if is_meant_so { 0 } else { libc::SIGCONT };
     // SAFETY: takes numbers only, and 0 sends nothing. Whatever is refused is seen as a child that goes on.
     unsafe {
         libc::kill(pid, signal);

@@ -19,7 +19,8 @@ use crate::children;
 use crate::table::Table;
 
 /// Keeps a broker process running until the app has ended; returns the exit code to end with. The broker process is this
-/// very program, executed by `command` of its image. In an image that a keeper has executed it goes on as that keeper.
+/// very program; `command` says how an image of it is executed. In an image that a keeper has executed it goes on as that
+/// keeper.
 ///
 /// `settled` is called each time a broker process has taken over: nothing but waiting is left to do.
 ///
@@ -192,6 +193,7 @@ impl Keeper {
     fn ended(&self) -> Option<Pid> {
         let broker = self.broker.as_ref()?;
         let only = broker.ready.is_none().then_some(broker.pid);
+        // What is no child of ours has ended.
         children::ended(only).unwrap_or(only)
     }
 
@@ -214,7 +216,7 @@ impl Keeper {
         }
     }
 
-    // What has not happened in time.
+    // What follows when time has passed.
 
     fn kill_broker(&mut self) {
         self.broker.iter().for_each(|broker| children::signal(broker.pid, libc::SIGKILL));
@@ -233,14 +235,14 @@ impl Keeper {
         self.table.decide(TOOK_OVER);
     }
 
-    /// Once all is said that there was to say, and whose keeper we are to become is not on trial.
+    /// Once all is said, and if the image whose keeper we are to become is not on trial, nor its broker process about to go.
     pub(crate) fn renew_if_owed(&mut self) {
         // An app that is about to stop needs no other keeper.
         let may = self.old.is_none() && self.table.outbox.is_empty() && self.stops == 0;
-        if let Some(broker) = self.broker.as_ref().filter(|broker| may && broker.is_other_keeper) {
+        if let Some(broker) = self.speaker().filter(|broker| may && broker.renews_us) {
             let Err(error) = self.renew(broker);
             say(&format!("cannot renew itself and goes on as it is: {error}"));
-            self.broker.iter_mut().for_each(|broker| broker.is_other_keeper = false);
+            self.broker.iter_mut().for_each(|broker| broker.renews_us = false);
         }
     }
 }

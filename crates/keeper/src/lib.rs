@@ -15,9 +15,6 @@
 
 mod broker;
 mod children;
-#[cfg(test)]
-#[path = "../../link/src/inside.rs"]
-mod inside;
 mod keeper;
 mod renew;
 mod table;
@@ -33,3 +30,7 @@ pub const STATE_FORMAT: u64 = 2;
 /// The environment variable in which an image that a keeper has executed finds the number of the descriptor that holds
 /// its state.
 pub const STATE: &str = "SHIFTBOSS_KEEPER_STATE";
+
+#[cfg(test)]
+#[path = "../../link/tests/inside/mod.rs"]
+mod inside;

@@ -26,7 +26,9 @@ impl Keeper {
         let state = self.written(broker)?;
         let own = [state.as_fd(), self.image.as_fd(), broker.link.as_fd()];
         let held = || self.table.held.values().flat_map(|(_, held)| held.iter().map(AsFd::as_fd));
-        let set = |flags| own.into_iter().chain(held()).try_for_each(|kept| fcntl_setfd(kept, flags));
+        let set = |flags| {
+            own.into_iter().chain(held()).map(|kept| fcntl_setfd(kept, flags)).fold(Ok(()), Result::and)
+        };
         let execute = || (self.command)(&self.image).env(crate::STATE, state.as_raw_fd().to_string()).exec();
         let error = set(FdFlags::empty()).map_or_else(io::Error::from, |()| execute());
         // Trying has undone it.
@@ -81,6 +83,7 @@ const UNKNOWN: io::ErrorKind = io::ErrorKind::InvalidData;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::LastWord;
     use shiftboss_link::command;
 
     #[test]
@@ -91,8 +94,8 @@ mod tests {
         let mut keeper = Keeper::new(File::open("/dev/null").unwrap().into(), Box::new(command)).unwrap();
         let (link, _other) = Link::pair().unwrap();
         keeper.broker = Some(Broker::new(rustix::process::getpid(), link));
-        let owes = |keeper: &Keeper| keeper.broker.as_ref().is_some_and(|broker| broker.is_other_keeper);
-        keeper.broker.iter_mut().for_each(|broker| broker.is_other_keeper = true);
+        let owes = |keeper: &Keeper| keeper.broker.as_ref().is_some_and(|broker| broker.renews_us);
+        keeper.broker.iter_mut().for_each(|broker| broker.renews_us = true);
         keeper.table.outbox.push_back(Item::new(shiftboss_link::wire::EXIT, 1, 0));
         keeper.renew_if_owed();
         assert!(owes(&keeper), "somebody is to be told of an end first");
@@ -101,6 +104,10 @@ mod tests {
         keeper.renew_if_owed();
         assert!(owes(&keeper), "an image on trial may have to make way for the old one");
         keeper.old = None;
+        keeper.broker.iter_mut().for_each(|broker| broker.last_word = Some(LastWord::Nothing));
+        keeper.renew_if_owed();
+        assert!(owes(&keeper), "its last word would be forgotten");
+        keeper.broker.iter_mut().for_each(|broker| broker.last_word = None);
         keeper.renew_if_owed();
         assert!(!owes(&keeper));
     }

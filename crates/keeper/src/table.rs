@@ -95,8 +95,8 @@ impl Table {
         self.outbox = fate.chain(self.held.range(..(FATE, 0))).map(|(_, (item, _))| *item).collect();
     }
 
-    /// As much of what is to be told as goes into a packet, with the descriptors that belong to it.
-    pub(crate) fn next_packet(&self) -> (Vec<Item>, Vec<BorrowedFd<'_>>) {
+    /// As much of what is to be told as goes into a packet, with the descriptors that belong to it; it stays to be told.
+    pub(crate) fn packet(&self) -> (Vec<Item>, Vec<BorrowedFd<'_>>) {
         let (mut items, mut descriptors) = (Vec::new(), Vec::new());
         for item in self.outbox.iter().take(MOST_ITEMS) {
             let held = self.held.get(&(item.word, item.key)).map_or(&[][..], |(_, held)| held);

@@ -25,7 +25,7 @@ pub fn command(image: &impl AsRawFd) -> Command {
 ///
 /// # Errors
 /// Those of [`Link::pair`] and [`Command::spawn`].
-pub fn start(command: &mut Command) -> io::Result<(Child, Link)> {
+pub fn start_linked(command: &mut Command) -> io::Result<(Child, Link)> {
     let (link, other) = Link::pair()?;
     fcntl_setfd(&other, FdFlags::empty())?;
     let child = command.env(LINK, other.0.as_raw_fd().to_string()).spawn()?;

@@ -340,7 +340,7 @@ impl AsFd for Keeper {
     }
 }
 
-/// The keeper that this image has. In a build for tests it can pass for another.
+/// The keeper that this image has. In a build for tests it can pass for another, at every start.
 fn code() -> u64 {
     let other = cfg!(debug_assertions) && std::env::var_os("SHIFTBOSS_OTHER_KEEPER").is_some();
     CODE ^ u64::from(other)

@@ -17,7 +17,7 @@ use shiftboss_link::wire::{
     DEPOSIT, ENDED_EARLY, ENDED_SOON, GO, GO_CHECK, Item, NOT_EXECUTED, NOT_READY, READY, TOOK_OVER,
     UNDECIDED, how_it_ended,
 };
-use shiftboss_link::{Link, command, start};
+use shiftboss_link::{Link, command, start_linked};
 use tokio::sync::oneshot;
 
 use crate::keys::Key;
@@ -190,7 +190,7 @@ pub(crate) fn check(path: &Path, estate: &Estate) -> Result<OwnedFd, String> {
     let image: OwnedFd = open(path)?.into();
     let mut command = command(&image);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let (mut child, link) = start(&mut command).map_err(|error| cannot(path, &error))?;
+    let (mut child, link) = start_linked(&mut command).map_err(|error| cannot(path, &error))?;
     let answered = if tell(&link, estate).is_ok() { answer(&link) } else { Some(false) };
     if !ends(&mut child) {
         let _ = child.kill();
