@@ -8,7 +8,9 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, pidfd_open, prlimit,
+};
 use shiftboss_keeper::SAME_SIGNAL;
 use shiftboss_link::wire::{
     BY_SIGNAL, DEPOSIT, ENDED_EARLY, ENDED_SOON, EXIT, FATE, GO, GO_ADOPT, GO_BEGIN, GO_SALVAGE,
@@ -238,6 +240,34 @@ fn a_keeper_of_another_image_goes_on_in_the_same_process_with_all_that_was_held(
     assert!(keeper.ended().success());
 }
 
+#[test]
+fn a_renewal_that_failed_is_tried_again_with_the_next_broker_process() {
+    let keeper = Keeper::start();
+    let mut broker = keeper.next();
+    broker.does("pipe 7 hello");
+    broker.takes_order(&keeper, 1);
+    let before = prlimit(Some(keeper.pid()), Resource::Nofile, no_more_files()).unwrap();
+    broker.does("ready other");
+    // Between two orders it has tried.
+    broker.takes_order(&keeper, 2);
+    broker.takes_order(&keeper, 3);
+    assert!(!keeper.has_executed_another());
+    prlimit(Some(keeper.pid()), Resource::Nofile, before).unwrap();
+    broker.kill();
+    let mut broker = keeper.next();
+    broker.does("ready other");
+    broker.takes_order(&keeper, 4);
+    broker.takes_order(&keeper, 5);
+    assert!(keeper.has_executed_another());
+    broker.kill();
+    assert_eq!(keeper.next().answers("read 7"), "hello");
+}
+
+/// Room for the descriptors that every process has.
+fn no_more_files() -> Rlimit {
+    Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) }
+}
+
 /// A keeper in a process of its own; it ends with the test, and whoever is below it with it.
 struct Keeper {
     process: Child,
@@ -340,6 +370,13 @@ impl Broker {
         let [word, key, value, descriptors] = numbers[..] else { panic!("{line:?} is no word") };
         let small = |number| u32::try_from(number).unwrap();
         Said { word: small(word), key, value, descriptors: small(descriptors) }
+    }
+
+    /// Hears the next order, all that it has said before being heard by then.
+    fn takes_order(&mut self, keeper: &Keeper, number: u64) {
+        keeper.signal(Signal::HUP);
+        assert_eq!(self.hears(), said(ORDER, number, ORDER_HANG_UP));
+        self.does(&format!("took {number}"));
     }
 
     fn does(&mut self, command: &str) {
