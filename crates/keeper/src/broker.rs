@@ -34,12 +34,6 @@ pub(crate) enum LastWord {
     Upgrade(OwnedFd),
 }
 
-impl Broker {
-    pub(crate) fn new(pid: Pid, link: Link) -> Broker {
-        Broker { pid, link, ready: None, last_word: None, renews_us: false }
-    }
-}
-
 impl Keeper {
     pub(crate) fn start(&mut self) {
         // A worker that was being cloned when the broker process died has its pid in the records as soon as it runs.
@@ -52,15 +46,13 @@ impl Keeper {
             // What was left by one that was killed before it was ready is no app yet.
             self.table.forget_all();
         }
-        let go = match self.failures {
-            _ if self.table.is_empty() => GO_BEGIN,
-            SALVAGE_AFTER.. => GO_SALVAGE,
-            _ => GO_ADOPT,
-        };
+        let adopt = if self.failures < SALVAGE_AFTER { GO_ADOPT } else { GO_SALVAGE };
+        let go = if self.table.is_empty() { GO_BEGIN } else { adopt };
         // Nobody else starts anything in this process.
         match start_linked((self.command)(&self.image).env_remove(crate::STATE)) {
             Ok((child, link)) => {
-                self.broker = Some(Broker::new(Pid::from_child(&child), link));
+                let pid = Pid::from_child(&child);
+                self.broker = Some(Broker { pid, link, ready: None, last_word: None, renews_us: false });
                 self.table.tell_all(go);
             }
             Err(error) => {
@@ -169,11 +161,12 @@ impl Keeper {
             self.code = Some(code_of(status));
             return;
         }
-        say(&format!("the broker process {}: another one goes on", how_it_ended(status)));
         let has_proved_itself = ready.is_some_and(|ready| ready.elapsed() >= PROVED);
         self.failures = if has_proved_itself { 0 } else { self.failures + 1 };
         // None after the first, then doubled.
         self.pause = (BACKOFF * ((1 << self.failures.min(16)) / 4)).min(LONGEST);
+        let (how, pause) = (how_it_ended(status), self.pause.as_secs_f32());
+        say(&format!("the broker process {how}: another one goes on in {pause} s"));
     }
 
     /// An image on trial failed: the old one goes on. False if none was.
@@ -198,3 +191,10 @@ const BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
 /// After which it is tried again if none can be started.
 const AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+impl Broker {
+    pub(crate) fn new(pid: Pid, link: Link) -> Broker {
+        Broker { pid, link, ready: None, last_word: None, renews_us: false }
+    }
+}

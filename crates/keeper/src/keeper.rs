@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, getpid, set_child_subreaper};
 use shiftboss_link::signals::{self, SignalFd};
 use shiftboss_link::wire::{
-    EXIT, Item, NOT_READY, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, TOOK_OVER,
+    EXIT, Item, NOT_READY, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, TOOK_OVER,
 };
 use shiftboss_link::{number_in, take};
 
@@ -129,10 +129,11 @@ impl Keeper {
             _ if broker.last_word.is_some() => Some((AT_MOST, Keeper::kill_broker)),
             (Some(_), None) => Some((AT_MOST, Keeper::hangs)),
             (Some(_), Some(_)) => Some((PROOF, Keeper::has_proved_itself)),
-            (None, Some(_)) if !self.table.is_owed() => None,
+            (None, Some(_)) if !self.table.owes(|_| true) => None,
             // It has an app to begin, when it likes to.
             (None, None) if self.table.is_empty() => None,
-            (None, _) => Some((hung(), Keeper::hangs)),
+            // Who has asked for the end is waiting.
+            (None, _) => Some((if self.stops > 0 { AT_MOST } else { hung() }, Keeper::hangs)),
         }
     }
 
@@ -151,24 +152,27 @@ impl Keeper {
             match signal {
                 None => return,
                 Some(libc::SIGCHLD) => {}
+                Some(n @ (libc::SIGUSR1 | libc::SIGALRM)) => say(&format!("signal {n} does nothing")),
                 Some(libc::SIGHUP) => self.table.order(ORDER_HANG_UP),
                 Some(libc::SIGUSR2) => self.table.order(ORDER_UPGRADE),
+                // At the heels of another it is the same: `timeout(1)` signals us and then our group.
+                Some(_) if self.stopped_at.is_some_and(|at| at.elapsed() < SAME_SIGNAL) => {}
                 Some(_) => self.stop(),
             }
         }
     }
 
-    /// The first one asks, the second does not; if nobody is there to take it in, it ends everything here. One that comes at
-    /// the heels of another is the same: `timeout(1)` signals us and then our group.
+    /// The first one asks, the second does not. A broker process that has not even heard the one before makes way for
+    /// another; if there is none, all ends here.
     fn stop(&mut self) {
-        if self.stopped_at.is_some_and(|at| at.elapsed() < SAME_SIGNAL) {
-            return;
-        }
-        (self.stops, self.stopped_at) = (self.stops + 1, Some(Instant::now()));
+        let is_unheard = self.table.owes(|order| order.word == ORDER && order.value <= ORDER_STOP_NOW);
+        (self.stops, self.stopped_at, self.pause) = (self.stops + 1, Some(Instant::now()), Duration::ZERO);
         self.table.order(if self.stops == 1 { ORDER_STOP } else { ORDER_STOP_NOW });
-        if self.is_alone() && self.stops >= if self.failures > 0 { 2 } else { 3 } {
+        if is_unheard && self.is_alone() {
             say("no broker process is there to end the app: ending everything");
             self.code = Some(FAILED);
+        } else if is_unheard {
+            self.hangs();
         }
     }
 
@@ -268,14 +272,17 @@ pub(crate) fn say(text: &str) {
     }
 }
 
-const HEARD: [i32; 6] =
-    [libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGHUP, libc::SIGUSR2, libc::SIGCHLD];
+/// Two of them only because they would end us.
+const HEARD: [i32; 8] = {
+    use libc::*;
+    [SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGCHLD]
+};
 pub(crate) const FAILED: u8 = 1;
 /// Signals that ask to end, closer to each other than this, are one: nobody means that in so short a time.
 pub const SAME_SIGNAL: Duration = Duration::from_millis(200);
 /// Something owed for so long means that it hangs.
 const HUNG: Duration = Duration::from_secs(60);
-/// For a broker process that has said its last word to go, and for a new image to become ready.
+/// For a broker process that has said its last word to go, for a new image to become ready, and for whoever is to end all.
 pub(crate) const AT_MOST: Duration = Duration::from_secs(10);
 /// For a new image to stay alive once it is ready.
 const PROOF: Duration = Duration::from_secs(2);
@@ -288,7 +295,8 @@ mod tests {
     use super::*;
     use crate::broker::Broker;
     use std::io::Write as _;
-    use std::process::{Command, Stdio};
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Stdio;
 
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::process::{PidfdFlags, getpid, pidfd_open};
@@ -323,5 +331,37 @@ mod tests {
         keeper.reap();
         assert_eq!(keeper.table.outbox.pop_front(), Some(Item::new(EXIT, 9, 0)));
         assert_eq!(worker.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD), "it is not reaped");
+    }
+
+    #[test]
+    fn a_stop_does_not_wait_for_a_pause() {
+        if !crate::inside::is_inside("keeper::tests::a_stop_does_not_wait_for_a_pause") {
+            return;
+        }
+        let mut keeper =
+            Keeper::new(std::fs::File::open("/proc/self/exe").unwrap().into(), Box::new(command)).unwrap();
+        (keeper.begun, keeper.failures, keeper.pause) = (true, 9, LAST_WAIT);
+        keeper.stop();
+        let due = keeper.awaited().map(|(patience, _)| patience);
+        assert_eq!((due, keeper.code), (Some(Duration::ZERO), None));
+    }
+
+    #[test]
+    fn a_second_stop_ends_a_broker_process_that_has_not_heard_the_first() {
+        if !crate::inside::is_inside(
+            "keeper::tests::a_second_stop_ends_a_broker_process_that_has_not_heard_the_first",
+        ) {
+            return;
+        }
+        let mut keeper =
+            Keeper::new(std::fs::File::open("/proc/self/exe").unwrap().into(), Box::new(command)).unwrap();
+        let mut process = Command::new("sleep").arg("5").spawn().unwrap();
+        let (link, _other) = Link::pair().unwrap();
+        keeper.broker = Some(Broker::new(Pid::from_child(&process), link));
+        keeper.broker.as_mut().unwrap().ready = Some(Instant::now());
+        keeper.stop();
+        assert_eq!(process.try_wait().unwrap(), None);
+        keeper.stop();
+        assert_eq!(process.wait().unwrap().signal(), Some(libc::SIGKILL));
     }
 }

@@ -63,9 +63,9 @@ impl Keeper {
         };
         let mut keeper = Keeper::new(take(image)?, command)?;
         let mut pids = pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?));
-        let mut broker = Broker::new(pids.next().ok_or(UNKNOWN)?, Link(take(link)?));
-        broker.ready = Some(Instant::now());
-        (keeper.broker, keeper.begun) = (Some(broker), true);
+        let (pid, link, ready) = (pids.next().ok_or(UNKNOWN)?, Link(take(link)?), Some(Instant::now()));
+        keeper.broker = Some(Broker { pid, link, ready, last_word: None, renews_us: false });
+        keeper.begun = true;
         (keeper.before, keeper.table.last_order) = (pids.collect(), last_order);
         for numbers in lines {
             let [word, key, value, ref held @ ..] = numbers[..] else { return Err(UNKNOWN.into()) };

@@ -63,9 +63,9 @@ impl Table {
         self.held.range((DEPOSIT, 0)..(DEPOSIT + 1, 0)).next().is_none()
     }
 
-    /// Whether an end or an order was not taken in yet.
-    pub(crate) fn is_owed(&self) -> bool {
-        self.held.range((EXIT, 0)..(FATE, 0)).any(|((word, _), _)| *word != GO)
+    /// Whether such an end or order was not taken in yet.
+    pub(crate) fn owes(&self, such: impl Fn(&Item) -> bool) -> bool {
+        self.held.range((EXIT, 0)..(FATE, 0)).any(|(_, (item, _))| item.word != GO && such(item))
     }
 
     /// Says it to this broker process, and to every other one until it is forgotten.

@@ -55,8 +55,8 @@ fn how_a_worker_ended_is_told_to_every_successor_until_it_is_forgotten() {
     let mut broker = keeper.next();
     broker.answers("worker 9");
     broker.does("ready");
-    broker.does(&format!("signal 9 1 {}", libc::SIGUSR1));
-    let exit = said(EXIT, 9, BY_SIGNAL | u64::from(libc::SIGUSR1.unsigned_abs()));
+    broker.does(&format!("signal 9 1 {}", libc::SIGPROF));
+    let exit = said(EXIT, 9, BY_SIGNAL | u64::from(libc::SIGPROF.unsigned_abs()));
     assert_eq!(broker.hears(), exit);
     broker.kill();
     let mut broker = keeper.next();
@@ -158,8 +158,38 @@ fn an_order_that_comes_while_another_is_under_way_is_told_as_well() {
     broker.does("ready");
     keeper.signal(Signal::TERM);
     assert_eq!(broker.hears(), said(ORDER, 1, ORDER_STOP));
+    broker.does("took 1");
     keeper.signal_again(Signal::TERM);
     assert_eq!(broker.hears(), said(ORDER, 2, ORDER_STOP_NOW));
+}
+
+#[test]
+fn a_broker_process_that_has_not_heard_the_first_stop_makes_way_at_the_second() {
+    let keeper = Keeper::start();
+    let mut broker = keeper.next();
+    broker.does("pipe 7 app");
+    broker.does("ready");
+    kill_process(broker.pid, Signal::STOP).unwrap();
+    keeper.signal(Signal::TERM);
+    keeper.signal_again(Signal::TERM);
+    let mut broker = keeper.next();
+    assert_eq!(
+        (broker.hears(), broker.hears()),
+        (said(ORDER, 1, ORDER_STOP), said(ORDER, 2, ORDER_STOP_NOW))
+    );
+    broker.does_last("end 0");
+    assert!(keeper.ended().success());
+}
+
+#[test]
+fn a_signal_that_means_nothing_ends_nothing() {
+    let keeper = Keeper::start();
+    let mut broker = keeper.next();
+    broker.does("ready");
+    for signal in [Signal::USR1, Signal::ALARM] {
+        keeper.signal(signal);
+    }
+    broker.takes_order(&keeper, 1);
 }
 
 #[test]
@@ -222,8 +252,8 @@ fn a_keeper_of_another_image_goes_on_in_the_same_process_with_all_that_was_held(
     broker.does("ready other");
     assert_eq!(broker.hears(), said(FATE, 5, TOOK_OVER));
     broker.does(&format!("signal 9 1 {}", libc::SIGKILL));
-    broker.does(&format!("signal 9 2 {}", libc::SIGUSR1));
-    let exit = said(EXIT, 9, BY_SIGNAL | u64::from(libc::SIGUSR1.unsigned_abs()));
+    broker.does(&format!("signal 9 2 {}", libc::SIGPROF));
+    let exit = said(EXIT, 9, BY_SIGNAL | u64::from(libc::SIGPROF.unsigned_abs()));
     assert_eq!(broker.hears(), exit, "a signal is sent once");
     assert!(keeper.has_executed_another(), "the first keeper did all of this");
     keeper.signal(Signal::TERM);

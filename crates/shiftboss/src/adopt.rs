@@ -128,7 +128,7 @@ impl Left {
         events.retain(|event| event.seq <= core.last_event());
         let recorder = Recorder::adopt(memory, ring)?;
         let upgrade = match inherited.claim_one(Key::Upgrade) {
-            Some(note) => upgrade_of(&memory::read(note.as_fd())?, inherited.fate),
+            Some(note) => upgrade_of(&memory::read(note.as_fd())?),
             None => Upgrade::default(),
         };
         let how = if inherited.is_salvage() { Adoption::Salvage } else { Adoption::Whole };
@@ -152,8 +152,8 @@ impl Left {
 }
 
 /// The upgrade that is noted there.
-fn upgrade_of(note: &[u8], fate: Option<u64>) -> Upgrade {
-    serde_json::from_slice(note).map_or_else(|_| Upgrade::default(), |note| Upgrade::go_on(&note, fate))
+fn upgrade_of(note: &[u8]) -> Upgrade {
+    serde_json::from_slice(note).map_or_else(|_| Upgrade::default(), |note| Upgrade::go_on(&note))
 }
 
 fn shells(

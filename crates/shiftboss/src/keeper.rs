@@ -140,6 +140,7 @@ fn take_name() {
 impl OwnProcess {
     fn take_over(link: Link) -> io::Result<OwnProcess> {
         take_name();
+        signals::let_through(&[libc::SIGUSR1, libc::SIGALRM]);
         // Should the keeper have ended before, the link says so.
         set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         let pid = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());

@@ -331,6 +331,8 @@ fn end_leftovers(socket: &Path, log: &mut dyn Log) {
         if found.is_empty() {
             return;
         }
+        let pids: Vec<String> = found.iter().map(|leftover| leftover.pid.to_string()).collect();
+        log.note(&format!("ending what a run that was killed has left behind: {}", pids.join(" ")));
         for ended in leftovers::end(found, Haste::Ask) {
             log.note(&format!("left behind by a run that was killed: {ended}"));
         }

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::keys::Key;
 use crate::os::image::{Identity, identity};
+use crate::os::memory;
 
 /// What a successor needs to see whether it could go on: files that it only reads.
 pub(crate) type Estate = Vec<(Key, OwnedFd)>;
@@ -42,6 +44,9 @@ pub(crate) struct Note {
     /// The request's number.
     request: String,
     image: Option<Identity>,
+    /// How it went, once that has been told.
+    #[serde(default)]
+    fate: Option<u64>,
 }
 
 #[derive(Default)]
@@ -57,11 +62,11 @@ enum State {
 }
 
 impl Upgrade {
-    /// One that another process has begun, as far as it has come.
-    pub(crate) fn go_on(note: &Note, fate: Option<u64>) -> Upgrade {
+    /// One that another process has begun, as far as has been told.
+    pub(crate) fn go_on(note: &Note) -> Upgrade {
         let request = RequestId(note.request.parse().unwrap_or_default());
-        let state = match fate {
-            None | Some(UNDECIDED) => State::Trying { request },
+        let state = match note.fate {
+            None => State::Trying { request },
             Some(fate) => State::Over { request, outcome: outcome(fate) },
         };
         Upgrade { state, waiting: Vec::new(), image: note.image }
@@ -140,10 +145,11 @@ impl Upgrade {
         }
     }
 
-    /// The keeper has said how it went; in words, if it is news.
-    pub(crate) fn ended(&mut self, fate: u64) -> Option<String> {
+    /// The keeper has said how it went. If that is news: in words, and the note for successors, who need not tell it again.
+    pub(crate) fn ended(&mut self, fate: u64) -> Option<(String, Note)> {
         let State::Trying { request } = self.state else { return None };
-        Some(self.end(request, outcome(fate)))
+        let note = Note { request: request.0.to_string(), image: self.image, fate: Some(fate) };
+        (fate != UNDECIDED).then(|| (self.end(request, outcome(fate)), note))
     }
 
     /// It cannot be handed over.
@@ -175,11 +181,17 @@ pub(crate) enum Checked {
     Over(String),
 }
 
-/// What a successor has to know of an upgrade to this image.
-pub(crate) fn note(request: RequestId, image: &OwnedFd) -> io::Result<Vec<u8>> {
-    let path = format!("/proc/self/fd/{}", image.as_raw_fd());
-    let note = Note { request: request.0.to_string(), image: identity(Path::new(&path)) };
-    Ok(serde_json::to_vec(&note)?)
+impl Note {
+    /// Of an upgrade to this image.
+    pub(crate) fn new(request: RequestId, image: &OwnedFd) -> Note {
+        let path = format!("/proc/self/fd/{}", image.as_raw_fd());
+        Note { request: request.0.to_string(), image: identity(Path::new(&path)), fate: None }
+    }
+
+    /// In memory that can be left to a successor.
+    pub(crate) fn sealed(&self) -> io::Result<OwnedFd> {
+        memory::sealed("shiftboss-upgrade", &serde_json::to_vec(self)?)
+    }
 }
 
 /// Asks an image whether it could go on with this estate; returns it, held open. Waits for its answer, at most 10 s.
@@ -205,8 +217,17 @@ pub(crate) fn check(path: &Path, estate: &Estate) -> Result<OwnedFd, String> {
     }
 }
 
+/// A script could be executed only by its name, which is not held.
 fn open(path: &Path) -> Result<File, String> {
-    File::open(path).map_err(|error| cannot(path, &error))
+    let mut start = [0; 2];
+    let file = File::open(path).map_err(|error| cannot(path, &error))?;
+    match file.read_at(&mut start, 0) {
+        Ok(_) if start == *b"#!" => {
+            Err(format!("cannot run {}: it is a script, and no program file", path.display()))
+        }
+        Ok(_) => Ok(file),
+        Err(error) => Err(cannot(path, &error)),
+    }
 }
 
 /// Says all that a keeper would say, but "go".

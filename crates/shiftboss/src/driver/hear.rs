@@ -73,12 +73,7 @@ impl Driver {
                 Said::Exit { key, status } => self.take_exit(key, status),
                 Said::Order { number, what } => self.take_keepers_order(number, what),
                 Said::Lacks { key } => self.is_not_held(key),
-                Said::Fate(fate) => {
-                    if let Some(words) = self.succession.upgrade.ended(fate) {
-                        self.log.note(&words);
-                        self.look_at_image();
-                    }
-                }
+                Said::Fate(fate) => self.hear_fate(fate),
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use shiftboss_api as api;
 use shiftboss_core::id::{BrokerId, RequestId};
 use shiftboss_core::{Adoption, Input};
+use shiftboss_link::wire::UNDECIDED;
 use tokio::sync::oneshot;
 
 use super::Driver;
@@ -13,11 +14,12 @@ use super::Driver;
 use super::perform::panic_if_asked;
 use crate::adopt;
 use crate::keeper::Inherited;
+use crate::keys::Key;
 use crate::log::Deaf;
 use crate::os::image::ImageWatch;
 use crate::os::random::random;
-use crate::os::{clock, heirs, memory};
-use crate::upgrade::{self, Estate, Upgrade};
+use crate::os::{clock, heirs};
+use crate::upgrade::{self, Estate, Note, Upgrade};
 
 /// Who may come after this process.
 pub(crate) struct Succession {
@@ -107,8 +109,20 @@ impl Driver {
         self.take_turns_again();
         self.say_what_is_owed();
         self.workers.look_at_peers(&mut self.inputs);
+        self.hear_fate(inherited.fate.unwrap_or(UNDECIDED));
         self.look_at_image();
         Ok(())
+    }
+
+    /// How an upgrade went, which is said once, by whoever hears of it first.
+    pub(super) fn hear_fate(&mut self, fate: u64) {
+        let Some((words, note)) = self.succession.upgrade.ended(fate) else { return };
+        self.log.note(&words);
+        if let Some(keeper) = self.chief.keeper() {
+            // If it cannot be held, a successor says it again.
+            let _ = note.sealed().and_then(|note| keeper.deposit(Key::Upgrade, &[note.as_fd()], 0));
+        }
+        self.look_at_image();
     }
 
     pub(super) fn look_at_image(&mut self) {
@@ -154,9 +168,8 @@ impl Driver {
     /// The last thing that this process does, unless it fails.
     pub(super) fn hand_over(&mut self, request: RequestId, image: &OwnedFd) -> std::io::Result<()> {
         let Some(keeper) = self.chief.keeper() else { return Ok(()) };
-        let handed = upgrade::note(request, image)
-            .and_then(|note| memory::sealed("shiftboss-upgrade", &note))
-            .and_then(|note| keeper.yield_to(image.as_fd(), note.as_fd()));
+        let note = Note::new(request, image).sealed();
+        let handed = note.and_then(|note| keeper.yield_to(image.as_fd(), note.as_fd()));
         if let Err(error) = handed {
             let words =
                 self.succession.upgrade.fail(request, format!("the keeper does not take it: {error}"));

@@ -100,6 +100,19 @@ pub fn restore_child_signal() {
     }
 }
 
+/// Unblocks signals that a keeper blocks only because they would end it: below it they are the program's own.
+pub fn let_through(numbers: &[i32]) {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: initialises the whole set, which the next calls change and read; a wrong number is refused.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for number in numbers {
+            libc::sigaddset(set.as_mut_ptr(), *number);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
+    }
+}
+
 /// The signals that this thread blocks.
 fn mask() -> libc::sigset_t {
     let mut mask = MaybeUninit::uninit();

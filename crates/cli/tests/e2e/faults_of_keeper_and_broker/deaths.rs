@@ -62,6 +62,30 @@ fn one_that_hangs_is_replaced_once_it_has_owed_something_for_long() {
 }
 
 #[test]
+fn a_second_stop_ends_everything_though_the_first_was_not_heard() {
+    let mut app = App::ready(&sleepers(2));
+    let pids = app.pids();
+    signal_process(app.broker_pid(), Signal::STOP);
+    app.signal(Signal::TERM);
+    app.signal_again(Signal::TERM);
+    assert!(app.ended().success());
+    assert!(pids.iter().all(|pid| is_gone(*pid)) && !app.socket().exists());
+    assert_eq!(named(&once(&app.log()), "worker_death"), 0);
+}
+
+#[test]
+fn signals_that_mean_nothing_end_nothing() {
+    let app = App::ready(&sleepers(2));
+    let (pids, broker) = (app.pids(), app.broker_pid());
+    for signal in [Signal::USR1, Signal::ALARM] {
+        app.signal(signal);
+    }
+    eventually("it is said", || app.stderr().contains("keeper: signal 10 does nothing"));
+    assert_eq!((app.pids(), app.broker_pid()), (pids, broker));
+    app.stop();
+}
+
+#[test]
 fn one_that_panics_again_and_again_drops_what_was_under_way_and_keeps_all_workers() {
     if !cfg!(debug_assertions) {
         return;

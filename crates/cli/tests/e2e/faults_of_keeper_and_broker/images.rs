@@ -136,7 +136,7 @@ fn an_image_that_cannot_go_on_is_never_started_in_our_place() {
         (&[0x5a; 5000], "Exec format error"),
         (&strange, "Exec format error"),
         (&good[..64 * 1024], "cannot"),
-        (b"#!/bin/sh\nexit 0\n", "cannot take over"),
+        (b"#!/bin/sh\nexit 0\n", "it is a script"),
         (&std::fs::read("/bin/true").unwrap(), "cannot take over"),
         (&that("dies at once"), "cannot take over: Error: it cannot stand it"),
     ] {

@@ -23,13 +23,20 @@ fn an_image_that_dies_when_it_is_started_gives_way_to_the_old_one() {
         &format!("{given_up}: it exited with 4 before it was ready"),
     );
     is_given_up(&app, "dies once it is ready", &format!("{given_up}: it was ready, then exited with 5"));
+    app.kill_broker();
+    until_adopted(&app, 3);
     replace(&app, &std::fs::read(BIN).unwrap());
     app.does(&["upgrade"]);
     let (status, log) = app.stop();
     assert!(status.success());
-    let log = once(&log);
+    let (log, all) = (once(&log), log);
     assert_eq!((named(&log, "worker_started"), named(&log, "worker_death")), (2, 0));
-    assert_eq!(named(&log, "broker_adopted"), 3, "twice the old one, once the new one");
+    assert_eq!(named(&log, "broker_adopted"), 4, "thrice the old one, once the new one");
+    let texts: Vec<&str> = all.iter().filter_map(|line| line["text"].as_str()).collect();
+    for why in ["exited with 4 before it was ready", "was ready, then exited with 5"] {
+        let note = format!("upgrade: {given_up}: it {why}");
+        assert_eq!(texts.iter().filter(|text| **text == note).count(), 1, "{note}: {texts:?}");
+    }
 }
 
 #[test]
