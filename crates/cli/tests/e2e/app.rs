@@ -1,6 +1,7 @@
 //! A real app: the binary, run in a folder of its own, with everything it prints.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -356,6 +357,19 @@ pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < end, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until it is what it was; says what it is instead.
+pub(crate) fn until_it_is<T: PartialEq + Debug>(expected: &T, mut now: impl FnMut() -> T) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let is = now();
+        if is == *expected {
+            return;
+        }
+        assert!(Instant::now() < end, "instead of {expected:?} it stays {is:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

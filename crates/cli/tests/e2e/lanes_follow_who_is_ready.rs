@@ -96,7 +96,7 @@ fn lanes_are_recycled_scaled_and_adopted_under_load_and_no_request_is_lost() {
     let before = [descriptors(app.pid()), descriptors(app.broker_pid())];
     app.does(&["recycle", "web"]);
     none_lost(&load.end());
-    eventually("all is as it was", || [descriptors(app.pid()), descriptors(app.broker_pid())] == before);
+    until_it_is(&before, || [descriptors(app.pid()), descriptors(app.broker_pid())]);
     let (status, log) = app.stop();
     assert!(status.success());
     assert_eq!(named(&log, "worker_death"), 0);

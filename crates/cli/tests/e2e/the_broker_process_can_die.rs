@@ -62,7 +62,7 @@ fn state(app: &App) -> State {
 fn nothing_has_changed(app: App, mut load: Load, before: &State) {
     load.a_second();
     none_lost(&load.end());
-    eventually("all is as it was", || state(&app) == *before);
+    until_it_is(before, || state(&app));
     let (status, log) = app.stop();
     assert!(status.success());
     each_event_came_once(&log);
@@ -113,7 +113,7 @@ fn killed_while_workers_are_replaced_scaled_and_crash_it_goes_on_with_all_of_it(
     assert!(counts["failed"].as_u64().unwrap() <= 20 * crashes, "{counts}");
     let pids: BTreeSet<u32> = app.pids().into_iter().chain([app.broker_pid()]).collect();
     assert_eq!(children(app.pid()), pids);
-    eventually("all is as it was", || [descriptors(app.pid()), descriptors(app.broker_pid())] == before);
+    until_it_is(&before, || [descriptors(app.pid()), descriptors(app.broker_pid())]);
     let (status, log) = app.stop();
     assert!(status.success());
     each_event_came_once(&log);

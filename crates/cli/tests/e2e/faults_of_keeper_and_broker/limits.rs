@@ -29,7 +29,7 @@ fn both(app: &App) -> [Vec<String>; 2] {
 
 fn all_is_as_it_was(app: &App, before: &[Vec<String>; 2]) {
     app.does(&["scale", "web", "2"]);
-    eventually("all is as it was", || both(app) == *before);
+    until_it_is(before, || both(app));
     nobody_else_is_there(app);
 }
 
