@@ -9,8 +9,13 @@ use crate::app::*;
 use crate::ready_before_retire::web;
 use crate::trace;
 
-/// Kinds of descriptors that the app has open; which numbers does not matter.
+/// Kinds of descriptors that the app has open; which numbers does not matter. Whoever was sent one is not at rest before it
+/// has taken that.
 pub(crate) fn descriptors(pid: u32) -> Vec<String> {
+    eventually("it is at rest", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['S', 'T']))
+    });
     let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let targets = links.flatten().filter_map(|link| std::fs::read_link(link.path()).ok());
     let mut kinds: Vec<String> =
