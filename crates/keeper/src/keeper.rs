@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, getpid, set_child_subreaper};
-use shiftboss_link::signals::{self, SignalFd};
+use shiftboss_link::signals::{self, SignalFd, UNMEANT};
 use shiftboss_link::wire::{
     EXIT, Item, NOT_READY, ORDER, ORDER_HANG_UP, ORDER_STOP, ORDER_STOP_NOW, ORDER_UPGRADE, TOOK_OVER,
 };
@@ -152,7 +152,7 @@ impl Keeper {
             match signal {
                 None => return,
                 Some(libc::SIGCHLD) => {}
-                Some(n @ (libc::SIGUSR1 | libc::SIGALRM)) => say(&format!("signal {n} does nothing")),
+                Some(n) if UNMEANT.contains(&n) => say(&format!("signal {n} does nothing")),
                 Some(libc::SIGHUP) => self.table.order(ORDER_HANG_UP),
                 Some(libc::SIGUSR2) => self.table.order(ORDER_UPGRADE),
                 // At the heels of another it is the same: `timeout(1)` signals us and then our group.
@@ -272,10 +272,9 @@ pub(crate) fn say(text: &str) {
     }
 }
 
-/// Two of them only because they would end us.
 const HEARD: [i32; 8] = {
-    use libc::*;
-    [SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGCHLD]
+    use libc::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2};
+    [SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR2, SIGCHLD, UNMEANT[0], UNMEANT[1]]
 };
 pub(crate) const FAILED: u8 = 1;
 /// Signals that ask to end, closer to each other than this, are one: nobody means that in so short a time.

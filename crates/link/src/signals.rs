@@ -9,6 +9,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+/// Those that mean nothing to a keeper, which reads them only because they would end it; below it they are the program's own.
+pub const UNMEANT: [i32; 2] = [libc::SIGUSR1, libc::SIGALRM];
+
 /// The chosen signals, blocked and read from a descriptor. They stay blocked.
 pub struct SignalFd(OwnedFd);
 

@@ -108,6 +108,7 @@ mod tests {
             let packet = ours.hear(false).unwrap().unwrap();
             assert_eq!(packet.words[0].0.word, word);
         }
-        assert_eq!(ours.hear(false).map(drop).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        // A process that another test is just starting may have it, too, until it executes its program.
+        assert_eq!(ours.hear(true).map(drop).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

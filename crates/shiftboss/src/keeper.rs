@@ -15,6 +15,7 @@ use rustix::process::{getppid, set_parent_process_death_signal};
 use shiftboss_core::id::WorkerId;
 use shiftboss_core::spec::Signal;
 use shiftboss_keeper::{CODE, STATE, STATE_FORMAT};
+use shiftboss_link::signals::UNMEANT;
 use shiftboss_link::wire::{
     DEPOSIT, DONE, END, EXIT, FATE, FORGET, GO, GO_BEGIN, GO_CHECK, GO_SALVAGE, Item, LACKS, MOST_ITEMS,
     ORDER, READY, SIGNAL, UPGRADE,
@@ -140,7 +141,7 @@ fn take_name() {
 impl OwnProcess {
     fn take_over(link: Link) -> io::Result<OwnProcess> {
         take_name();
-        signals::let_through(&[libc::SIGUSR1, libc::SIGALRM]);
+        signals::let_through(&UNMEANT);
         // Should the keeper have ended before, the link says so.
         set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         let pid = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());

@@ -100,7 +100,7 @@ pub fn restore_child_signal() {
     }
 }
 
-/// Unblocks signals that a keeper blocks only because they would end it: below it they are the program's own.
+/// Unblocks signals that we have inherited as blocked.
 pub fn let_through(numbers: &[i32]) {
     let mut set = MaybeUninit::uninit();
     // SAFETY: initialises the whole set, which the next calls change and read; a wrong number is refused.
