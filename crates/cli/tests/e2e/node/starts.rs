@@ -218,6 +218,8 @@ fn a_standby_that_says_at_the_door_that_it_is_ready_is_once_it_is_promoted() {
             "app = \"e2e\"\n[broker.web]\ncommand = [{:?}, {file:?}]\nready = \"notify\"\nstandby = 1\n",
             node.path()
         ));
+        // Which of the two is there first is open.
+        app.until_event("app_ready", 1);
         app.until_event("worker_standby", 1);
         // The next one has it from this one.
         signal_process(app.broker_pid(), Signal::KILL);
