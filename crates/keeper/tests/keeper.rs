@@ -127,9 +127,16 @@ fn after_three_early_deaths_in_a_row_the_next_one_is_to_salvage() {
         let mut broker = keeper.next();
         assert_eq!(broker.told.last(), Some(&said(GO, 0, go)));
         broker.does("pipe 7 app");
+        dies_once_ready(&keeper, broker);
+    }
+}
+
+/// At once, as the keeper sees it.
+fn dies_once_ready(keeper: &Keeper, mut broker: Broker) {
+    keeper.while_stopped(|| {
         broker.does("ready");
         broker.kill();
-    }
+    });
 }
 
 #[test]
@@ -223,10 +230,9 @@ fn an_image_that_dies_once_it_is_ready_gives_way_to_the_old_one() {
     broker.does("pipe 7 app");
     broker.does("ready");
     broker.does_last(&format!("upgrade 5 {PROGRAM}"));
-    let mut broker = keeper.next();
+    let broker = keeper.next();
     assert!(broker.told.contains(&said(FATE, 5, UNDECIDED)), "{:?}", broker.told);
-    broker.does("ready");
-    broker.kill();
+    dies_once_ready(&keeper, broker);
     let told = keeper.next().told;
     let fate = ENDED_SOON | (BY_SIGNAL | 9) << 8;
     assert!(told.contains(&said(FATE, 5, fate)), "{told:?}");

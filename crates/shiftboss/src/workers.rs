@@ -208,9 +208,14 @@ impl Workers {
     pub(crate) fn wait_no_longer(&mut self, now: Time, log: &mut dyn Log, inputs: &mut VecDeque<Input>) {
         let late: Vec<WorkerId> =
             self.awaited.iter().filter(|(_, until)| **until <= now).map(|(worker, _)| *worker).collect();
-        for worker in &late {
-            self.children.kill_tree(*worker);
-            self.ended(*worker, reaper::Exit::Code(reaper::LOST), log, inputs);
+        for worker in late {
+            if self.processes.get(&worker).is_some_and(|process| !reaper::is_traced(process.pid)) {
+                // The keeper is slow to run.
+                self.awaited.insert(worker, now + TRY_AGAIN);
+                continue;
+            }
+            self.children.kill_tree(worker);
+            self.ended(worker, reaper::Exit::Code(reaper::LOST), log, inputs);
         }
     }
 

@@ -102,7 +102,9 @@ fn keeper_outlives_its_broker_process_with_the_same_workers() {
 
 #[test]
 fn http_answers_across_kills_and_ends_gracefully() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // None that the kernel gives to clients (ip(7), `ip_local_port_range`).
+    let from = 10_000 + u16::try_from(std::process::id() % 20_000).unwrap();
+    let port = (from..).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
     let mut http = example("http").arg(format!("tcp://127.0.0.1:{port}")).spawn().unwrap();
     let mut lines = BufReader::new(http.stdout.take().unwrap());
     let mut first = String::new();

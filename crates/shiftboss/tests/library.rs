@@ -228,14 +228,14 @@ fn a_program_that_takes_its_time_to_begin_is_not_taken_for_one_that_hangs() {
     let begin = folder.path().join("begin");
     let mut keeper = Command::new(fixture)
         .args(["keeps".as_ref(), folder.path().join("app.sock").as_os_str(), begin.as_os_str()])
-        .env("SHIFTBOSS_HUNG_MS", "1000")
+        .env("SHIFTBOSS_HUNG_MS", "3000")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(keeper.stdout.take().unwrap()).lines().map_while(Result::ok);
     let broker = lines.next().unwrap();
-    let later = Instant::now() + Duration::from_secs(2);
+    let later = Instant::now() + Duration::from_secs(5);
     while Instant::now() < later {
         assert!(Path::new(&format!("/proc/{broker}")).exists());
     }

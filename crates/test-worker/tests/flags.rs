@@ -246,6 +246,7 @@ fn accepted_connections_are_finished_and_no_more_accepted_after_term() {
     assert_eq!(worker.wait().code(), Some(0));
     // Still in the shared queue: somebody else's to accept.
     let queued = TcpStream::connect(address).unwrap();
+    listener.set_nonblocking(false).unwrap();
     assert_eq!(listener.accept().unwrap().1, queued.local_addr().unwrap());
 }
 

@@ -46,7 +46,8 @@ fn a_flood_of_output_costs_the_others_nothing() {
 
 #[test]
 fn a_worker_that_ignores_its_ladder_is_killed_and_that_is_said() {
-    let app = App::ready(&beside(r#"["WORKER", "--ignore-term"]"#));
+    let ignores = beside(r#"["WORKER", "--ignore-term", "--ready", "notify"]"#);
+    let app = App::ready(&ignores.replace("ready = { after = \"0s\" }", "kind = \"notify\""));
     let said = app.does(&["recycle", "bad"]);
     assert!(said.contains("1 was cut off"), "{said}");
 }
@@ -118,12 +119,17 @@ fn a_log_that_nobody_reads_blocks_nobody_and_says_what_was_lost() {
     }
     ask(&["recycle", "web"]);
     let log = BufReader::new(run.stdout.take().unwrap()).lines();
-    let heard = std::thread::spawn(move || {
-        log.map_while(Result::ok).filter(|line| line.contains("lines_lost")).count()
+    let (said, losses) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        log.map_while(Result::ok).filter(|line| line.contains("lines_lost")).try_for_each(|_| said.send(()))
+    });
+    // It is said with the next lines that there is room for.
+    eventually("the loss is said", || {
+        ask(&["recycle", "web"]);
+        losses.try_recv().is_ok()
     });
     ask(&["stop", "--all"]);
     assert!(run.wait().unwrap().success());
-    assert!(heard.join().unwrap() > 0, "the loss is not said");
     trace::promises_are_kept(folder.path());
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead as _, BufReader};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -164,12 +166,30 @@ impl App {
         self.until(name, |log| named(log, name) >= times)
     }
 
-    pub(crate) fn log(&self) -> Vec<Value> {
+    /// What it has printed and was heard so far.
+    pub(crate) fn heard(&self) -> Vec<Value> {
         self.said.heard.lock().unwrap().0.clone()
+    }
+
+    /// The same, and at least all that has happened before now: what a command answers can be here before it.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        if is_gone(self.pid()) {
+            return self.heard();
+        }
+        let last = text(&self.ask(&["events", "-n", "1", "--json"]).stdout);
+        let last: Value = serde_json::from_str(&last).unwrap_or_default();
+        self.until("the last event", |log| {
+            log.iter().any(|event| event["seq"].as_u64() >= last["seq"].as_u64())
+        })
     }
 
     pub(crate) fn stderr(&self) -> String {
         self.said.heard.lock().unwrap().1.clone()
+    }
+
+    /// Waits until it has said this on standard error.
+    pub(crate) fn until_said(&self, words: &str) {
+        eventually(words, || self.stderr().contains(words));
     }
 
     /// Runs another `shiftboss` that asks this one.
@@ -203,11 +223,16 @@ impl App {
     /// Asks the app to end and waits for it.
     pub(crate) fn stop(mut self) -> (ExitStatus, Vec<Value>) {
         self.signal(Signal::TERM);
-        (self.ended(), self.log())
+        (self.ended(), self.heard())
     }
 
     /// Another signal, which is not one with the last.
     pub(crate) fn signal_again(&self, signal: Signal) {
+        eventually("the last one is taken in", || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+            let pending = status.lines().filter_map(|line| line.strip_prefix("ShdPnd:"));
+            pending.map(str::trim).all(|set| set.chars().all(|digit| digit == '0'))
+        });
         let later = Instant::now() + SAME_SIGNAL + Duration::from_millis(50);
         eventually("a moment passes", || Instant::now() >= later);
         self.signal(signal);
@@ -256,7 +281,7 @@ impl App {
                 }
                 return status;
             }
-            assert!(Instant::now() < end, "it does not end:\n{:?}\n{}", self.log().last(), self.stderr());
+            assert!(Instant::now() < end, "it does not end:\n{:?}\n{}", self.heard().last(), self.stderr());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -374,10 +399,15 @@ pub(crate) fn until_it_is<T: PartialEq + Debug>(expected: &T, mut now: impl FnMu
     }
 }
 
-/// A port that was free a moment ago, and is none that the kernel gives to clients (ip(7), `ip_local_port_range`): on a
-/// machine under load it would be taken by the time it is asked for.
+/// A port that is free and no other test's, and is none that the kernel gives to clients (ip(7), `ip_local_port_range`): on
+/// a machine under load it would be taken by the time it is asked for.
 pub(crate) fn free_port() -> u16 {
-    let is_free = |port: u16| std::net::TcpListener::bind(("0.0.0.0", port)).is_ok().then_some(port);
+    let is_free = |port: u16| {
+        // Ours until this process ends, by a name that the kernel has for each network.
+        let name = SocketAddr::from_abstract_name(format!("shiftboss-test-port-{port}")).unwrap();
+        std::mem::forget(UnixListener::bind_addr(&name).ok()?);
+        std::net::TcpListener::bind(("0.0.0.0", port)).is_ok().then_some(port)
+    };
     // The seed of each is another one.
     let any = || BuildHasher::hash_one(&RandomState::new(), 0);
     (0..1000).find_map(|_| is_free(10_000 + u16::try_from(any() % 20_000).unwrap())).unwrap()

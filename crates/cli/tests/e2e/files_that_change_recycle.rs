@@ -59,7 +59,7 @@ fn a_change_replaces_all_workers_under_load_each_ready_before_its_predecessor_le
 
 #[test]
 fn many_changes_are_one_recycle_and_the_next_change_is_another() {
-    let app = watched(free_port(), "1s");
+    let app = watched(free_port(), "3s");
     fs::create_dir_all(app.path("src/lib")).unwrap();
     for number in 0..30 {
         fs::write(app.path(&format!("src/lib/{number}.js")), "new").unwrap();
@@ -74,14 +74,21 @@ fn many_changes_are_one_recycle_and_the_next_change_is_another() {
 
 #[test]
 fn while_drained_nothing_happens_and_a_version_that_fails_is_tried_again_with_the_next_change() {
-    let app = watched(free_port(), "50ms");
+    // Another one, which is not drained, tells when the change was seen.
+    let other = "[broker.other]\ncommand = [\"sleep\", \"1000\"]\nready = { after = \"0s\" }\nwatch = [\"version\"]\n";
+    let app = App::ready(&(watching(free_port(), "50ms") + other));
+    app.until("its files are watched", |log| notes(log, "web: watches 1 file") == 1);
     app.does(&["drain", "web"]);
     fs::write(app.path("version"), "good\n").unwrap();
+    app.until("it is seen", |log| notes(log, "other: version has changed") == 1);
     app.does(&["resume", "web"]);
     fs::write(app.path("version"), "broken").unwrap();
-    let log = app.until_event("recycle_failed", 1);
+    let of_web =
+        |log: Vec<Value>| log.into_iter().filter(|event| event["broker"] == "web").collect::<Vec<_>>();
+    let log = of_web(app.until_event("recycle_failed", 1));
     assert_eq!(reasons(&log), ["files changed"]);
     fs::write(app.path("version"), "good\n\n").unwrap();
-    let log = app.until_event("recycle_finished", 1);
+    let has_finished = |event: &Value| event["event"] == "recycle_finished" && event["broker"] == "web";
+    let log = of_web(app.until("it has finished", |log| log.iter().any(has_finished)));
     assert_eq!(reasons(&log), ["files changed", "files changed"]);
 }

@@ -40,12 +40,12 @@ mod tls;
 mod turns;
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -227,10 +227,11 @@ impl Cluster {
     }
 }
 
-/// For tests under load: one at a time, or the machine is all that they try.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+/// For tests under load: one at a time, whichever process runs it, or the machine is all that they try.
+pub(crate) fn alone() -> File {
+    let file = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("one-load-at-a-time")).unwrap();
+    file.lock().unwrap();
+    file
 }
 
 /// `GET` on a connection of its own; the body.
@@ -241,7 +242,6 @@ pub(crate) fn get(at: impl ToSocketAddrs, path: &str) -> io::Result<String> {
     body(&mut stream)
 }
 
-/// The body of an answer, up to the end of the connection.
 /// A client that has asked but for the last line.
 pub(crate) fn half_asked(port: u16) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -250,6 +250,19 @@ pub(crate) fn half_asked(port: u16) -> TcpStream {
     stream
 }
 
+/// Whether a connection from that port is more than one in a queue: then it has an inode (proc_net_tcp).
+pub(crate) fn is_accepted(port: u16, from: u16) -> bool {
+    let ends = (format!(":{port:04X}"), format!(":{from:04X}"));
+    ["tcp", "tcp6"].into_iter().any(|table| {
+        let table = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
+        table.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.len() > 9 && words[1].ends_with(&ends.0) && words[2].ends_with(&ends.1) && words[9] != "0"
+        })
+    })
+}
+
+/// The body of an answer, up to the end of the connection.
 pub(crate) fn body(stream: &mut impl io::Read) -> io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -73,19 +73,23 @@ fn is_repaired_drained_and_resumed(program: &str) {
     let app = App::ready(&("app = \"node\"\n".to_owned() + &broker("web", program, 4, port, "")));
     let mut load = Load::on(port, &["--no-keep-alive"]);
     load.a_second();
+    let victim = app.pids()[0];
     let killed = load.now();
-    signal_process(app.pids()[0], Signal::KILL);
+    signal_process(victim, Signal::KILL);
     app.until("the successor is ready", |log| named(log, "worker_ready") == 5);
+    load.a_second();
+    let repaired = load.now();
     load.a_second();
     let drained = load.now();
     app.does(&["drain", "web"]);
     load.until(|count| count["refused"].as_u64() > Some(20));
     app.does(&["resume", "web"]);
+    load.a_second();
     let resumed = load.now();
     load.a_second();
     let counts = load.end();
     let in_time =
-        |second: f64| (killed..killed + 2.0).contains(&second) || (drained..resumed + 1.0).contains(&second);
+        |second: f64| (killed..=repaired).contains(&second) || (drained..=resumed).contains(&second);
     for (second, failed) in counts["failed_by_second"].as_object().unwrap() {
         assert!(in_time(second.parse().unwrap()), "{failed} failed in second {second}: {counts}");
     }

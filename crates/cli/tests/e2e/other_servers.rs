@@ -36,7 +36,7 @@ fn gunicorn() -> Server {
         "--preload --workers 1 --threads 64 --worker-class gthread --graceful-timeout 20 --log-level warning";
     let arguments = arguments.split(' ').map(str::to_owned);
     let command = [python("gunicorn")].into_iter().chain(arguments).chain(["wsgi:app".to_owned()]).collect();
-    Server { command, kind: "notify", program: "wsgi.py", load: &[], may_cross: 1 }
+    Server { command, kind: "notify", program: "wsgi.py", load: &["--rate", "50"], may_cross: 1 }
 }
 
 /// When told to leave it closes at once every connection whose request it has not received to the end: none may arrive
@@ -45,7 +45,13 @@ fn uvicorn() -> Server {
     let arguments =
         "--fd 3 --no-access-log --log-level warning --lifespan on asgi:app".split(' ').map(str::to_owned);
     let command = [python("uvicorn")].into_iter().chain(arguments).collect();
-    Server { command, kind: "plain", program: "asgi.py", load: &["--trickle-share", "0"], may_cross: 2 }
+    Server {
+        command,
+        kind: "plain",
+        program: "asgi.py",
+        load: &["--rate", "50", "--trickle-share", "0"],
+        may_cross: 2,
+    }
 }
 
 fn asyncio() -> Server {
@@ -104,17 +110,19 @@ impl Server {
         signal_process(victim, Signal::KILL);
         app.until("the successor is ready", |log| named(log, "worker_ready") == 5);
         load.a_second();
+        let repaired = load.now();
+        load.a_second();
         let drained = load.now();
         let said = app.does(&["drain", "web"]);
         assert!(said.contains("Drained web"), "{said}");
         load.until(|count| count["refused"].as_u64() > Some(20));
         app.does(&["resume", "web"]);
+        load.a_second();
         let resumed = load.now();
         load.a_second();
         let counts = load.end();
-        let in_time = |second: f64| {
-            (killed..killed + 2.0).contains(&second) || (drained..resumed + 1.0).contains(&second)
-        };
+        let in_time =
+            |second: f64| (killed..=repaired).contains(&second) || (drained..=resumed).contains(&second);
         let by_second = counts["failed_by_second"].as_object().unwrap();
         for (second, failed) in by_second {
             assert!(in_time(second.parse().unwrap()), "{failed} failed in second {second}: {counts}");

@@ -89,7 +89,7 @@ fn an_app_runs_straight_from_the_line_and_recycles_a_program_that_says_nothing()
         line.into_iter().chain([worker.to_str().unwrap().to_owned(), "--http".to_owned()]).collect();
     let app = App::started(folder, &line.iter().map(String::as_str).collect::<Vec<_>>(), |_| {});
     app.until_event("app_ready", 1);
-    assert!(app.stderr().contains("kind = plain, guessed"), "{}", app.stderr());
+    app.until_said("kind = plain, guessed");
     let said = app.does(&["recycle", "test-worker"]);
     assert!(said.contains("2 of 2"), "{said}");
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
@@ -98,10 +98,16 @@ fn an_app_runs_straight_from_the_line_and_recycles_a_program_that_says_nothing()
 #[test]
 fn a_recycle_by_time_comes_by_itself_and_takes_the_same_path() {
     let config = web(free_port()).replace("surge = 2", "surge = 4, every = \"1s\", jitter = \"20%\"");
-    let app = App::ready(&config);
-    let before = app.pids();
+    let app = App::of(&config);
     let log = app.until_event("recycle_finished", 1);
-    let started = log.iter().find(|event| event["event"] == "recycle_started").unwrap();
-    assert_eq!((&started["reason"], &started["request"]), (&"by time".into(), &Value::Null));
-    assert!(app.pids().iter().all(|pid| !before.contains(pid)));
+    let place = |name: &str| log.iter().position(|event| event["event"] == name).unwrap();
+    let (started, finished) = (place("recycle_started"), place("recycle_finished"));
+    assert_eq!((&log[started]["reason"], &log[started]["request"]), (&"by time".into(), &Value::Null));
+    let workers = |events: &[Value], name: &str| {
+        let named = events.iter().filter(|event| event["event"] == name);
+        named.map(|event| event["worker"].clone()).collect::<Vec<_>>()
+    };
+    let (before, ended) =
+        (workers(&log[..started], "worker_started"), workers(&log[..finished], "worker_ended"));
+    assert!(before.len() == 4 && before.iter().all(|worker| ended.contains(worker)), "{before:?} {ended:?}");
 }

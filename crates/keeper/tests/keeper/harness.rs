@@ -73,11 +73,23 @@ impl Keeper {
 
     /// Another signal, which is not one with the last.
     pub(crate) fn signal_again(&self, signal: Signal) {
+        while self.has_signals() {
+            std::thread::yield_now();
+        }
         let later = Instant::now() + SAME_SIGNAL + Duration::from_millis(50);
         while Instant::now() < later {
             std::thread::yield_now();
         }
         self.signal(signal);
+    }
+
+    /// Whether it has not taken one in (proc(5), `ShdPnd`).
+    fn has_signals(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        status
+            .lines()
+            .filter_map(|line| line.strip_prefix("ShdPnd:"))
+            .any(|set| set.trim().contains(|c| c != '0'))
     }
 
     /// Does something that the keeper sees when all of it has happened.

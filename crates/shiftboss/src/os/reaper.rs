@@ -49,6 +49,13 @@ pub enum Exit {
 /// SIGCHLD is ignored (`wait(2)`). No process can end with it by itself.
 pub const LOST: i32 = -1;
 
+/// Whether somebody traces this process, and keeps it from being reaped by its parent (`ptrace(2)`; proc(5), `TracerPid`).
+#[must_use]
+pub fn is_traced(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().filter_map(|line| line.strip_prefix("TracerPid:")).any(|tracer| tracer.trim() != "0")
+}
+
 impl Reaper {
     /// Takes a child over. A token is used for one child at a time.
     pub fn watch(&mut self, token: u64, child: Child) {

@@ -109,6 +109,9 @@ fn a_server_that_is_away_or_hangs_delays_no_report_and_no_end() {
         let app = App::new("shop");
         let begun = Instant::now();
         assert!((0..100).all(|_| app.report("still told").event_id.is_some()));
+        // Each by itself would wait for 10 s at least.
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+        let begun = Instant::now();
         let flushed = app.flush(Duration::from_millis(50));
         drop(app);
         // 2 s for the last flush; what hangs is given up after 10 s at the soonest.

@@ -191,13 +191,13 @@ fn a_worker_whose_words_nobody_takes_does_not_hang() {
     let script = stage.folder.path().join("talks.js");
     std::fs::write(&script, talks).unwrap();
     let mut options = BrokerOptions::new(["node", script.to_str().unwrap()]);
-    (options.kind, options.hung_after) = (Kind::Node, Some(Duration::from_secs(1)));
+    (options.kind, options.hung_after) = (Kind::Node, Some(Duration::from_secs(3)));
     let (broker, mut events) = stage.start("talks", options);
     let workers = broker.workers().wait().unwrap();
     workers[0].send("go").wait().unwrap();
     let before: Vec<_> = workers.iter().map(Member::id).collect();
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(4) {
+    while begun.elapsed() < Duration::from_secs(8) {
         let now: Vec<_> = broker.workers().wait().unwrap().iter().map(Member::id).collect();
         assert_eq!(now, before, "none was replaced");
         std::thread::yield_now();

@@ -258,6 +258,11 @@ async fn crash_loop(stage: &Stage<'_>) -> Result<Act, Trouble> {
     stage.put_version("broken")?;
     stage.client.scale(BROKER, &Scale { workers: WORKERS + 1 }, &Options::default())?.send().await?;
     stage.plan.rest(play.number, LOOP, RECOVERY).await;
+    // A busy machine may need longer for two waits.
+    let began = Instant::now();
+    while waits(&stage.seen_from(from)).len() < 2 && began.elapsed() < PATIENCE {
+        sleep(MOMENT).await;
+    }
     let seen = stage.seen_from(from);
     let starts = count(&seen, EventName::WorkerStarted);
     let degraded = count(&seen, EventName::BrokerDegraded) > 0;

@@ -219,8 +219,13 @@ fn cannot(what: &'static str) -> impl Fn(std::io::Error) -> Trouble {
     move |error| Trouble::new(Exit::Failed, format!("the demo cannot {what}: {error}"))
 }
 
+/// A port that is free, and is none that the kernel gives to clients (ip(7), `ip_local_port_range`): one of those could be taken
+/// before the app has it.
 fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    let from = std::process::id() % 20_000;
+    let ports = (from..20_000).chain(0..from).filter_map(|port| u16::try_from(10_000 + port).ok());
+    let free = ports.take(1000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.ok_or_else(|| std::io::ErrorKind::AddrInUse.into())
 }
 
 /// The app, as anybody would write it.

@@ -158,9 +158,9 @@ fn whoever_asks_when_no_app_answers_is_told_where_nobody_is() {
 
 #[test]
 fn a_command_that_takes_longer_than_its_timeout_goes_on() {
-    let app = App::ready(&SHOP.replacen("\"notify\"]", "\"notify\", \"--stop-delay\", \"1500\"]", 1));
-    let said = say(app.folder.path(), &["recycle", "api", "--timeout", "700ms"]);
-    said.is_one_error(75, &["recycle of api is not done after 700 ms", "it goes on"]);
+    let app = App::ready(&SHOP.replacen("\"notify\"]", "\"notify\", \"--stop-delay\", \"4000\"]", 1));
+    let said = say(app.folder.path(), &["recycle", "api", "--timeout", "2s"]);
+    said.is_one_error(75, &["recycle of api is not done after 2.0 s", "it goes on"]);
     let said = say(app.folder.path(), &["wait", "jobs", "--for", "drained", "--timeout", "50ms"]);
     said.is_one_error(75, &["jobs"]);
     app.until_event("recycle_finished", 1);

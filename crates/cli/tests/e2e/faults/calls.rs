@@ -136,7 +136,7 @@ fn starts_and_ends(mut app: App, keeper: &mut u32) -> Result<(), String> {
     let strace = app.pid();
     let done = soon(|| {
         *keeper = children_if_any(strace).first().copied().unwrap_or(*keeper);
-        let log = app.log();
+        let log = app.heard();
         is_gone(strace) || named(&log, "app_ready") > 0 || named(&log, "worker_death") > 2
     });
     no_panic(&app)?;

@@ -41,7 +41,9 @@ fn an_older_kernel_is_made_do_with_or_refused() {
         let mut app =
             App::unjudged(folder, &["run", "-c", "shiftboss.toml"], |command| run_by(command, &words, BIN));
         let strace = app.pid();
-        eventually("it is ready, or has given up", || is_gone(strace) || named(&app.log(), "app_ready") > 0);
+        eventually("it is ready, or has given up", || {
+            is_gone(strace) || named(&app.heard(), "app_ready") > 0
+        });
         if is_gone(strace) {
             assert!(!app.ended().success());
             let said = app.stderr();

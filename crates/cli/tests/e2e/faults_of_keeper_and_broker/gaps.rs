@@ -106,7 +106,7 @@ fn a_listener_that_is_shut_after_or_during_a_takeover_listens_again() {
     app.kill_broker();
     until_adopted(&app, 1);
     signal_process(worker, Signal::USR1);
-    eventually("it is shut", || app.log().iter().any(|event| event["line"] == "shut"));
+    eventually("it is shut", || app.heard().iter().any(|event| event["line"] == "shut"));
     eventually("it listens again", connects);
     killed_while(&app, || {
         signal_process(worker, Signal::USR1);

@@ -65,7 +65,7 @@ fn a_worker_that_dies_while_a_bad_image_is_tried_is_told_by_the_old_one() {
         upgrade.join().unwrap()
     });
     assert!(!said.status.success());
-    app.does(&["wait", "web", "--for", "ready"]);
+    app.until_event("worker_ready", 3);
     let log = once(&app.log());
     assert_eq!((named(&log, "worker_death"), named(&log, "worker_started")), (1, 3));
     assert!(app.pids().contains(&pids[1]));

@@ -66,9 +66,12 @@ fn a_keeper_without_files_to_open_has_the_workers_that_it_cannot_hold_replaced_u
         notes.filter(|text| text.contains("the keeper cannot hold what belongs to worker ")).count() >= 3
     });
     limit(app.pid(), None);
-    app.does(&["wait", "web", "--for", "ready"]);
+    eventually("all are ready, and stay", || {
+        let of_now = app.pids();
+        app.status().brokers[0].ready == 4 && of_now.len() == 4 && of_now == app.pids()
+    });
     let now = app.pids();
-    assert!(now.len() == 4 && pids.iter().all(|pid| now.contains(pid)));
+    assert!(pids.iter().all(|pid| now.contains(pid)));
     killed_while(&app, || {});
     until_adopted(&app, 1);
     assert_eq!(app.pids(), now);

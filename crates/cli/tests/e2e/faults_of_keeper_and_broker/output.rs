@@ -1,6 +1,7 @@
 //! What workers were just writing when the broker process ended.
 
 use std::io::{BufRead as _, BufReader};
+use std::time::Duration;
 
 use super::images::{replace, replaceable};
 use super::*;
@@ -67,10 +68,17 @@ fn all_that_a_worker_wrote_is_in_the_log_or_counted_as_lost_when_nobody_reads_th
     app.does(&["wait", "web", "--for", "ready"]);
     app.kill_broker();
     app.does(&["wait", "web", "--for", "ready"]);
-    let log = std::thread::spawn(move || BufReader::new(reader).lines().collect::<Result<Vec<_>, _>>());
+    let (said, lines_said) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        BufReader::new(reader).lines().map_while(Result::ok).try_for_each(|line| said.send(line))
+    });
+    let mut log = Vec::new();
+    while log.last().is_none_or(|line: &String| bytes_lost(line).is_none()) {
+        log.push(lines_said.recv_timeout(Duration::from_secs(60)).expect("the loss is not told"));
+    }
     let (status, _) = app.stop();
     assert!(status.success());
-    let log = log.join().unwrap().unwrap();
+    log.extend(lines_said);
     // The line that was being written by the one that was killed goes on with what its successor says.
     let whole: Vec<Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let there: usize = lines(&whole).iter().map(|line| line.len() + 1).sum();

@@ -2,12 +2,12 @@
 
 use super::*;
 
-const SECOND: &str = "hung_after = \"1s\"\n";
+const SOON: &str = "hung_after = \"3s\"\n";
 
 #[test]
 fn a_worker_whose_event_loop_hangs_is_replaced_and_that_is_said() {
     each(|node| {
-        let cluster = Cluster::asked(node, 2, SECOND);
+        let cluster = Cluster::asked(node, 2, SOON);
         let victim = cluster.app.pids()[0];
         cluster.tell(0, "kept.soon(() => { for (;;); })");
         let death = cluster.event("worker_death", 1);
@@ -29,7 +29,7 @@ fn a_worker_whose_event_loop_hangs_is_replaced_and_that_is_said() {
 fn a_worker_that_is_slow_to_start_is_not_taken_for_one_that_hangs() {
     each(|node| {
         let port = free_port();
-        let cluster = Cluster::ready(node, &["slow.js", &port.to_string()], 1, SECOND);
+        let cluster = Cluster::ready(node, &["slow.js", &port.to_string()], 1, SOON);
         get(("127.0.0.1", port), "/").unwrap();
         assert_eq!(named(&cluster.app.log(), "worker_death"), 0, "{node}");
     });
@@ -53,14 +53,14 @@ fn a_worker_without_room_for_descriptors_does_not_hang() {
         let folder = tempfile::tempdir().unwrap();
         let limited = format!("ulimit -n 64; exec {} {}", node.path(), programs().join("asked.js").display());
         let config = format!(
-            "app = \"node\"\n[broker.web]\ncommand = [\"sh\", \"-c\", {limited:?}]\nkind = \"node\"\nready = \"notify\"\n{SECOND}"
+            "app = \"node\"\n[broker.web]\ncommand = [\"sh\", \"-c\", {limited:?}]\nkind = \"node\"\nready = \"notify\"\n{SOON}"
         );
         std::fs::write(folder.path().join("shiftboss.toml"), config).unwrap();
         let cluster = Cluster { app: App::started(folder, &["run"], |_| {}) };
         cluster.app.until_event("app_ready", 1);
         let hoard = "kept.files = []; try { for (;;) kept.files.push(fs.openSync('/dev/null')) } catch (error) { return error.code }";
         assert_eq!(cluster.tell(0, hoard), "EMFILE", "{node}");
-        cluster.tell(0, "return new Promise(over => setTimeout(over, 4500))");
+        cluster.tell(0, "return new Promise(over => setTimeout(over, 7000))");
         assert_eq!(named(&cluster.app.log(), "worker_death"), 0, "{node}");
         cluster.tell(0, "kept.files.forEach(file => fs.closeSync(file))");
         cluster.tell(0, "return kept.listen(kept.web(), 0)");
@@ -72,13 +72,13 @@ fn a_worker_without_room_for_descriptors_does_not_hang() {
 fn a_worker_takes_no_notice_of_being_asked() {
     each(|node| {
         for how in ["json", "advanced"] {
-            let cluster = Cluster::asked(node, 1, &format!("serialization = \"{how}\"\n{SECOND}"));
+            let cluster = Cluster::asked(node, 1, &format!("serialization = \"{how}\"\n{SOON}"));
             let count =
                 "return [fs.readdirSync('/proc/self/fd').length, process.getActiveResourcesInfo().sort()]";
             // Its output is opened when it first writes.
             cluster.tell(0, count);
             let before = cluster.tell(0, count);
-            let wait = "return new Promise(over => setTimeout(() => over(kept.heard.length), 4500))";
+            let wait = "return new Promise(over => setTimeout(() => over(kept.heard.length), 7000))";
             assert_eq!(cluster.tell(0, wait), 0, "{node}, {how}: nothing was heard");
             assert_eq!(cluster.tell(0, count), before, "{node}, {how}");
             assert_eq!(named(&cluster.app.log(), "worker_death"), 0);

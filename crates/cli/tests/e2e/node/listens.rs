@@ -19,12 +19,10 @@ fn two_workers_serve_one_port() {
             let more = format!("serialization = \"{how}\"\n{}", balance.of(port));
             let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 2, &more);
             let mut served = BTreeMap::new();
-            for count in 1..=2000_u32 {
+            eventually("both have served", || {
                 *served.entry(get(("127.0.0.1", port), "/").unwrap()).or_insert(0) += 1;
-                if count >= 40 && served.len() == 2 {
-                    break;
-                }
-            }
+                served.values().sum::<u32>() >= 40 && served.len() == 2
+            });
             assert_eq!(served.keys().collect::<Vec<_>>(), ["worker 1", "worker 2"], "{balance:?}");
             if balance == ROUND_ROBIN {
                 assert_eq!(served.values().copied().collect::<Vec<u32>>(), [20, 20], "{node}");
@@ -271,6 +269,8 @@ fn whoever_comes_while_the_last_that_uses_a_listener_is_drained_waits_and_is_ref
         let at = SocketAddr::from(([127, 0, 0, 1], port));
         let (app, borrower) = borrower_at(node, port);
         let mut first = half_asked(port);
+        let own = first.local_addr().unwrap().port();
+        eventually("it is accepted", || is_accepted(port, own));
         std::thread::scope(|scope| {
             let drains = scope.spawn(|| app.does(&["drain", borrower]));
             app.until_event("worker_stopping", 2);
@@ -294,27 +294,31 @@ fn whoever_comes_while_the_last_that_uses_a_listener_is_drained_waits_and_is_ref
 
 #[test]
 fn a_drain_that_is_given_up_lets_clients_in_where_it_uses_a_listener_of_a_drained_broker() {
-    each(|node| {
-        let port = free_port();
-        let at = SocketAddr::from(([127, 0, 0, 1], port));
-        let (app, borrower) = borrower_at(node, port);
-        let status = app.status();
-        let worker = status.brokers.iter().find_map(|broker| broker.workers.first()?.pid).unwrap();
-        // What nobody takes keeps the drain where it is, for two seconds.
-        signal_process(worker, Signal::STOP);
-        let queued = TcpStream::connect(at).unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(|| app.ask(&["drain", borrower]));
-            app.until_event("broker_draining", 2);
-            app.does(&["resume", borrower]);
-        });
-        signal_process(worker, Signal::CONT);
-        get(at, "/").unwrap();
-        drop(queued);
-        let stays =
-            app.status().brokers.iter().any(|broker| broker.workers.iter().any(|of| of.pid == Some(worker)));
-        assert!(stays, "{node}: it was not asked to leave");
+    // What nobody takes keeps the drain where it is for two seconds, which a busy machine may take for something else.
+    each(|node| assert!((0..10).any(|_| is_given_up_in_time(node)), "{node}: never within two seconds"));
+}
+
+fn is_given_up_in_time(node: &Node) -> bool {
+    let port = free_port();
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let (app, borrower) = borrower_at(node, port);
+    let status = app.status();
+    let worker = status.brokers.iter().find_map(|broker| broker.workers.first()?.pid).unwrap();
+    signal_process(worker, Signal::STOP);
+    let queued = TcpStream::connect(at).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| app.ask(&["drain", borrower]));
+        app.until_event("broker_draining", 2);
+        app.does(&["resume", borrower]);
     });
+    signal_process(worker, Signal::CONT);
+    get(at, "/").unwrap();
+    drop(queued);
+    let is_asked_to_leave = named(&app.log(), "worker_stopping") > 1;
+    let stays =
+        app.status().brokers.iter().any(|broker| broker.workers.iter().any(|of| of.pid == Some(worker)));
+    assert!(stays || is_asked_to_leave, "{node}");
+    !is_asked_to_leave
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn a_command_is_taken_for_what_it_is_and_that_is_said() {
         let line = [&["--socket", socket.to_str().unwrap(), "run"], words].concat();
         let app = App::started(folder, &line, |_| {});
         app.until_event("app_ready", 1);
-        assert!(app.stderr().contains(said), "{words:?}: {}", app.stderr());
+        app.until_said(said);
         assert_eq!(get(format!("127.0.0.1:{port}"), "/").unwrap(), "worker 1");
         assert!(app.stop().0.success());
     }
@@ -193,7 +193,7 @@ fn with_notify_a_program_is_ready_when_it_says_so_wherever_it_listens() {
         );
         let file = program(&folder, "waits.js", &text);
         let app = App::of(&format!(
-            "app = \"e2e\"\n[broker.web]\ncommand = [{:?}, {file:?}]\nready = \"notify\"\nrecycle = {{ deadline = \"1s\" }}\n\
+            "app = \"e2e\"\n[broker.web]\ncommand = [{:?}, {file:?}]\nready = \"notify\"\nrecycle = {{ deadline = \"5s\" }}\n\
              stop = [{{ signal = \"TERM\", wait = \"1s\" }}]\n",
             node.path()
         ));
