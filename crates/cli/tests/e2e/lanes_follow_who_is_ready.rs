@@ -42,9 +42,12 @@ fn is_served(client: &mut TcpStream, within: Duration) -> bool {
 /// Stops a process; returns once it does nothing more.
 fn stop(worker: u32) {
     signal_process(worker, Signal::STOP);
-    eventually("it has stopped", || {
-        let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    eventually("each of its threads has stopped", || {
+        let mut threads = std::fs::read_dir(format!("/proc/{worker}/task")).unwrap().flatten();
+        threads.all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
     });
 }
 

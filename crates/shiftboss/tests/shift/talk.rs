@@ -92,6 +92,7 @@ fn questions_are_answered_both_ways_and_a_worker_that_dies_is_an_error() {
     other.send("ask").wait().unwrap();
     assert_eq!(next(&mut events, answer).0, format!("\"who are you? worker {}\"", other.id()));
     worker.kill(Signal(19));
+    until_stopped(worker.pid());
     let asked = worker.call::<_, i64>(&1).within(Duration::from_millis(50)).wait();
     assert_eq!(asked, Err(CallError::TimedOut(Duration::from_millis(50))));
     let dying = std::thread::spawn({
@@ -100,6 +101,19 @@ fn questions_are_answered_both_ways_and_a_worker_that_dies_is_an_error() {
     });
     worker.kill(Signal::KILL);
     assert!(matches!(dying.join().unwrap(), Err(CallError::Ended | CallError::Untold(_))));
+}
+
+/// Each of its threads does nothing more.
+fn until_stopped(pid: u32) {
+    let until = Instant::now() + Duration::from_secs(30);
+    let is_stopped = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    while !std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(is_stopped) {
+        assert!(Instant::now() < until, "it runs on");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
