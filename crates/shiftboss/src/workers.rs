@@ -60,8 +60,8 @@ pub(crate) struct Workers {
     /// Ended, not reaped.
     held: BTreeSet<WorkerId>,
     next_try: Option<Time>,
-    /// Ended, and until then the keeper's word on how is awaited.
-    awaited: BTreeMap<WorkerId, Time>,
+    /// Ended, and the keeper's word on how is awaited: when that is looked at next, and until when at most.
+    awaited: BTreeMap<WorkerId, (Time, Time)>,
 }
 
 struct Process {
@@ -194,7 +194,7 @@ impl Workers {
 
     /// When the next look at a starting worker is due.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        let awaited = self.awaited.values().min().copied();
+        let awaited = self.awaited.values().map(|(next, _)| *next).min();
         let others = [self.probes.deadline(), self.next_try, self.post.try_at(), self.stage.deadline()];
         others.into_iter().chain([awaited]).flatten().min()
     }
@@ -204,16 +204,19 @@ impl Workers {
         !self.awaited.is_empty()
     }
 
-    /// Takes those for gone whom the keeper does not tell of: somebody traces them (ptrace(2)), so they cannot be reaped.
+    /// Takes those for gone whom the keeper does not tell of: somebody traces them (ptrace(2)), so they cannot be reaped; or it
+    /// has not run for long.
     pub(crate) fn wait_no_longer(&mut self, now: Time, log: &mut dyn Log, inputs: &mut VecDeque<Input>) {
-        let late: Vec<WorkerId> =
-            self.awaited.iter().filter(|(_, until)| **until <= now).map(|(worker, _)| *worker).collect();
-        for worker in late {
-            if self.processes.get(&worker).is_some_and(|process| !reaper::is_traced(process.pid)) {
-                // The keeper is slow to run.
-                self.awaited.insert(worker, now + TRY_AGAIN);
-                continue;
+        let mut lost = Vec::new();
+        for (worker, (next, at_most)) in self.awaited.iter_mut().filter(|(_, (next, _))| *next <= now) {
+            let is_traced = self.processes.get(worker).is_none_or(|process| reaper::is_traced(process.pid));
+            if is_traced || *at_most <= now {
+                lost.push(*worker);
+            } else {
+                *next = now + TRY_AGAIN;
             }
+        }
+        for worker in lost {
             self.children.kill_tree(worker);
             self.ended(worker, reaper::Exit::Code(reaper::LOST), log, inputs);
         }
@@ -409,3 +412,5 @@ impl Token {
 const READ_AT_ONCE: usize = 4 * 1024;
 /// For an ended worker to be reaped; then again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// For the keeper to say how a worker has ended.
+const KEEPER_PATIENCE: Duration = Duration::from_secs(10);

@@ -191,6 +191,24 @@ fn how_a_worker_ended_is_told_however_late_the_keeper_says_it() {
 }
 
 #[test]
+fn a_worker_that_dies_while_the_keeper_does_not_run_for_long_is_replaced_all_the_same() {
+    let app = App::ready(&web(free_port()));
+    let victim = app.pids()[0];
+    app.signal(Signal::STOP);
+    signal_process(victim, Signal::KILL);
+    let log = app.until_event("worker_ready", 5);
+    let death = log.iter().find(|event| event["event"] == "worker_death").unwrap();
+    assert_eq!((&death["pid"], &death["code"]), (&victim.into(), &(-1).into()), "nobody knows how");
+    app.signal(Signal::CONT);
+    eventually("it is reaped", || !std::path::Path::new(&format!("/proc/{victim}")).exists());
+    app.kill_broker();
+    app.until_event("broker_adopted", 1);
+    let (status, log) = app.stop();
+    assert!(status.success());
+    assert_eq!((named(&log, "worker_death"), named(&log, "worker_ended")), (1, 4));
+}
+
+#[test]
 fn a_worker_that_dies_while_nobody_is_there_is_told_once_and_replaced() {
     let app = App::ready(&web(free_port()));
     let (victim, broker) = (app.pids()[0], app.broker_pid());
