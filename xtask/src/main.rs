@@ -10,6 +10,7 @@ mod model;
 mod mutants;
 mod sim;
 mod soak;
+mod stalls;
 mod takeovers;
 mod test;
 mod workspace;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz::run(&words),
         Some("faults") => faults::run(&words),
         Some("soak") => soak::run(&words),
+        Some("stalls") => stalls::run(&words),
         Some("judge") => judge::run(&words),
         Some("bench") => bench::run(&words),
         Some("bare-supervisor") => bare::run(&words),
@@ -86,6 +88,8 @@ Usage: cargo xtask CHORE
   soak [--minutes N] [--seed S]
                                 A fault or a command every second under load
                                 (default: for 60 minutes)
+  stalls [--longest SECONDS]    All tests, while any of their processes stands
+                                still again and again (default: up to 3 seconds)
   judge FILE...                 Whether the apps of these traces kept their
                                 promises; SHIFTBOSS_TRACE=FILE writes one
   bench [ROW...] [--quick] [--json]

@@ -6,6 +6,8 @@ mod machine;
 mod node;
 mod sources;
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -23,14 +25,7 @@ pub(crate) fn run() -> Result<bool> {
 }
 
 fn all(steps: &mut Steps) -> Result<()> {
-    let venv = root().join("target/venv");
-    let (mut nodes, mut packages) = (String::new(), String::new());
-    steps.run("machine: what the tests need is there", || {
-        machine::prepare(&venv)?;
-        nodes = node::prepare(&root().join("target"));
-        packages = node::packages(&root().join("target"));
-        Ok(())
-    })?;
+    let places = steps.run("machine: what the tests need is there", Places::prepare)?;
     steps.run("format: cargo fmt", || succeed(&mut cargo(["fmt", "--all", "--check"])))?;
     steps.run("directions: who may depend on whom", directions::check)?;
     steps.run("dependencies: what of others is in the program", dependencies::check)?;
@@ -61,18 +56,38 @@ fn all(steps: &mut Steps) -> Result<()> {
     steps.run("tests of the app with Sentry", || {
         succeed(&mut cargo(["test", "-p", "shiftboss", "--features", "sentry", "--test", "app"]))
     })?;
-    steps.run("tests", || {
+    steps.run("tests", || succeed(&mut places.tests()))
+}
+
+/// Where the tests find what they need of others.
+pub(crate) struct Places {
+    venv: PathBuf,
+    nodes: String,
+    packages: String,
+}
+
+impl Places {
+    /// Installs what is not there.
+    pub(crate) fn prepare() -> Result<Places> {
+        let target = root().join("target");
+        let venv = target.join("venv");
+        machine::prepare(&venv)?;
+        Ok(Places { venv, nodes: node::prepare(&target), packages: node::packages(&target) })
+    }
+
+    /// All tests but those of the documentation.
+    pub(crate) fn tests(&self) -> Command {
         let mut tests = if machine::has_nextest() {
             cargo(["nextest", "run", "--workspace", "--no-fail-fast"])
         } else {
             cargo(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
         };
-        tests.env("SHIFTBOSS_TEST_VENV", &venv).env("SHIFTBOSS_TEST_NODES", &nodes);
-        if !packages.is_empty() {
-            tests.env("SHIFTBOSS_TEST_NODE_PATH", &packages);
+        tests.env("SHIFTBOSS_TEST_VENV", &self.venv).env("SHIFTBOSS_TEST_NODES", &self.nodes);
+        if !self.packages.is_empty() {
+            tests.env("SHIFTBOSS_TEST_NODE_PATH", &self.packages);
         }
-        succeed(&mut tests)
-    })
+        tests
+    }
 }
 
 struct Steps {
@@ -81,14 +96,13 @@ struct Steps {
 }
 
 impl Steps {
-    fn run(&mut self, name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+    fn run<T>(&mut self, name: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
         println!("\n== {name}");
         let begun = Instant::now();
         let ran = step().with_context(|| format!("step `{name}` failed"));
         let word = if ran.is_ok() { "passed" } else { "failed" };
         println!("-- {name}: {word} in {:.1} s", begun.elapsed().as_secs_f64());
-        ran?;
-        self.passed += 1;
-        Ok(())
+        self.passed += u32::from(ran.is_ok());
+        ran
     }
 }

@@ -60,8 +60,8 @@ pub(crate) struct Workers {
     /// Ended, not reaped.
     held: BTreeSet<WorkerId>,
     next_try: Option<Time>,
-    /// Ended, and the keeper's word on how is awaited: when that is looked at next, and until when at most.
-    awaited: BTreeMap<WorkerId, (Time, Time)>,
+    /// Ended, and the keeper's word on how is awaited: when that is looked at next, and how often more.
+    awaited: BTreeMap<WorkerId, (Time, u32)>,
 }
 
 struct Process {
@@ -208,12 +208,11 @@ impl Workers {
     /// has not run for long.
     pub(crate) fn wait_no_longer(&mut self, now: Time, log: &mut dyn Log, inputs: &mut VecDeque<Input>) {
         let mut lost = Vec::new();
-        for (worker, (next, at_most)) in self.awaited.iter_mut().filter(|(_, (next, _))| *next <= now) {
+        for (worker, (next, looks)) in self.awaited.iter_mut().filter(|(_, (next, _))| *next <= now) {
             let is_traced = self.processes.get(worker).is_none_or(|process| reaper::is_traced(process.pid));
-            if is_traced || *at_most <= now {
-                lost.push(*worker);
-            } else {
-                *next = now + TRY_AGAIN;
+            match looks.checked_sub(1).filter(|_| !is_traced) {
+                Some(left) => (*next, *looks) = (now + TRY_AGAIN, left),
+                None => lost.push(*worker),
             }
         }
         for worker in lost {
@@ -412,5 +411,5 @@ impl Token {
 const READ_AT_ONCE: usize = 4 * 1024;
 /// For an ended worker to be reaped; then again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// For the keeper to say how a worker has ended.
-const KEEPER_PATIENCE: Duration = Duration::from_secs(10);
+/// More looks for the word of a keeper that is slow to say how a worker ended. In looks, so that a stop of our own is none of its.
+const LOOKS: u32 = 9;

@@ -31,6 +31,8 @@ fn a_killed_worker_is_replaced_without_a_pause_and_nothing_else_is_lost() {
     assert_eq!(named(&log, "worker_backoff"), 0);
     load.a_second();
     let repaired = load.now();
+    load.a_second();
+    load.a_second();
     let counts = load.end();
     let lost = counts["by_kind"].as_object().unwrap();
     assert!(lost.keys().all(|kind| kind == "reset" || kind == "closed_early"), "{counts}");

@@ -1,6 +1,6 @@
 //! A real app: the binary, run in a folder of its own, with everything it prints.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead as _, BufReader};
@@ -403,10 +403,15 @@ pub(crate) fn until_it_is<T: PartialEq + Debug>(expected: &T, mut now: impl FnMu
 /// a machine under load it would be taken by the time it is asked for.
 pub(crate) fn free_port() -> u16 {
     let is_free = |port: u16| {
-        // Ours until this process ends, by a name that the kernel has for each network.
+        // By a name that the kernel has once for each network.
         let name = SocketAddr::from_abstract_name(format!("shiftboss-test-port-{port}")).unwrap();
-        std::mem::forget(UnixListener::bind_addr(&name).ok()?);
-        std::net::TcpListener::bind(("0.0.0.0", port)).is_ok().then_some(port)
+        let ours = UnixListener::bind_addr(&name).ok()?;
+        std::net::TcpListener::bind(("0.0.0.0", port)).ok()?;
+        let mut held = PORTS.lock().unwrap();
+        held.push_back(ours);
+        let more = held.len().saturating_sub(PORTS_AT_ONCE);
+        held.drain(..more);
+        Some(port)
     };
     // The seed of each is another one.
     let any = || BuildHasher::hash_one(&RandomState::new(), 0);
@@ -416,6 +421,10 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_shiftboss");
 /// A machine under load is slow; nothing takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Names of the ports that this process has asked for last: more than it uses at a time.
+static PORTS: Mutex<VecDeque<UnixListener>> = Mutex::new(VecDeque::new());
+const PORTS_AT_ONCE: usize = 100;
 
 /// As the keeper has it.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);

@@ -399,7 +399,7 @@ impl Request {
         let was_in_hand = self.begun <= crashed.end && self.ended >= crashed.start;
         // Begun before, it may have knocked only then.
         let before = self.begun < drained.start && self.begun + BRIEFLY >= drained.start;
-        let came_late = before && self.connected.is_none_or(|connected| connected > drained.start);
+        let came_late = before && self.connected.unwrap_or(self.ended) > drained.start;
         assert!(
             was_in_hand || came_late || drained.contains(&self.begun),
             "a request failed after {:?}, begun {:?} before the drain and {:?} after the resume: {error}",

@@ -80,6 +80,7 @@ fn is_repaired_drained_and_resumed(program: &str) {
     load.a_second();
     let repaired = load.now();
     load.a_second();
+    load.a_second();
     let drained = load.now();
     app.does(&["drain", "web"]);
     load.until(|count| count["refused"].as_u64() > Some(20));

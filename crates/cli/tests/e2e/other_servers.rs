@@ -112,6 +112,7 @@ impl Server {
         load.a_second();
         let repaired = load.now();
         load.a_second();
+        load.a_second();
         let drained = load.now();
         let said = app.does(&["drain", "web"]);
         assert!(said.contains("Drained web"), "{said}");

@@ -73,7 +73,9 @@ impl Keeper {
 
     /// Another signal, which is not one with the last.
     pub(crate) fn signal_again(&self, signal: Signal) {
+        let until = Instant::now() + AT_MOST;
         while self.has_signals() {
+            assert!(Instant::now() < until, "the last one is not taken in");
             std::thread::yield_now();
         }
         let later = Instant::now() + SAME_SIGNAL + Duration::from_millis(50);

@@ -49,7 +49,8 @@ pub enum Exit {
 /// SIGCHLD is ignored (`wait(2)`). No process can end with it by itself.
 pub const LOST: i32 = -1;
 
-/// Whether somebody traces this process, and keeps it from being reaped by its parent (`ptrace(2)`; proc(5), `TracerPid`).
+/// Whether somebody traces this process, and keeps it from being reaped by its parent (`ptrace(2)`; proc(5), `TracerPid`). One
+/// outside of our PID namespace is not seen.
 #[must_use]
 pub fn is_traced(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -8,7 +8,7 @@ use shiftboss_core::id::WorkerId;
 use shiftboss_core::input::Exit;
 use shiftboss_core::spec::Signal;
 
-use super::{KEEPER_PATIENCE, TRY_AGAIN, Workers, say};
+use super::{LOOKS, TRY_AGAIN, Workers, say};
 use crate::log::Log;
 use crate::os::lines::Reading;
 use crate::os::{clock, kill_points, reaper};
@@ -24,8 +24,7 @@ impl Workers {
     pub(super) fn has_ended(&mut self, worker: WorkerId) {
         if let Some(pidfd) = self.children.pidfd(worker) {
             self.leave_poller(pidfd);
-            let now = clock::now();
-            self.awaited.insert(worker, (now + TRY_AGAIN, now + KEEPER_PATIENCE));
+            self.awaited.insert(worker, (clock::now() + TRY_AGAIN, LOOKS));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Connections that the broker accepts and hands over in turn: what becomes of those that a worker does not take.
 
 use std::io::Read as _;
+use std::time::Instant;
 
 use rustix::process::Signal;
 
@@ -135,10 +136,15 @@ fn a_connection_that_a_dead_worker_has_taken_is_nobody_elses() {
         eventually("it is accepted", || is_accepted(port, own));
         signal_process(broker, Signal::STOP);
         workers.iter().for_each(|worker| signal_process(*worker, Signal::CONT));
+        let mut stopped = Instant::now();
         eventually("who has taken it is dead", || {
-            // It may have been stopped before it had offered it to anybody.
-            signal_process(broker, Signal::CONT);
-            signal_process(broker, Signal::STOP);
+            if stopped.elapsed() > Duration::from_secs(1) {
+                // It may have been stopped before it had offered it to anybody.
+                signal_process(broker, Signal::CONT);
+                std::thread::sleep(Duration::from_millis(5));
+                signal_process(broker, Signal::STOP);
+                stopped = Instant::now();
+            }
             workers.iter().any(|worker| is_gone(*worker))
         });
         signal_process(broker, Signal::CONT);
