@@ -1,6 +1,7 @@
 //! Real load: the binary's own generator in a process of its own, open loop, without retries.
 
 use std::io::{BufRead as _, BufReader};
+use std::ops::RangeInclusive;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -89,6 +90,18 @@ impl Drop for Load {
         drop(self.stdin.take());
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Whatever failed did so in one of these seconds.
+#[track_caller]
+pub(crate) fn failed_only_in(counts: &Value, seconds: &[RangeInclusive<f64>]) {
+    for (second, failed) in counts["failed_by_second"].as_object().unwrap() {
+        let second: f64 = second.parse().unwrap();
+        assert!(
+            seconds.iter().any(|span| span.contains(&second)),
+            "{failed} failed in second {second}: {counts}"
+        );
     }
 }
 

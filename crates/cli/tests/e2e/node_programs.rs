@@ -89,11 +89,7 @@ fn is_repaired_drained_and_resumed(program: &str) {
     let resumed = load.now();
     load.a_second();
     let counts = load.end();
-    let in_time =
-        |second: f64| (killed..=repaired).contains(&second) || (drained..=resumed).contains(&second);
-    for (second, failed) in counts["failed_by_second"].as_object().unwrap() {
-        assert!(in_time(second.parse().unwrap()), "{failed} failed in second {second}: {counts}");
-    }
+    failed_only_in(&counts, &[killed..=repaired, drained..=resumed]);
     let (status, log) = app.stop();
     assert!(status.success());
     assert_eq!(named(&log, "worker_death"), 1);

@@ -122,12 +122,7 @@ impl Server {
         let resumed = load.now();
         load.a_second();
         let counts = load.end();
-        let in_time =
-            |second: f64| (killed..=repaired).contains(&second) || (drained..=resumed).contains(&second);
-        let by_second = counts["failed_by_second"].as_object().unwrap();
-        for (second, failed) in by_second {
-            assert!(in_time(second.parse().unwrap()), "{failed} failed in second {second}: {counts}");
-        }
+        failed_only_in(&counts, &[killed..=repaired, drained..=resumed]);
         let kinds = counts["by_kind"].as_object().unwrap();
         assert!(
             kinds.keys().all(|kind| ["refused", "reset", "closed_early"].contains(&kind.as_str())),
