@@ -134,8 +134,10 @@ fn after_three_early_deaths_in_a_row_the_next_one_is_to_salvage() {
 /// At once, as the keeper sees it.
 fn dies_once_ready(keeper: &Keeper, mut broker: Broker) {
     keeper.while_stopped(|| {
+        let process = pidfd_open(broker.pid, PidfdFlags::empty()).unwrap();
         broker.does("ready");
         broker.kill();
+        until_readable(process, "it does not die");
     });
 }
 

@@ -29,6 +29,9 @@ fn child(test: &str, variables: &[(&str, &str)]) -> Command {
     for known in ["env", "worker_type", "SILENCE_REPORTS", "SENTRY_DSN", "SENTRY_RELEASE", "RUST_BACKTRACE"] {
         child.env_remove(known);
     }
+    for proxy in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "https_proxy", "http_proxy"] {
+        child.env_remove(proxy);
+    }
     child.env("SHIFTBOSS_TEST_CHILD", "1").envs(variables.iter().copied()).stdin(Stdio::null());
     child
 }

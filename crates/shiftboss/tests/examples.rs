@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -102,9 +104,14 @@ fn keeper_outlives_its_broker_process_with_the_same_workers() {
 
 #[test]
 fn http_answers_across_kills_and_ends_gracefully() {
-    // None that the kernel gives to clients (ip(7), `ip_local_port_range`).
+    // None that the kernel gives to clients (ip(7), `ip_local_port_range`), and by its name no other test's.
     let from = 10_000 + u16::try_from(std::process::id() % 20_000).unwrap();
-    let port = (from..).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
+    let is_free = |port: u16| {
+        let name = SocketAddr::from_abstract_name(format!("shiftboss-test-port-{port}")).unwrap();
+        let ours = UnixListener::bind_addr(&name).ok()?;
+        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| (port, ours))
+    };
+    let (port, _ours) = (from..).find_map(is_free).unwrap();
     let mut http = example("http").arg(format!("tcp://127.0.0.1:{port}")).spawn().unwrap();
     let mut lines = BufReader::new(http.stdout.take().unwrap());
     let mut first = String::new();

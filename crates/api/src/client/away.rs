@@ -235,7 +235,9 @@ mod tests {
     async fn a_short_absence_is_not_worth_a_word() {
         let told = Arc::new(Notify::new());
         let fake = Fake::serve(vec![String::new(), measured()]);
-        client(&fake).tells(Arc::clone(&told)).status_json().await.unwrap();
+        let mut client = client(&fake).tells(Arc::clone(&told));
+        client.owner.long = Duration::from_secs(60);
+        client.status_json().await.unwrap();
         let heard = timeout(Duration::ZERO, told.notified()).await;
         assert!(heard.is_err());
     }
@@ -252,6 +254,7 @@ mod tests {
             away.attempt(&client, none).await.unwrap_err();
         }
         assert_eq!(pauses, [0, 10, 20, 40]);
+        away.0.as_mut().unwrap().since = Instant::now();
         away.lost();
         assert_eq!(away.0.as_ref().unwrap().pause.as_millis(), 80, "a short answer is no reason to be quick");
         away.0.as_mut().unwrap().since -= CALM;

@@ -248,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_ends_the_wait() {
         let fake = Fake::serve_and_hold(lines(&[r#"{"request":"k"}"#]));
-        let options = Options { timeout: Some(Duration::from_millis(50)), key: None };
+        let options = Options { timeout: Some(Duration::from_secs(2)), key: None };
         let mut stream = Client::new(fake.socket()).drain("api", &options).unwrap().wait();
         assert!(matches!(stream.next().await, Ok(Some(Progress::Request(_)))));
         assert!(matches!(stream.next().await, Err(ClientError::Timeout { .. })));

@@ -30,6 +30,7 @@ fn a_killed_worker_is_replaced_without_a_pause_and_nothing_else_is_lost() {
     assert_eq!((&death["signal"], &death["forced"]), (&Value::from("SIGKILL"), &Value::from(false)));
     assert_eq!(named(&log, "worker_backoff"), 0);
     load.a_second();
+    load.a_second();
     let repaired = load.now();
     load.a_second();
     load.a_second();
@@ -50,6 +51,7 @@ fn a_crash_loop_backs_off_turns_degraded_and_recovers() {
     let before = load.now();
     signal_process(victim, Signal::KILL);
     app.until_event("worker_death", 1);
+    load.a_second();
     load.a_second();
     let dead = load.now();
     let log = app.until("five deaths", |log| of_slot(log, 1, "worker_death").len() >= 5);

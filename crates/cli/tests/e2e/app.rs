@@ -228,10 +228,13 @@ impl App {
 
     /// Another signal, which is not one with the last.
     pub(crate) fn signal_again(&self, signal: Signal) {
-        eventually("the last one is taken in", || {
+        eventually("the last one is taken in, and the next thing waited for", || {
             let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-            let pending = status.lines().filter_map(|line| line.strip_prefix("ShdPnd:"));
-            pending.map(str::trim).all(|set| set.chars().all(|digit| digit == '0'))
+            let is = |name: &str, expected: fn(&str) -> bool| {
+                status.lines().filter_map(|line| line.strip_prefix(name)).all(|value| expected(value.trim()))
+            };
+            is("ShdPnd:", |set| set.bytes().all(|digit| digit == b'0'))
+                && is("State:", |state| !state.starts_with('R'))
         });
         let later = Instant::now() + SAME_SIGNAL + Duration::from_millis(50);
         eventually("a moment passes", || Instant::now() >= later);
@@ -416,6 +419,12 @@ pub(crate) fn free_port() -> u16 {
     // The seed of each is another one.
     let any = || BuildHasher::hash_one(&RandomState::new(), 0);
     (0..1000).find_map(|_| is_free(10_000 + u16::try_from(any() % 20_000).unwrap())).unwrap()
+}
+
+/// By another process: whatever this one starts at the moment would have the file open for writing, too, and nobody could
+/// run it (execve(2), ETXTBSY).
+pub(crate) fn copy(from: impl AsRef<Path>, to: &Path) {
+    assert!(Command::new("cp").args([from.as_ref(), to]).status().unwrap().success());
 }
 
 pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_shiftboss");

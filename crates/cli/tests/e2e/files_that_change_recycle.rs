@@ -31,6 +31,12 @@ fn reasons(log: &[Value]) -> Vec<&str> {
     started.filter_map(|event| event["reason"].as_str()).collect()
 }
 
+/// A version, all of it at once: a file that is emptied and then written is two changes to whoever is slow in between.
+fn put(app: &App, version: &str) {
+    fs::write(app.path("next"), version).unwrap();
+    fs::rename(app.path("next"), app.path("version")).unwrap();
+}
+
 #[test]
 fn a_change_replaces_all_workers_under_load_each_ready_before_its_predecessor_leaves() {
     let port = free_port();
@@ -38,7 +44,7 @@ fn a_change_replaces_all_workers_under_load_each_ready_before_its_predecessor_le
     let before = app.pids();
     let mut load = Load::on(port, &[]);
     load.a_second();
-    fs::write(app.path("version"), "good\n").unwrap();
+    put(&app, "good\n");
     let log = app.until_event("recycle_finished", 1);
     load.a_second();
     none_lost(&load.end());
@@ -79,15 +85,15 @@ fn while_drained_nothing_happens_and_a_version_that_fails_is_tried_again_with_th
     let app = App::ready(&(watching(free_port(), "50ms") + other));
     app.until("its files are watched", |log| notes(log, "web: watches 1 file") == 1);
     app.does(&["drain", "web"]);
-    fs::write(app.path("version"), "good\n").unwrap();
+    put(&app, "good\n");
     app.until("it is seen", |log| notes(log, "other: version has changed") == 1);
     app.does(&["resume", "web"]);
-    fs::write(app.path("version"), "broken").unwrap();
+    put(&app, "broken");
     let of_web =
         |log: Vec<Value>| log.into_iter().filter(|event| event["broker"] == "web").collect::<Vec<_>>();
     let log = of_web(app.until_event("recycle_failed", 1));
     assert_eq!(reasons(&log), ["files changed"]);
-    fs::write(app.path("version"), "good\n\n").unwrap();
+    put(&app, "good\n\n");
     let has_finished = |event: &Value| event["event"] == "recycle_finished" && event["broker"] == "web";
     let log = of_web(app.until("it has finished", |log| log.iter().any(has_finished)));
     assert_eq!(reasons(&log), ["files changed", "files changed"]);

@@ -22,7 +22,14 @@ impl Load {
     /// 200 requests a second; a tenth are slow to answer, a tenth arrive slowly.
     pub(crate) fn on(port: u16, more: &[&str]) -> Load {
         let mut child = Command::new(BIN)
-            .args(["demo-load", "--json", "--target", &format!("127.0.0.1:{port}")])
+            .args([
+                "demo-load",
+                "--json",
+                "--timeout-seconds",
+                "60",
+                "--target",
+                &format!("127.0.0.1:{port}"),
+            ])
             .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -18,7 +18,8 @@ struct Server {
     program: &'static str,
     /// Load that it can take: see [`uvicorn`].
     load: &'static [&'static str],
-    /// Requests that may cross a close on the wire: it closes connections when it leaves, sent to or not.
+    /// Requests that may cross a close on the wire: it closes connections when it leaves, sent to or not. More than were ever
+    /// seen: the later a leaving one is run, the more there are.
     may_cross: u64,
 }
 
@@ -36,7 +37,7 @@ fn gunicorn() -> Server {
         "--preload --workers 1 --threads 64 --worker-class gthread --graceful-timeout 20 --log-level warning";
     let arguments = arguments.split(' ').map(str::to_owned);
     let command = [python("gunicorn")].into_iter().chain(arguments).chain(["wsgi:app".to_owned()]).collect();
-    Server { command, kind: "notify", program: "wsgi.py", load: &["--rate", "50"], may_cross: 1 }
+    Server { command, kind: "notify", program: "wsgi.py", load: &["--rate", "50"], may_cross: 3 }
 }
 
 /// When told to leave it closes at once every connection whose request it has not received to the end: none may arrive
@@ -50,7 +51,7 @@ fn uvicorn() -> Server {
         kind: "plain",
         program: "asgi.py",
         load: &["--rate", "50", "--trickle-share", "0"],
-        may_cross: 2,
+        may_cross: 8,
     }
 }
 
@@ -109,6 +110,7 @@ impl Server {
         let killed = load.now();
         signal_process(victim, Signal::KILL);
         app.until("the successor is ready", |log| named(log, "worker_ready") == 5);
+        load.a_second();
         load.a_second();
         let repaired = load.now();
         load.a_second();

@@ -131,7 +131,7 @@ fn upgraded_again_and_again_under_load_it_loses_nothing_and_restarts_nobody() {
     let (file, program) = (folder.path().join("shiftboss.toml"), folder.path().join("program"));
     std::fs::write(folder.path().join("version"), "good").unwrap();
     std::fs::write(&file, fill(&web(port), folder.path())).unwrap();
-    std::fs::copy(&images[0], &program).unwrap();
+    copy(&images[0], &program);
     let app = App::started(folder, &["run", "-c", file.to_str().unwrap()], |command| {
         let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
         let mut other = std::process::Command::new(&program);
@@ -147,7 +147,7 @@ fn upgraded_again_and_again_under_load_it_loses_nothing_and_restarts_nobody() {
     let mut brokers = BTreeSet::from([app.broker_pid()]);
     for time in 1..=number("SHIFTBOSS_UPGRADES").unwrap_or(2) {
         let new = app.path("new");
-        std::fs::copy(&images[time % 2], &new).unwrap();
+        copy(&images[time % 2], &new);
         std::fs::rename(&new, &program).unwrap();
         app.does(&["upgrade"]);
         assert!(brokers.insert(app.broker_pid()), "upgrade {time}");

@@ -119,10 +119,10 @@ fn a_lie_in_a_trace_is_seen_where_it_stands() {
     });
 
     let started = heard(&told, "Spawned", "");
-    let pid = |line: &str| between(line, "\"pid\":", "}},\"effects\"").to_owned();
+    let pid = |line: &str| format!("\"pid\":{}}}", between(line, "\"pid\":", "}},\"effects\""));
     catches("I48", started, &|lines| {
         let real = pid(&lines[started]);
-        change(&mut lines[started], &real, "1");
+        change(&mut lines[started], &real, "\"pid\":1}");
     });
     catches("C6", started, &|lines| {
         let before = heard(&lines[..started], "Spawned", "");

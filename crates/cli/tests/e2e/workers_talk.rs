@@ -30,7 +30,7 @@ fn api(workers: u32) -> String {
 
 /// The answers to `call`, by slot.
 fn answers(app: &App, target: &str, question: &Value) -> Vec<Value> {
-    let said = app.does(&["call", target, &question.to_string(), "--json", "--timeout", "30s"]);
+    let said = app.does(&["call", target, &question.to_string(), "--json", "--timeout", "5m"]);
     let said: Value = serde_json::from_str(&said).unwrap();
     let answers = said["answers"].as_array().unwrap().iter();
     answers.map(|answer| answer["answer"].clone()).collect()
@@ -84,7 +84,7 @@ fn nobody_told_and_nothing_answered_are_said_with_their_exit_codes() {
     };
     fails(&["send", "none", "1"], 1, "`none` has no worker at the moment");
     fails(&["call", "none", "1"], 1, "`none` has no worker at the moment");
-    fails(&["call", "deaf", "1", "--timeout", "50ms"], 75, "no answer within 50 ms");
+    fails(&["call", "deaf", "1", "--timeout", "2s"], 75, "no answer within 2 s");
     fails(&["send", "api", "reload"], 2, "a string needs quotes of its own: '\"reload\"'");
     fails(&["send", "api/1", "1"], 2, "api has no slot 1");
     fails(&["send", "1"], 2, "send needs a TYPE");

@@ -74,7 +74,7 @@ impl Keeper {
     /// Another signal, which is not one with the last.
     pub(crate) fn signal_again(&self, signal: Signal) {
         let until = Instant::now() + AT_MOST;
-        while self.has_signals() {
+        while !self.has_taken_signals_in() {
             assert!(Instant::now() < until, "the last one is not taken in");
             std::thread::yield_now();
         }
@@ -85,13 +85,14 @@ impl Keeper {
         self.signal(signal);
     }
 
-    /// Whether it has not taken one in (proc(5), `ShdPnd`).
-    fn has_signals(&self) -> bool {
+    /// Whether none waits for it, and it waits for whatever comes next (proc(5), `ShdPnd` and `State`).
+    fn has_taken_signals_in(&self) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        status
-            .lines()
-            .filter_map(|line| line.strip_prefix("ShdPnd:"))
-            .any(|set| set.trim().contains(|c| c != '0'))
+        let is = |name: &str, expected: fn(&str) -> bool| {
+            status.lines().filter_map(|line| line.strip_prefix(name)).any(|value| expected(value.trim()))
+        };
+        is("ShdPnd:", |set| set.bytes().all(|digit| digit == b'0'))
+            && is("State:", |state| state.starts_with('S'))
     }
 
     /// Does something that the keeper sees when all of it has happened.

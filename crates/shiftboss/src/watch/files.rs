@@ -283,6 +283,7 @@ const MOST_LINKS: u32 = 40;
 mod tests {
     use super::*;
     use crate::os::spawn::trial::readable;
+    use std::io::Write as _;
     use std::os::fd::AsFd as _;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -318,10 +319,13 @@ mod tests {
             }
         }
 
+        /// All of it at once: a file that is made and then written is two changes to whoever is slow in between.
         fn write(&self, path: &str, text: &str) {
             let path = self.folder.path().join(path);
+            let mut whole = tempfile::NamedTempFile::new().unwrap();
+            whole.write_all(text.as_bytes()).unwrap();
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            whole.persist(path).unwrap();
         }
     }
 
@@ -337,7 +341,7 @@ mod tests {
     fn a_file_that_is_written_or_replaced_or_removed_has_changed() {
         let mut stage = Stage::of(&["src/**/*.js"], with("src/a/b.js"));
         assert_eq!(stage.note(), "api: watches 1 file");
-        stage.write("src/a/b.js", "two and more");
+        fs::write(stage.folder.path().join("src/a/b.js"), "two and more").unwrap();
         assert_eq!(stage.changed(), "src/a/b.js");
         stage.write("src/a/.b.js.swp", "another");
         fs::rename(stage.folder.path().join("src/a/.b.js.swp"), stage.folder.path().join("src/a/b.js"))

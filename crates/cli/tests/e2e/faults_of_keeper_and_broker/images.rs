@@ -21,16 +21,10 @@ pub(super) fn replaceable(config: &str) -> App {
 pub(crate) fn replaceable_begun(config: &str) -> App {
     let folder = folder_with(config);
     let program = folder.path().join(PROGRAM);
-    copy(Path::new(BIN), &program);
+    copy(BIN, &program);
     App::started(folder, &["run", "-c", "shiftboss.toml"], |command| {
         run_by(command, &["env"], program.to_str().unwrap());
     })
-}
-
-/// By another process: whatever this one starts at the moment would have the file open for writing, too, and nobody could
-/// run it (execve(2), ETXTBSY).
-fn copy(from: &Path, to: &Path) {
-    assert!(Command::new("cp").args([from, to]).status().unwrap().success());
 }
 
 /// Puts this in the program's place, all at once.

@@ -29,7 +29,7 @@ fn a_new_program_on_disk_is_enough_and_a_bad_one_changes_nothing() {
 fn a_keeper_becomes_another_one_and_keeps_its_children_their_ends_and_its_orders() {
     let folder = folder_with(&sleepers(3));
     let program = folder.path().join("program");
-    std::fs::copy(BIN, &program).unwrap();
+    copy(BIN, &program);
     let app = App::started(folder, &["run", "-c", "shiftboss.toml"], |command| {
         let limited = ["prlimit", "--nofile=700:4000", "env", "SHIFTBOSS_OTHER_KEEPER=1"];
         run_by(command, &limited, program.to_str().unwrap());

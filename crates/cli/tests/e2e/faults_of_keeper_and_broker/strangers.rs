@@ -48,6 +48,7 @@ fn a_child_that_the_keepers_process_had_before_is_left_alone() {
     let mut app = ready_with(&sleepers(1), |command| {
         run_by(command, &["sh", "-c", "sleep 1000 & echo before $! >&2; exec \"$@\"", "sh"], program);
     });
+    app.until_said("before ");
     let said = app.stderr();
     let before: u32 = said.lines().find_map(|line| line.strip_prefix("before ")).unwrap().parse().unwrap();
     assert!(children(app.pid()).contains(&before));

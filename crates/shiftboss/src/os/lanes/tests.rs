@@ -66,14 +66,14 @@ fn nobody_comes_to_a_lane_that_is_not_attended() {
         let to = SocketAddr::new(host.parse().unwrap(), to(&lanes).port());
         let connect = || (0..200).map(|_| TcpStream::connect(to).unwrap()).collect::<Vec<_>>();
         let _all = connect();
-        // Left alone each gets its share: 25 would be half of it.
-        assert!(queues(&lanes).iter().all(|queued| *queued > 25), "{:?}", queues(&lanes));
+        // Left alone each gets its share: 50, by chance, and 15 or fewer once in a hundred million times.
+        assert!(queues(&lanes).iter().all(|queued| *queued > 15), "{:?}", queues(&lanes));
         (0..4).for_each(|lane| drop(take(&lanes, lane)));
         lanes.attend([0, 1, 3]).unwrap();
         let _three = connect();
         let spread = queues(&lanes);
         assert_eq!((spread[2], spread.iter().sum::<u32>()), (0, 200), "{address}: {spread:?}");
-        assert!([0, 1, 3].iter().all(|lane| spread[*lane] > 33), "{spread:?}");
+        assert!([0, 1, 3].iter().all(|lane| spread[*lane] > 25), "{spread:?}");
     }
 }
 

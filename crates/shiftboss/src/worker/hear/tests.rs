@@ -169,7 +169,14 @@ async fn take_numbers(messages: &mut Messages, count: usize) {
 fn a_reply_is_heard_behind_more_messages_than_there_is_room_for_and_so_is_the_notice() {
     let (context, broker) = worker();
     let mut messages = context.messages().unwrap();
-    say(&broker, MANY, format!("{NOTICE}\n{}\n\"last\"\n", channel::reply(1, &json("yes"))));
+    let numbers = say(&broker, MANY, String::new());
+    let _broker = std::thread::spawn(move || {
+        numbers.join().unwrap().unwrap();
+        BufReader::new(&broker).read_line(&mut String::new()).unwrap();
+        let reply = channel::reply(1, &json("yes"));
+        (&broker).write_all(format!("{NOTICE}\n{reply}\n\"last\"\n").as_bytes()).unwrap();
+        broker
+    });
     soon(async {
         // There is no room any more when it asks.
         fill(&messages).await;
