@@ -290,7 +290,10 @@ impl Driver {
             // The loop sees to it: what has happened meanwhile comes first.
             () = due => return Ok(()),
         };
-        self.take_events(&events)
+        self.take_events(&events)?;
+        // Whoever asks is heard in each round.
+        self.take_orders();
+        Ok(())
     }
 
     fn deadline(&self) -> Option<Time> {

@@ -95,6 +95,14 @@ fn nodes() -> Vec<Node> {
     nodes
 }
 
+/// Tries it with each Node, one after the other: for what takes all there is of the machine.
+pub(crate) fn each_alone(test: impl Fn(&Node)) {
+    for node in nodes() {
+        println!("with {node}");
+        test(&node);
+    }
+}
+
 /// Tries it with each Node, side by side.
 pub(crate) fn each(test: impl Fn(&Node) + Sync) {
     let name = std::thread::current().name().unwrap_or("test").to_owned();
@@ -145,6 +153,11 @@ impl Balance {
         }
     }
 }
+
+/// A ladder for workers that leave when they are told, however long they are not run between closing their channel and their
+/// end: after a second of that the next rung comes, which is nothing to them.
+pub(crate) const PATIENT: &str =
+    "stop = [{ message = \"suicide\", wait = \"30s\" }, { signal = \"CONT\", wait = \"30s\" }]\n";
 
 /// Workers of one type, `web`, that run one program.
 pub(crate) struct Cluster {

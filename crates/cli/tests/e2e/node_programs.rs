@@ -42,11 +42,11 @@ fn broker(name: &str, program: &str, workers: u32, port: u16, more: &str) -> Str
 }
 
 /// Recycled with kept and with new connections, and with its broker process killed meanwhile: nothing is lost. Node closes
-/// a kept connection when it leaves, sent to or not: a request may cross that.
+/// a kept connection when it leaves, sent to or not: a request may cross that, with each that leaves.
 fn is_recycled(program: &str, more: &str) {
     let port = free_port();
     let app = App::ready(&("app = \"node\"\n".to_owned() + &broker("web", program, 4, port, more)));
-    for (words, may_cross) in [(&["--no-keep-alive"][..], 0), (&[][..], 1)] {
+    for (words, may_cross) in [(&["--no-keep-alive"][..], 0), (&[][..], 12)] {
         let mut load = Load::on(port, words);
         load.a_second();
         for _ in 0..2 {

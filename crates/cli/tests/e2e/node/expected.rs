@@ -37,7 +37,7 @@ fn whoever_is_asked_to_leave_by_a_signal_closes_its_servers_and_the_same_is_expe
 #[test]
 fn what_a_successor_that_has_failed_did_is_expected_of_nobody_after_an_adoption() {
     each(|node| {
-        let cluster = second(node, "recycle = { deadline = \"6s\" }\n");
+        let cluster = second(node, "recycle = { deadline = \"9s\" }\n");
         std::fs::write(cluster.app.path("half"), "").unwrap();
         assert!(!cluster.app.ask(&["recycle", "web"]).status.success(), "{node}: it is late");
         // It is leaving, and takes its time.

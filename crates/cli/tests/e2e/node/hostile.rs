@@ -120,7 +120,7 @@ fn a_question_asked_twice_and_one_never_asked_hurt_nobody() {
 
 #[test]
 fn a_flood_of_questions_costs_the_others_nothing() {
-    each(|node| {
+    each_alone(|node| {
         for flood in [
             "act('online')",
             "act('queryServer', { address: null, port: 0, addressType: 4, index: at, seq: at })",

@@ -71,7 +71,7 @@ fn an_idle_worker_leaves_when_it_is_told() {
     each_way(|node, balance| {
         for how in ["json", "advanced"] {
             let port = free_port();
-            let more = format!("serialization = \"{how}\"\n{}", balance.of(port));
+            let more = format!("serialization = \"{how}\"\n{PATIENT}{}", balance.of(port));
             let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 2, &more);
             get(("127.0.0.1", port), "/").unwrap();
             let said = cluster.app.does(&["recycle", "web"]);
@@ -86,7 +86,7 @@ fn an_idle_worker_leaves_when_it_is_told() {
 fn a_worker_finishes_what_it_has_however_often_it_is_told_to_leave() {
     each_way(|node, balance| {
         let port = free_port();
-        let mut cluster = one(node, port, &balance.of(port));
+        let mut cluster = one(node, port, &(PATIENT.to_owned() + &balance.of(port)));
         let mut client = half(port);
         // It is accepted by the only worker before that is told.
         cluster.tell(
@@ -151,7 +151,7 @@ fn a_worker_that_closes_its_channel_and_stays_is_signalled() {
 fn an_idle_client_does_not_keep_a_worker() {
     each_way(|node, balance| {
         let port = free_port();
-        let cluster = one(node, port, &balance.of(port));
+        let cluster = one(node, port, &(PATIENT.to_owned() + &balance.of(port)));
         let client = idle(port);
         cluster.app.does(&["recycle", "web"]);
         assert_eq!(left(&cluster, "1"), normally(), "{node}, {balance:?}");

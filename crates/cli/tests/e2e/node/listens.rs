@@ -128,7 +128,7 @@ fn a_worker_may_listen_for_itself() {
 fn what_cannot_be_had_is_an_error_as_the_kernel_has_it_and_may_be_had_later() {
     each(|node| {
         let cluster = Cluster::asked(node, 1, "");
-        let stranger = TcpListener::bind("0.0.0.0:0").unwrap();
+        let stranger = TcpListener::bind(("0.0.0.0", free_port())).unwrap();
         let port = stranger.local_addr().unwrap().port();
         let listen = format!("return kept.listen(kept.web(), {port})");
         let error = cluster.told(0, &listen).unwrap_err();

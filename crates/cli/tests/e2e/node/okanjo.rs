@@ -21,10 +21,10 @@ fn a_worker_prepares_for_its_end_and_leaves_however_it_is_told() {
     each_way(|node, balance| {
         let port = free_port();
         for (how, more) in [
-            ("both", ""),
-            ("disconnect", "stop = [{ message = \"bye\", wait = \"20s\" }]\n"),
-            ("suicide", ""),
-            ("signal", ""),
+            ("both", PATIENT.to_owned()),
+            ("disconnect", PATIENT.replace("suicide", "bye")),
+            ("suicide", String::new()),
+            ("signal", String::new()),
         ] {
             let Some(cluster) = web(node, port, &format!("{more}{}", balance.of(port))) else { return };
             let app = &cluster.app;

@@ -98,7 +98,10 @@ fn whoever_waits_at_the_door_is_let_in_by_the_next_broker_process_too() {
 #[test]
 fn whoever_waits_at_the_door_leaves_when_it_is_told_to() {
     each(|node| {
-        let cluster = with_standby(node, SHARED, free_port());
+        let port = free_port();
+        let more = format!("{STANDBY}{PATIENT}{}", SHARED.of(port));
+        let cluster = Cluster::ready(node, &["web.js", &port.to_string()], 2, &more);
+        cluster.app.until_event("worker_standby", 1);
         cluster.app.does(&["drain", "web"]);
         let log = cluster.app.until("all have left", |log| named(log, "worker_ended") == 3);
         let ended = log.iter().filter(|event| event["event"] == "worker_ended");
@@ -137,7 +140,10 @@ fn what_somebody_at_the_door_waits_for_stays_open() {
         let port = free_port();
         let script = programs().join("lets_go.js");
         let command = [node.path(), script.to_str().unwrap(), &port.to_string()];
-        let two = format!("[broker.two]\ncommand = {command:?}\nkind = \"node\"\nstandby = 1\n");
+        // The next one is at the door before its predecessor in the slot leaves, however slowly it starts.
+        let two = format!(
+            "[broker.two]\ncommand = {command:?}\nkind = \"node\"\nstandby = 1\nrecycle = {{ min_ready = \"5s\" }}\n"
+        );
         let cluster = Cluster::asked(node, 1, &two);
         cluster.app.until_event("worker_standby", 1);
         cluster.tell(0, &format!("return kept.listen(kept.web(), {port})"));

@@ -1,5 +1,5 @@
-// A web server that computes for three seconds before it listens.
+// A web server that computes for eight seconds before it listens.
 'use strict';
-const until = Date.now() + 3000;
+const until = Date.now() + 8000;
 while (Date.now() < until);
 require('./web.js');
