@@ -5,8 +5,9 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use super::*;
 use crate::nothing_is_left_behind::descriptors;
 
-/// So many more files may be opened by a process than it has open.
+/// So many more files may be opened by a process than it has open, once it has taken all that it was sent.
 fn leave_room_for(pid: u32, files: u64) {
+    descriptors(pid);
     let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let open: BTreeSet<u64> = links.filter_map(|link| link.file_name().to_str()?.parse().ok()).collect();
     let free = (0..).filter(|number| !open.contains(number));
