@@ -13,18 +13,23 @@ use crate::faults_of_keeper_and_broker::folder_with;
 fn after_every_kill_the_next_run_starts_in_the_same_place() {
     let folder = folder_with(&sleepers(2, ", \"--fork-child\""));
     let (file, socket) = (folder.path().join("shiftboss.toml"), folder.path().join("app.sock"));
+    let words = ["run", "-c", file.to_str().unwrap(), "--socket", socket.to_str().unwrap()];
+    let started = || {
+        let app = App::started(tempfile::tempdir().unwrap(), &words, |_| {});
+        app.until_event("app_ready", 1);
+        app
+    };
     let runs = times(4, 200);
     for _ in 0..runs {
-        let own = tempfile::tempdir().unwrap();
-        let words = ["run", "-c", file.to_str().unwrap(), "--socket", socket.to_str().unwrap()];
-        let mut app = App::started(own, &words, |_| {});
-        app.until_event("app_ready", 1);
+        let mut app = started();
         // A second one is refused while this one lives.
         let other = std::process::Command::new(BIN).args(words).output().unwrap();
         assert!(!other.status.success() && text(&other.stderr).contains(&app.pid().to_string()));
         app.signal(Signal::KILL);
         app.ended();
     }
+    // Nor is anything of its workers left.
+    assert!(started().stop().0.success());
     println!("seen: {runs} runs, each killed, each next one started");
 }
 
