@@ -46,7 +46,6 @@ mod tests {
     use super::super::AWAY;
     use super::super::fake::{Fake, answer, json};
     use super::*;
-
     use crate::output::capture;
     use crate::table::tests::{broker, status, worker};
 

@@ -231,8 +231,10 @@ impl Scene {
             all.map(|kind| kind.replace(folder, "")).collect::<Vec<_>>()
         };
         let both = || [of(app.pid()), of(app.broker_pid())];
-        // Unless a descriptor is left behind or missing.
-        expected.inspect(|expected| until_it_is(*expected, both)).cloned().unwrap_or_else(both)
+        let Some(expected) = expected else { return both() };
+        // It never is where a descriptor is left behind or missing.
+        until_it_is(expected, both);
+        expected.clone()
     }
 
     /// It ends, as it should.
